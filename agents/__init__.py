@@ -1,0 +1,1 @@
+"""The processes that run on the cluster: controller (head node), node agents, their supervisor."""

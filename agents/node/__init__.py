@@ -1,0 +1,1 @@
+"""What runs on every node: the NodeAgent, guards, GPU ledger, telemetry, caches."""

@@ -1,0 +1,1 @@
+"""The Textual console: screens, widgets, messages. It holds no domain logic."""

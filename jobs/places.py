@@ -1,0 +1,87 @@
+"""Where things live on disk (XDG; `QD_HOME` puts everything under one folder)."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """The folders of one control plane. Nothing is created here."""
+
+    config: Path
+    state: Path
+    runtime: Path
+    cache: Path
+
+    @property
+    def config_file(self) -> Path:
+        return self.config / "config.toml"
+
+    @property
+    def socket(self) -> Path:
+        return self.runtime / "api.sock"
+
+    @property
+    def database(self) -> Path:
+        return self.state / "registry.db"
+
+    @property
+    def blobs(self) -> Path:
+        return self.state / "blobs"
+
+    @property
+    def logs(self) -> Path:
+        """Rank logs as the controller keeps them: `logs/j1/1/r0.log`."""
+        return self.state / "logs"
+
+    @property
+    def node(self) -> Path:
+        """State of the agent of this machine (embedded cluster)."""
+        return self.state / "node"
+
+    @property
+    def daemon_logs(self) -> Path:
+        return self.state / "daemon"
+
+    @property
+    def ray_token(self) -> Path:
+        return self.state / "ray-token"
+
+    @property
+    def cluster_file(self) -> Path:
+        """What `qd up` was asked for and what runs now: written by the supervisor, JSON."""
+        return self.state / "cluster.json"
+
+    @property
+    def ray_temp(self) -> Path:
+        """Ray's own folder. Ray makes unix sockets about 65 bytes below it, and the kernel allows 107
+        in all, so it cannot live under `state`; the name is derived from it instead."""
+        digest = hashlib.sha256(str(self.state).encode()).hexdigest()[:10]
+        return Path("/tmp") / f"qd-{os.getuid()}-{digest}"  # noqa: S108 - private (0700), see above
+
+
+def places(environ: Mapping[str, str] | None = None) -> Places:
+    """Resolve the folders from the environment.
+
+    `QD_HOME` wins over everything. Otherwise the XDG folders are used, with `quarterdeck` below each;
+    without `XDG_RUNTIME_DIR` the socket lies in the state folder.
+    """
+    env = os.environ if environ is None else environ
+    home = env.get("QD_HOME")
+    if home:
+        root = Path(home).expanduser().absolute()
+        return Places(root / "config", root / "state", root / "run", root / "cache")
+    user = Path(env.get("HOME") or Path.home())
+    state = Path(env.get("XDG_STATE_HOME") or user / ".local" / "state") / "quarterdeck"
+    runtime_base = env.get("XDG_RUNTIME_DIR")
+    return Places(
+        config=Path(env.get("XDG_CONFIG_HOME") or user / ".config") / "quarterdeck",
+        state=state,
+        runtime=Path(runtime_base) / "quarterdeck" if runtime_base else state / "run",
+        cache=Path(env.get("XDG_CACHE_HOME") or user / ".cache") / "quarterdeck",
+    )
