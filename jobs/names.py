@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from jobs.errors import InvalidInput
 
-_RUN = re.compile(r"j(?P<job>[1-9][0-9]{0,17})(?:\.(?P<attempt>[1-9][0-9]{0,8})(?:/r(?P<rank>\d{1,6}))?)?")
+_RUN = re.compile(
+    r"j(?P<job>[1-9][0-9]{0,17})(?:\.(?P<attempt>[1-9][0-9]{0,8})(?:/r(?P<rank>\d{1,6}))?)?"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,9 @@ def parse_run(text: str) -> RunRef:
     """Parse `j1`, `j1.2` or `j1.2/r0`. Raises InvalidInput for anything else."""
     match = _RUN.fullmatch(text.strip())
     if match is None:
-        raise InvalidInput(f"'{text}' is not a job id", "Ids look like j1, j1.2 (attempt 2) or j1.2/r0.")
+        raise InvalidInput(
+            f"'{text}' is not a job id", "Ids look like j1, j1.2 (attempt 2) or j1.2/r0."
+        )
     attempt, rank = match["attempt"], match["rank"]
     return RunRef(int(match["job"]), int(attempt) if attempt else None, int(rank) if rank else None)
 

@@ -7,15 +7,23 @@ utilisation percent (0 to 100), power watts, temperatures degrees Celsius.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, NotRequired
 
-from typing_extensions import NotRequired, TypedDict
+from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
 
 JobState = Literal[
     "QUEUED", "PLACING", "STAGING", "RUNNING", "STOPPING", "SUCCEEDED", "FAILED", "CANCELLED"
 ]
 AttemptState = Literal[
-    "PLACING", "STAGING", "RUNNING", "STOPPING", "SUCCEEDED", "FAILED", "CANCELLED", "PREEMPTED", "LOST"
+    "PLACING",
+    "STAGING",
+    "RUNNING",
+    "STOPPING",
+    "SUCCEEDED",
+    "FAILED",
+    "CANCELLED",
+    "PREEMPTED",
+    "LOST",
 ]
 RankState = Literal["PENDING", "RUNNING", "EXITED", "LOST"]
 NodeState = Literal["READY", "DRAINING", "DRAINED", "SUSPECT", "LOST", "QUARANTINED"]

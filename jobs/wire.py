@@ -12,9 +12,7 @@ a lease beyond what the controller assumes (docs/decisions/0003-leases.md).
 
 from __future__ import annotations
 
-from typing import Any, Literal, Protocol
-
-from typing_extensions import NotRequired, TypedDict
+from typing import Any, Literal, NotRequired, Protocol, TypedDict
 
 PROTOCOL = 1
 """Raised when an old agent could misunderstand a new controller; agents refuse others in words."""
@@ -123,10 +121,11 @@ class RankReport(TypedDict):
 class AttemptReport(TypedDict):
     """What a node knows of its part of an attempt.
 
-    `state`: staged (nothing started) · running · stopping · ended (the guard wrote its record, or is
-    confirmed dead and so are its ranks). `outcome`, once ended: done (every rank exited 0) · failed (a
-    rank failed; the guard stopped the others) · stopped (asked to) · fenced (lease ran out) · died
-    (the guard was killed; its ranks died with it) · refused (a stop came before the launch).
+    `state`: staged (nothing started) · running · stopping · ended (the guard wrote its record, or
+    is confirmed dead and so are its ranks). `outcome`, once ended: done (every rank exited 0) ·
+    failed (a rank failed; the guard stopped the others) · stopped (asked to) · fenced (lease ran
+    out) · died (the guard was killed; its ranks died with it) · refused (a stop came before the
+    launch).
     """
 
     key: str
@@ -189,7 +188,9 @@ class LogChunk(TypedDict):
     rank: int
     offset: int
     data: bytes
-    times: list[tuple[int, float]]  # (offset, unix time): bytes from offset on were seen at that time
+    times: list[
+        tuple[int, float]
+    ]  # (offset, unix time): bytes from offset on were seen at that time
 
 
 class MetricChunk(TypedDict):

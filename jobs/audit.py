@@ -1,0 +1,65 @@
+"""The audit log: append-only rows, each hash covering the row and the hash before it.
+
+A row that is changed or removed breaks the chain from there on (`verify` names the place). What the
+chain cannot show is the loss of its newest rows: keep the last hash elsewhere for that.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from sqlmodel import Session, col, select
+
+from jobs.tables import AuditRow
+
+GENESIS = "0" * 64
+
+
+def _digest(
+    previous: str, at: float, user: str, uid: int, action: str, target: str, data: str
+) -> str:
+    text = json.dumps([previous, repr(at), user, uid, action, target, data], ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def append(
+    session: Session,
+    *,
+    at: float,
+    user: str,
+    uid: int,
+    action: str,
+    target: str,
+    data: Mapping[str, Any] | None = None,
+) -> AuditRow:
+    """Add a row. Call it inside the transaction that makes the change it tells of."""
+    last = session.exec(select(AuditRow).order_by(col(AuditRow.id).desc()).limit(1)).first()
+    previous = last.hash if last else GENESIS
+    text = json.dumps(dict(data or {}), sort_keys=True, ensure_ascii=False)
+    row = AuditRow(
+        at=at,
+        user=user,
+        uid=uid,
+        action=action,
+        target=target,
+        data=text,
+        previous=previous,
+        hash=_digest(previous, at, user, uid, action, target, text),
+    )
+    session.add(row)
+    session.flush()
+    return row
+
+
+def verify(rows: Iterable[AuditRow]) -> int | None:
+    """The id of the first row that does not fit the chain, or None. Rows come oldest first."""
+    previous = GENESIS
+    for row in rows:
+        expected = _digest(previous, row.at, row.user, row.uid, row.action, row.target, row.data)
+        if row.previous != previous or row.hash != expected:
+            return row.id
+        previous = row.hash
+    return None

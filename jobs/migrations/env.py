@@ -1,0 +1,16 @@
+"""Alembic's entry. The connection is handed in by `jobs.migrations.run` through the config."""
+
+from __future__ import annotations
+
+from alembic import context
+
+from jobs import tables
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=tables.SQLModel.metadata,
+    render_as_batch=True,  # SQLite can alter a table only by copying it
+    compare_type=True,
+)
+with context.begin_transaction():
+    context.run_migrations()
