@@ -131,7 +131,6 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("job_id", "number", name="uq_attempts_job_number"),
         sqlite_autoincrement=True,  # an epoch is never used twice
-        sqlite_autoincrement=True,
     )
     with op.batch_alter_table("attempts", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_attempts_job_id"), ["job_id"], unique=False)
