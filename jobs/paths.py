@@ -122,7 +122,7 @@ def _resolve(root: Path, todo: list[str], rel: str) -> None:
             continue
         here = root.joinpath(*done, part)
         try:
-            target = os.readlink(here)  # fails with EINVAL for what is not a link
+            target = str(here.readlink())  # fails with EINVAL for what is not a link
         except OSError as error:
             if error.errno not in (errno.EINVAL, errno.ENOENT, errno.ENOTDIR):
                 raise InvalidInput(f"cannot look at {show(rel)}: {error.strerror}") from None

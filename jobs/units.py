@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import re
 from fractions import Fraction
+from itertools import pairwise
 
 _SECONDS = {
     "ms": Fraction(1, 1000),
@@ -46,9 +47,11 @@ def parse_duration(value: object) -> float:
     (w, d, h, m, s, ms), each at most once. Raises ValueError; negative, non-finite and absurdly long
     (`MAX_DURATION`) values are refused too.
     """
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise ValueError(f"found {show(value)}; allowed: {_DURATION_FORM}")
-    seconds = _duration_of_text(value) if isinstance(value, str) else _finite(value)
+    seconds: Fraction | None = None
+    if isinstance(value, str):
+        seconds = _duration_of_text(value)
+    elif isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        seconds = Fraction(value)
     if seconds is None or seconds < 0:
         raise ValueError(f"found {show(value)}; allowed: {_DURATION_FORM}")
     if seconds > MAX_DURATION:
@@ -64,7 +67,7 @@ def _duration_of_text(text: str) -> Fraction | None:
         return None
     parts = [(Fraction(number), _SECONDS[unit]) for number, unit in _DURATION_PART.findall(compact)]
     units = [unit for _, unit in parts]
-    if any(later >= earlier for earlier, later in zip(units, units[1:], strict=False)):
+    if any(later >= earlier for earlier, later in pairwise(units)):
         return None
     return sum((number * unit for number, unit in parts), Fraction(0))
 
@@ -145,7 +148,3 @@ def show(value: object, limit: int = 60) -> str:
     text = f"'{value}'" if isinstance(value, str) else str(value)
     text = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
     return text if len(text) <= limit else text[: limit - 1] + "…"
-
-
-def _finite(value: float) -> Fraction | None:
-    return Fraction(value) if math.isfinite(value) else None
