@@ -145,6 +145,8 @@ def show(value: object, limit: int = 60) -> str:
         return "a list"
     if isinstance(value, int) and abs(value) >= 10**40:
         return "a huge number"  # str() of it may raise, and would not help
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        value = int(value)  # -1.0 may have been -1 before it was converted
     text = f"'{value}'" if isinstance(value, str) else str(value)
     text = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
     return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -1,0 +1,297 @@
+"""What a person asks to be run: one validated, immutable `JobSpec`.
+
+Read from a file (`load_job`), from command-line options (`from_options`) or from the API
+(`JobSpec.from_json`), with the same checks and the same words. Durations are held in seconds, sizes in
+bytes. Importing this module imports pydantic (about 90 ms), so only code that submits does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from jobs import fields, problems, yamlfile
+from jobs.command import Scalar, derive_name, fill
+from jobs.errors import InvalidInput
+from jobs.units import show
+from jobs.yamlfile import Document, KeyPath
+
+MAX_RANKS = 100_000
+_MAX_ENVIRONMENT = 128 * 1024
+"""Characters of all variables together: arguments and environment share what execve takes."""
+
+
+class _Model(BaseModel):
+    # Strict: `nodes: "2"` in a file is an error to point at, not a guess.
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, ser_json_inf_nan="null")
+
+
+class Resources(_Model):
+    """What each node gives to the job, for all of its processes there together."""
+
+    gpu: fields.Gpus = Field(0.0, description="GPUs: a whole number, or a share of one (0.5)")
+    cpu: fields.Cpus = Field(0.0, description="CPU cores; when absent, one for each process")
+    memory: fields.Bytes | None = Field(None, description="memory, as 8GiB or a number of bytes")
+    accelerator: fields.Text | None = Field(None, description="GPU model, such as H100")
+
+
+class Objective(_Model):
+    """The metric by which runs of this job are compared."""
+
+    metric: fields.Text
+    goal: Literal["maximize", "minimize"]
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What the scheduler needs to know; jobs of equal shape can stand in for each other."""
+
+    nodes: int
+    gpus: float  # per node
+    cpus: float  # per node
+    memory: int | None  # bytes per node
+    accelerator: str | None
+
+
+class JobSpec(_Model):
+    """A job: `nodes` times `procs_per_node` processes of one command."""
+
+    name: fields.Name = Field("", description="by default, taken from the command")
+    kind: Literal["gang", "ray"] = Field(
+        "gang", description="gang: ranks as torchrun starts them; ray: one driver with RAY_ADDRESS"
+    )
+    command: fields.CommandField = Field(
+        description="run by /bin/sh -c when it is text; a list is run as it is"
+    )
+    workdir: fields.LocalPath = Field(".", description="the folder that is sent with the job")
+    python: fields.LocalPath | None = Field(None, description="interpreter whose folder leads PATH")
+    requirements: fields.InnerPath | None = Field(
+        None,
+        description="requirements file in the work folder; its environment is built and cached",
+    )
+    nodes: Annotated[int, Field(ge=1, le=10_000)] = 1
+    procs_per_node: Annotated[int, Field(ge=1, le=1024)] = 1
+    resources: Resources = Resources()
+    env: Annotated[dict[fields.EnvName, fields.EnvValue], Field(max_length=256)] = {}
+    secrets: Annotated[tuple[fields.EnvName, ...], Field(strict=False, max_length=64)] = Field(
+        (), description="variables whose values are taken from the submitter's environment"
+    )
+    data: Annotated[dict[fields.Identifier, fields.DataRef], Field(max_length=64)] = {}
+    params: Annotated[dict[fields.Identifier, fields.Param], Field(max_length=256)] = Field(
+        {}, description="quarterdeck.params; {name} in the command is replaced"
+    )
+    seed: Annotated[int, Field(ge=0, lt=2**32)] | None = None
+    priority: Annotated[int, Field(ge=0, le=100)] = 50
+    max_restarts: Annotated[int, Field(ge=0, le=1000)] = 0
+    timeout: fields.Timeout | None = None
+    lease: fields.Lease = Field(90.0, description="how long ranks run on without the controller")
+    grace: fields.Patience = Field(10.0, description="between SIGTERM and SIGKILL")
+    notice: fields.Patience = Field(5.0, description="should_stop() is true before SIGTERM")
+    outputs: Annotated[dict[fields.Identifier, fields.InnerPath], Field(max_length=64)] = {}
+    objective: Objective | None = None
+    tags: Annotated[dict[fields.Key, fields.TagValue], Field(max_length=32)] = {}
+
+    @field_validator("nodes", "procs_per_node")
+    @classmethod
+    def _one_driver(cls, value: int, info: ValidationInfo) -> int:
+        if info.data.get("kind") == "ray" and value != 1:
+            raise ValueError(f"found {value}; allowed: 1 for kind ray, which runs one driver")
+        if info.field_name == "procs_per_node" and value * info.data.get("nodes", 1) > MAX_RANKS:
+            raise ValueError(f"found {value}; allowed: at most {MAX_RANKS} ranks in all")
+        return value
+
+    @field_validator("requirements")
+    @classmethod
+    def _one_environment(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and info.data.get("python") is not None:
+            raise ValueError("given together with python; allowed: one of the two")
+        return value
+
+    @field_validator("env")
+    @classmethod
+    def _environment_fits(cls, value: dict[str, str]) -> dict[str, str]:
+        size = sum(len(name) + len(text) + 2 for name, text in value.items())
+        if size > _MAX_ENVIRONMENT:
+            raise ValueError(f"{size} characters in all; allowed: at most {_MAX_ENVIRONMENT}")
+        return value
+
+    @field_validator("secrets")
+    @classmethod
+    def _secrets_are_distinct(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        for number, name in enumerate(value):
+            if name in value[:number]:
+                raise ValueError(f"{name} is listed twice")
+            if name in info.data.get("env", {}):
+                raise ValueError(f"{name} is in env too; allowed: one of the two")
+        return value
+
+    @model_validator(mode="after")
+    def _fill_defaults(self) -> Self:
+        """Defaults that follow from other fields. Set past the freeze, and past `model_fields_set`, so
+        that they are derived anew when the field they follow from is overridden."""
+        if "name" not in self.model_fields_set:
+            self.__dict__["name"] = derive_name(self.command)
+        given = self.resources.model_fields_set
+        if "cpu" not in given:
+            values = dict(self.resources) | {"cpu": float(self.procs_per_node)}
+            self.__dict__["resources"] = Resources.model_construct(_fields_set=given, **values)
+        return self
+
+    def argv(self) -> list[str]:
+        """The program and its arguments, as execve takes them."""
+        if isinstance(self.command, str):
+            return ["/bin/sh", "-c", self.command]
+        return list(self.command)
+
+    @property
+    def world_size(self) -> int:
+        """Number of ranks."""
+        return self.nodes * self.procs_per_node
+
+    @property
+    def total_gpus(self) -> float:
+        return self.nodes * self.resources.gpu
+
+    @property
+    def total_cpus(self) -> float:
+        return self.nodes * self.resources.cpu
+
+    def shape(self) -> Shape:
+        needs = self.resources
+        return Shape(self.nodes, needs.gpu, needs.cpu, needs.memory, needs.accelerator)
+
+    def filled(self, params: Mapping[str, Scalar]) -> JobSpec:
+        """This job with `params` added to its own and `{name}` filled into its command.
+
+        Raises InvalidInput for a value that is no parameter or cannot be quoted in the command.
+        """
+        merged = {**self.params, **params}
+        changes: dict[str, Any] = {"params": merged, "command": fill(self.command, merged)}
+        if "name" not in self.model_fields_set:
+            changes["name"] = self.name  # all trials keep the name of what they are trials of
+        return JobSpec.from_json(self.model_dump(exclude_unset=True) | changes)
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields, with defaults: seconds, bytes, lists. `from_json` reads it back as an equal."""
+        return self.model_dump(mode="json")
+
+    @classmethod
+    def from_json(cls, data: Any) -> JobSpec:
+        """Raises InvalidInput naming every field that is wrong."""
+        try:
+            return cls.model_validate(data)
+        except ValidationError as error:
+            raise problems.in_data(problems.find(error, cls), "spec") from None
+
+
+def load_job(path: Path) -> tuple[JobSpec, Document]:
+    """Read a job file. Raises InvalidInput, `file:line: field: what was found; allowed: ...`."""
+    document = yamlfile.load(path)
+    return job_in(document), document
+
+
+def job_in(document: Document, at: KeyPath = ()) -> JobSpec:
+    """The job at `at` in a document (a sweep may hold one inline). Raises InvalidInput."""
+    data = document.data
+    for part in at:
+        data = data[part]
+    if not isinstance(data, dict):
+        found = "the file is empty" if data is None and not at else f"found {show(data)}"
+        what = problems.Problem((), f"{found}; allowed: a job, at least 'command: ...'")
+        raise problems.in_document([what], document, at)
+    try:
+        return JobSpec.model_validate(_as_written(data, document, at))
+    except ValidationError as error:
+        raise problems.in_document(problems.find(error, JobSpec), document, at) from None
+
+
+def _as_written(data: dict[str, Any], document: Document, at: KeyPath) -> dict[str, Any]:
+    """Numbers as their source text where text is wanted: a tag `1.10` is not `1.1`."""
+
+    def text(path: KeyPath, value: Any) -> Any:
+        return document.texts.get((*at, *path), value)
+
+    result = dict(data)
+    for name in ("env", "tags"):
+        if isinstance(data.get(name), dict):
+            result[name] = {key: text((name, key), value) for key, value in data[name].items()}
+    for name in ("name", "command"):
+        if isinstance(data.get(name), list):
+            items = enumerate(data[name])
+            result[name] = [text((name, number), value) for number, value in items]
+        elif name in data:
+            result[name] = text((name,), data[name])
+    return result
+
+
+_OPTIONS: dict[str, tuple[str, KeyPath]] = {
+    name: (f"--{name.replace('_', '-')}", (name,)) for name in JobSpec.model_fields
+}
+del _OPTIONS["command"], _OPTIONS["resources"]
+_OPTIONS |= {
+    "gpus": ("--gpus", ("resources", "gpu")),
+    "cpus": ("--cpus", ("resources", "cpu")),
+    "memory": ("--memory", ("resources", "memory")),
+    "accelerator": ("--accelerator", ("resources", "accelerator")),
+    "secrets": ("--secret", ("secrets",)),
+    "tags": ("--tag", ("tags",)),
+    "outputs": ("--output", ("outputs",)),
+}
+_PAIRS = frozenset({"env", "tags", "outputs", "data"})
+_OPTION_NAMES: dict[KeyPath, str] = {path: option for option, path in _OPTIONS.values()} | {
+    ("command",): "COMMAND"
+}
+
+
+def from_options(command: Sequence[str], base: JobSpec | None = None, **options: Any) -> JobSpec:
+    """A job from the command line, or `base` (read from a file) with options over it.
+
+    `options` are fields of JobSpec plus `gpus`, `cpus`, `memory` and `accelerator`; None means not
+    given. `env`, `tags`, `outputs` and `data` take a mapping or a sequence of `name=value`, and add to
+    those of `base`. A command of one word with spaces in it is a shell command. Raises InvalidInput
+    with the option's name, TypeError for an option that does not exist.
+    """
+    values: dict[str, Any] = base.model_dump(exclude_unset=True) if base is not None else {}
+    if command:
+        is_shell = len(command) == 1 and len(command[0].split()) > 1
+        values["command"] = command[0] if is_shell else list(command)
+    for name, value in options.items():
+        if name not in _OPTIONS:
+            raise TypeError(f"from_options() has no option {name!r}")
+        if value is None:
+            continue
+        option, path = _OPTIONS[name]
+        if name in _PAIRS:
+            value = values.get(name, {}) | _pairs(option, value)
+        if len(path) == 2:
+            values["resources"] = values.get("resources", {}) | {path[1]: value}
+        else:
+            values[name] = value
+    try:
+        return JobSpec.model_validate(values)
+    except ValidationError as error:
+        raise problems.in_options(problems.find(error, JobSpec), _OPTION_NAMES) from None
+
+
+def _pairs(option: str, value: Mapping[str, Any] | Iterable[str]) -> dict[str, Any]:
+    if isinstance(value, Mapping):
+        return dict(value)
+    pairs: dict[str, Any] = {}
+    for item in value:
+        name, equals, text = item.partition("=")
+        if not equals:
+            raise InvalidInput(f"{option}: found {show(item)}; allowed: NAME=VALUE")
+        pairs[name] = text
+    return pairs
