@@ -1,0 +1,68 @@
+"""Which commands there are, and where: the table that lets `qd --help` import none of them.
+
+A test holds `help` equal to the first line of each function's docstring.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One command.
+
+    Args:
+        place: `module:function`.
+        help: one line, the first of the function's docstring.
+        section: heading under which `qd --help` lists it.
+        takes_command: what follows `--` is a command line of the user's, not arguments of ours.
+    """
+
+    place: str
+    help: str
+    section: str
+    takes_command: bool = False
+
+
+_CLUSTER, _JOBS, _FLEET = "Cluster", "Jobs", "Nodes"
+
+COMMANDS: dict[str, Entry] = {
+    "up": Entry("console.cli.cluster:up", "Start a cluster on this machine.", _CLUSTER),
+    "down": Entry("console.cli.cluster:down", "Stop the cluster on this machine.", _CLUSTER),
+    "status": Entry(
+        "console.cli.status:status", "Say in one look whether the cluster is well.", _CLUSTER
+    ),
+    "doctor": Entry(
+        "console.cli.doctor:doctor", "Check every part, with the fix for what is wrong.", _CLUSTER
+    ),
+    "events": Entry("console.cli.events:events", "Show what happened, newest last.", _CLUSTER),
+    "submit": Entry(
+        "console.cli.submit:submit",
+        "Submit a job: a file, or a command after `--`.",
+        _JOBS,
+        takes_command=True,
+    ),
+    "jobs": Entry("console.cli.jobs:jobs", "List jobs, newest first.", _JOBS),
+    "job": Entry("console.cli.jobs:job", "Show everything about one job.", _JOBS),
+    "logs": Entry("console.cli.logs:logs", "Print the logs of a job, or follow them.", _JOBS),
+    "metrics": Entry("console.cli.metrics:metrics", "Show what a job has logged.", _JOBS),
+    "wait": Entry(
+        "console.cli.wait:wait", "Wait for jobs to end, and end with their exit code.", _JOBS
+    ),
+    "cancel": Entry("console.cli.jobs:cancel", "Stop jobs, in order and for good.", _JOBS),
+    "retry": Entry("console.cli.jobs:retry", "Run a job that has ended once more.", _JOBS),
+    "explain": Entry(
+        "console.cli.explain:explain", "Say why a job waits, or why it failed.", _JOBS
+    ),
+    "stacks": Entry(
+        "console.cli.explain:stacks", "Show where every rank is now, equal stacks together.", _JOBS
+    ),
+    "nodes": Entry("console.cli.nodes:nodes", "List the nodes and their GPUs.", _FLEET),
+    "node": Entry("console.cli.nodes:node", "Show one node, GPU by GPU.", _FLEET),
+    "drain": Entry(
+        "console.cli.nodes:drain", "Keep new jobs off a node; what runs there runs on.", _FLEET
+    ),
+    "undrain": Entry("console.cli.nodes:undrain", "Let a node take jobs again.", _FLEET),
+    "top": Entry("console.cli.top:top", "Watch nodes, GPUs and jobs in a plain table.", _FLEET),
+}

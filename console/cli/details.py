@@ -1,0 +1,139 @@
+"""One job, told in full to a person."""
+
+from __future__ import annotations
+
+from console.cli.format import count, elapsed, local_moment, number, size
+from console.cli.output import Column, paint, paint_state, say, show
+from console.text import neutralise, pad, width
+from jobs.views import AttemptView, FirstFailure, JobDetail
+
+_RANKS_SHOWN = 64
+"""Above this, only ranks that are out of line are listed: nobody reads 4,000 rows."""
+
+
+def facts(pairs: list[tuple[str, str]]) -> None:
+    """Write names and values in two columns; values that are empty are left out."""
+    given = [(name, value) for name, value in pairs if value]
+    room = max((width(name) for name, _ in given), default=0)
+    for name, value in given:
+        say(f"{paint(pad(name, room), 'dim')}  {value}")
+
+
+def show_job(job: JobDetail, now: float) -> None:
+    """Write a job: what it is, how it goes, its attempts and ranks, metrics and artifacts.
+
+    Args:
+        now: seconds since the epoch.
+    """
+    say(f"{paint(job['id'], 'bold')} {neutralise(job['name'])}  {paint_state(job['state'])}")
+    command = job["spec"].get("command", "")
+    shape = f"{job['nodes']} nodes, {job['ranks']} ranks, {count(job['gpus'])} GPUs, "
+    git = job["git"]
+    facts(
+        [
+            ("reason", neutralise(job["reason"])),
+            ("user", neutralise(job["user"])),
+            ("command", neutralise(command if isinstance(command, str) else " ".join(command))),
+            ("asks for", f"{shape}{count(job['cpus'])} CPUs, priority {job['priority']}"),
+            ("submitted", local_moment(job["submitted_at"])),
+            ("started", local_moment(job["started_at"]) if job["started_at"] else ""),
+            ("ended", local_moment(job["ended_at"]) if job["ended_at"] else ""),
+            ("ran", elapsed(job["started_at"], job["ended_at"], now)),
+            ("nodes", neutralise(", ".join(job["placed_on"]))),
+            ("tags", neutralise(", ".join(f"{k}={v}" for k, v in job["tags"].items()))),
+            ("snapshot", neutralise(job["snapshot"] or "")),
+            (
+                "git",
+                neutralise(
+                    f"{git['commit'][:12]} {git['branch']}{' with changes' if git['dirty'] else ''}"
+                )
+                if git
+                else "",
+            ),
+        ]
+    )
+    for attempt in reversed(job["attempts"]):
+        say()
+        _show_attempt(attempt, now)
+    _show_results(job)
+
+
+def _show_attempt(attempt: AttemptView, now: float) -> None:
+    took = elapsed(attempt["started_at"], attempt["ended_at"], now)
+    say(
+        f"{paint('attempt', 'dim')} {attempt['id']}  {paint_state(attempt['state'])}  {took}  "
+        f"{neutralise(attempt['reason'])}".rstrip()
+    )
+    if attempt["first_failure"] is not None:
+        show_failure(attempt["first_failure"])
+    ranks = attempt["ranks"]
+    if len(ranks) > _RANKS_SHOWN:
+        usual = {"RUNNING", "EXITED"}
+        odd = [r for r in ranks if r["state"] not in usual or r["exit_code"] or r["signal"]]
+        say(f"{len(ranks)} ranks, {len(odd)} of them out of line (`--json` lists all)")
+        ranks = odd[:_RANKS_SHOWN]
+    if ranks:
+        columns = [
+            Column("RANK", right=True),
+            Column("NODE", flex=True),
+            Column("PID", right=True),
+            Column("STATE", states=True),
+            Column("EXIT", right=True),
+            Column("LOG", right=True),
+            Column("GPUS", flex=True),
+        ]
+        show(
+            columns,
+            [
+                [
+                    str(rank["rank"]),
+                    rank["node"],
+                    str(rank["pid"] or "-"),
+                    rank["state"],
+                    rank["signal"]
+                    or ("-" if rank["exit_code"] is None else str(rank["exit_code"])),
+                    size(rank["log_bytes"]),
+                    ", ".join(rank["gpus"]) or "-",
+                ]
+                for rank in ranks
+            ],
+        )
+
+
+def show_failure(failure: FirstFailure) -> None:
+    """Write which rank failed first, how, and the last it said."""
+    how = failure["signal"] or (
+        "no exit code" if failure["exit_code"] is None else f"exit code {failure['exit_code']}"
+    )
+    say(
+        f"{paint('first failure', 'red')} rank {failure['rank']} on {neutralise(failure['node'])}: "
+        f"{how}  {neutralise(failure['reason'])}".rstrip()
+    )
+    for line in failure["tail"]:
+        say(f"  {paint('|', 'dim')} {neutralise(line)}")
+
+
+def _show_results(job: JobDetail) -> None:
+    if job["metrics"]:
+        say()
+        show(
+            [Column("METRIC", flex=True), Column("VALUE", right=True), Column("STEP", right=True)],
+            [
+                [name, number(metric["value"]), str(metric["step"])]
+                for name, metric in job["metrics"].items()
+            ],
+        )
+    if job["artifacts"]:
+        say()
+        show(
+            [
+                Column("ARTIFACT"),
+                Column("SIZE", right=True),
+                Column("PATH"),
+                Column("DIGEST", flex=True),
+            ],
+            [
+                [artifact["name"], size(artifact["size"]), artifact["path"], artifact["digest"]]
+                for artifact in job["artifacts"]
+            ],
+        )

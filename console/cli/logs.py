@@ -1,0 +1,156 @@
+"""`qd logs`: what the ranks of a job wrote."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import Annotated, Any, cast
+
+import typer
+
+from console.cli.follow import follow_logs
+from console.cli.format import local_time, since
+from console.cli.ids import Target, target
+from console.cli.options import JobId, Json
+from console.cli.output import emit_line, narrate, paint
+from console.cli.patience import Patience
+from console.client import Client, segment
+from console.text import neutralise
+from jobs.errors import InvalidInput, Unreachable
+from jobs.views import TERMINAL, JobDetail, LogLine
+
+_RANK_COLOURS = ("cyan", "yellow", "green", "magenta", "blue", "red")
+_RAW_CHUNK = 1 << 20
+_RAW_PAUSE = 0.5  # seconds between looks at a log that has not grown
+
+
+def logs(
+    job: JobId,
+    follow: Annotated[
+        bool, typer.Option("-f", "--follow", help="Go on until the job has ended.")
+    ] = False,
+    rank: Annotated[int | None, typer.Option(min=0, help="Only this rank.")] = None,
+    since_: Annotated[
+        str | None,
+        typer.Option("--since", metavar="TIME", help="From 10m ago, from 14:05, from a moment on."),
+    ] = None,
+    grep: Annotated[
+        str | None, typer.Option(metavar="RE", help="Only lines that match this expression.")
+    ] = None,
+    tail: Annotated[int | None, typer.Option(min=0, help="Only the last N lines.")] = None,
+    timestamps: Annotated[
+        bool, typer.Option("-t", "--timestamps", help="Put the time before each line.")
+    ] = False,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="The bytes as they lie on disk, of one rank.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Print the logs of a job, or follow them.
+
+    Lines of several ranks are merged by time, each behind its rank. Control characters are made
+    visible, so that a log cannot act on your terminal; --raw gives the bytes.
+    """
+    client = Client.from_environment()
+    wanted = target(job)
+    detail = cast(JobDetail, client.get(wanted.path()))
+    rank = wanted.rank if rank is None else rank
+    if rank is not None and rank >= detail["ranks"]:
+        raise InvalidInput(
+            f"{detail['id']} has no rank {rank}", f"Its ranks are 0 to {detail['ranks'] - 1}."
+        )
+    pinned = Target(detail["id"], wanted.attempt)
+    if raw:
+        if as_json or since_ or grep or tail is not None or timestamps:
+            raise InvalidInput("--raw goes with --rank, --follow and an attempt only")
+        _raw(client, pinned, detail, rank, follow)
+        return
+    query: dict[str, Any] = {
+        "attempt": wanted.attempt,
+        "rank": rank,
+        "since": None if since_ is None else since(since_, time.time()),
+        "grep": grep,
+        "tail": tail,
+    }
+    ranks = list(range(detail["ranks"])) if rank is None else [rank]
+    lines = log_lines(client, pinned, query, ranks, follow=follow)
+    if as_json:
+        for line in lines:
+            emit_line(line, flush=follow)
+    else:
+        print_lines(lines, named=len(ranks) > 1, timestamps=timestamps, live=follow)
+
+
+def log_lines(
+    client: Client, job: Target, query: dict[str, Any], ranks: list[int], *, follow: bool
+) -> Iterator[LogLine]:
+    """Lines of a job's log as the query asks for them; with `follow` until the job has ended."""
+    path = job.path("logs")
+    if follow:
+        yield from follow_logs(client, path, query, ranks, Patience(client))
+        return
+    with client.stream(path, **query) as stream:
+        for document in stream:
+            yield cast(LogLine, document)
+
+
+def print_lines(
+    lines: Iterable[LogLine], *, named: bool, timestamps: bool = False, live: bool = True
+) -> None:
+    """Write log lines for people.
+
+    Args:
+        named: put the rank before each line.
+        timestamps: put the time before each line, in the reader's zone.
+        live: write each line at once, for someone who follows them.
+    """
+    attempt = None
+    for line in lines:
+        if attempt is not None and line.get("attempt", attempt) != attempt:
+            narrate(f"attempt {line['attempt']} starts")
+        attempt = line.get("attempt", attempt)
+        text = neutralise(line["line"])
+        if named:
+            mark = paint(f"[r{line['rank']}]", _RANK_COLOURS[line["rank"] % len(_RANK_COLOURS)])
+            text = f"{mark} {text}"
+        if timestamps:
+            text = f"{paint(local_time(line['at']), 'dim')} {text}"
+        print(text, flush=live)
+
+
+def _raw(client: Client, job: Target, detail: JobDetail, rank: int | None, follow: bool) -> None:
+    """Copy one rank's log to stdout, byte by byte as it is on disk."""
+    if rank is None:
+        if detail["ranks"] > 1:
+            raise InvalidInput(
+                f"{job.job} has {detail['ranks']} ranks, and --raw prints one log",
+                "Choose one with --rank.",
+            )
+        rank = 0
+    path = job.path("logs", segment(str(rank)), "raw")
+    number = job.attempt if job.attempt is not None else detail["attempt"] or None
+    patience = Patience(client)
+    offset = 0
+    while True:
+        try:
+            # Asked before the log: what it wrote until its end is then in the log.
+            ended = not follow or _has_ended(client, job)
+            data, headers = client.raw(path, attempt=number, offset=offset, limit=_RAW_CHUNK)
+            patience.worked()
+        except Unreachable as error:
+            if not follow:
+                raise
+            patience.failed(error)
+            continue
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+        offset += len(data)
+        if not data or offset >= int(headers.get("X-Size", offset)):
+            if ended:
+                return
+            client.sleep(_RAW_PAUSE)
+
+
+def _has_ended(client: Client, job: Target) -> bool:
+    return client.get(job.path("wait"), timeout=0)["state"] in TERMINAL

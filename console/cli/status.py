@@ -1,0 +1,82 @@
+"""`qd status`."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import cast
+
+import typer
+
+from console.cli.details import facts
+from console.cli.format import count, size, span
+from console.cli.options import Json
+from console.cli.output import emit, paint, paint_state, say
+from console.client import Client
+from console.text import neutralise
+from jobs.errors import Unreachable
+from jobs.views import Problem, StatusView
+
+
+def status(as_json: Json = False) -> None:
+    """Say in one look whether the cluster is well.
+
+    The exit code is 0 when the control plane answers, also when it has problems to tell, and 5 when
+    it does not.
+    """
+    client = Client.from_environment()
+    code = 0
+    try:
+        found = cast(StatusView, client.get("/v1/status"))
+    except Unreachable as error:
+        code = error.exit_code
+        found = _absent(error)
+    if as_json:
+        emit({**found, "socket": str(client.socket)})
+    else:
+        _show(found)
+    raise typer.Exit(code)
+
+
+def _absent(error: Unreachable) -> StatusView:
+    problem: Problem = {"what": error.message, "fix": error.hint, "severity": "error"}
+    return {
+        "state": "unreachable",
+        "version": version("quarterdeck"),
+        "cluster": {"nodes": 0, "gpus": 0, "simulated": False, "cpus": 0, "jobs": {}},
+        "problems": [problem],
+    }
+
+
+def cluster_line(status: StatusView) -> str:
+    """The cluster in one line: `2 nodes, 16 GPUs (sim), 64 CPUs`."""
+    cluster = status["cluster"]
+    simulated = " (sim)" if cluster["simulated"] else ""
+    return (
+        f"{cluster['nodes']} node{'s' if cluster['nodes'] != 1 else ''}, "
+        f"{cluster['gpus']} GPU{'s' if cluster['gpus'] != 1 else ''}{simulated}, "
+        f"{count(cluster['cpus'])} CPUs"
+    )
+
+
+def jobs_line(status: StatusView) -> str:
+    """How many jobs are in each state that is not an end: `3 running, 1 queued`."""
+    return ", ".join(f"{n} {state.lower()}" for state, n in status["cluster"]["jobs"].items() if n)
+
+
+def _show(status: StatusView) -> None:
+    say(f"{paint_state(status['state'])}  quarterdeck {neutralise(status['version'])}")
+    if status["state"] != "unreachable":
+        facts(
+            [
+                ("cluster", cluster_line(status)),
+                ("jobs", jobs_line(status) or "none active"),
+                ("ray", neutralise(status.get("ray", ""))),
+                ("up", span(status["uptime"]) if "uptime" in status else ""),
+                ("memory", size(status["memory"]) if "memory" in status else ""),
+            ]
+        )
+    for problem in status["problems"]:
+        colour = "red" if problem["severity"] == "error" else "yellow"
+        say(f"{paint(problem['severity'], colour)}: {neutralise(problem['what'])}")
+        if problem["fix"]:
+            say(f"  fix: {neutralise(problem['fix'])}")

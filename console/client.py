@@ -1,0 +1,340 @@
+"""The client of the HTTP API: JSON over a unix socket, standard library only.
+
+Every call opens its own connection, so one `Client` may be used from many threads. Any call may
+raise an error of `jobs.errors`: what the controller answered, or `Unreachable` when it did not.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import socket
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from jobs.errors import (
+    BY_CODE,
+    NotAllowed,
+    QuarterdeckError,
+    Unreachable,
+    from_json,
+)
+from jobs.places import places
+
+_LONGEST_PATH = 107  # bytes that the kernel allows in the path of a unix socket
+_READ = 65536
+
+
+class Cut(Unreachable):
+    """The connection broke during a call: what it asked for may or may not have happened."""
+
+
+class Headers(Mapping[str, str]):
+    """Headers of a reply; names in any case."""
+
+    def __init__(self, pairs: Iterable[tuple[str, str]]) -> None:
+        self._values = {name.lower(): value for name, value in pairs}
+
+    def __getitem__(self, name: str) -> str:
+        return self._values[name.lower()]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+
+class Client:
+    """Calls to one control plane.
+
+    Args:
+        socket: path of the controller's unix socket.
+        timeout: seconds that the socket may stay silent before a call raises Unreachable.
+        clock: seconds, monotonic; `sleep` waits that many. Only `act` uses them.
+    """
+
+    def __init__(
+        self,
+        socket: Path,
+        timeout: float = 10.0,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.socket = socket
+        self.timeout = timeout
+        self.clock = clock
+        self.sleep = sleep
+
+    @classmethod
+    def from_environment(
+        cls, timeout: float = 10.0, environ: Mapping[str, str] | None = None
+    ) -> Client:
+        """The control plane that the environment names (see `jobs.places`)."""
+        return cls(places(environ).socket, timeout)
+
+    def with_timeout(self, timeout: float) -> Client:
+        """The same control plane with another patience, in seconds."""
+        return Client(self.socket, timeout, clock=self.clock, sleep=self.sleep)
+
+    def get(self, path: str, **query: Any) -> Any:
+        """The JSON document at `path`. A query value of None is left out; a list repeats."""
+        return _document(self._exchange("GET", path, query))
+
+    def post(self, path: str, body: Any = None, **query: Any) -> Any:
+        """Send `body` as JSON and return the JSON answer. Tried once; see `act`."""
+        data = json.dumps({} if body is None else body).encode()
+        return _document(self._exchange("POST", path, query, data))
+
+    def act(self, path: str, body: Any = None, *, patience: float = 20.0, **query: Any) -> Any:
+        """`post` for a call that is idempotent: when the connection breaks under it, it is sent
+        again until it is answered or `patience` seconds have passed.
+
+        A control plane that is not there at the first try is not waited for.
+        """
+        deadline = self.clock() + patience
+        cut = False
+        while True:
+            try:
+                return self.post(path, body, **query)
+            except Unreachable as error:
+                cut = cut or isinstance(error, Cut)
+                if not cut or self.clock() >= deadline:
+                    raise
+                self.sleep(0.25)
+
+    def upload(self, path: str, chunks: Iterable[bytes], content_type: str) -> Any:
+        """POST a body of unknown size, sent as it is made, and return the JSON answer."""
+        return _document(self._exchange("POST", path, {}, chunks, content_type))
+
+    def raw(self, path: str, **query: Any) -> tuple[bytes, Mapping[str, str]]:
+        """The bytes at `path`, and the headers that came with them."""
+        return self._exchange("GET", path, query)
+
+    def stream(self, path: str, *, idle_timeout: float | None = None, **query: Any) -> Stream:
+        """The NDJSON documents at `path`, as they come. Close it, or use it in a `with`.
+
+        Args:
+            idle_timeout: seconds of silence after which the stream counts as cut; None: never.
+        """
+        connection = self._connect()
+        try:
+            held = connection.sock
+            response = self._request(connection, "GET", path, query)
+            if response.status >= 400:
+                raise _refusal(response.status, response.read())
+            held.settimeout(idle_timeout)
+        except OSError as error:
+            connection.close()
+            raise self._failure(error) from error
+        except http.client.HTTPException as error:
+            connection.close()
+            raise _cut() from error
+        except BaseException:
+            connection.close()
+            raise
+        return Stream(connection, held, response)
+
+    def _connect(self) -> http.client.HTTPConnection:
+        connection = http.client.HTTPConnection("localhost", timeout=self.timeout)
+        try:
+            connection.sock = _dial(self.socket, self.timeout)
+        except OSError as error:
+            raise self._failure(error) from error
+        return connection
+
+    def _exchange(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, Any],
+        body: bytes | Iterable[bytes] | None = None,
+        content_type: str = "application/json",
+    ) -> tuple[bytes, Headers]:
+        connection = self._connect()
+        try:
+            with self._request(connection, method, path, query, body, content_type) as response:
+                data = response.read()
+                if response.status >= 400:
+                    raise _refusal(response.status, data)
+                return data, Headers(response.getheaders())
+        except OSError as error:
+            raise self._failure(error) from error
+        except http.client.HTTPException as error:
+            raise _cut() from error
+        finally:
+            connection.close()
+
+    def _request(
+        self,
+        connection: http.client.HTTPConnection,
+        method: str,
+        path: str,
+        query: Mapping[str, Any],
+        body: bytes | Iterable[bytes] | None = None,
+        content_type: str = "application/json",
+    ) -> http.client.HTTPResponse:
+        headers = {"Connection": "close"}
+        if body is not None:
+            headers["Content-Type"] = content_type
+        # A server that refuses a large body may answer and close before it has read all of it: its
+        # answer tells more than the broken pipe.
+        with suppress(BrokenPipeError):
+            connection.request(method, path + _query(query), body, headers, encode_chunked=True)
+        return connection.getresponse()
+
+    def _failure(self, error: OSError) -> QuarterdeckError:
+        """What a failed system call means to a person."""
+        if isinstance(error, FileNotFoundError | ConnectionRefusedError):
+            return Unreachable("the control plane is not running", "Start it with `qd up`.")
+        if isinstance(error, PermissionError):
+            return NotAllowed(
+                f"no permission to use the socket {self.socket}",
+                "Ask the owner of the control plane to add you to its group.",
+            )
+        if isinstance(error, TimeoutError):
+            return Unreachable(
+                f"the control plane did not answer within {self.timeout:g} s",
+                "See what is wrong with `qd doctor`.",
+            )
+        return _cut()
+
+
+class Stream(Iterator[dict[str, Any]]):
+    """NDJSON documents as they arrive. Ends when the controller ended the reply in good order.
+
+    `next` raises Unreachable when the connection was cut before that, so a reader never takes half
+    a stream for a whole one. `close` may be called from another thread, and ends the iteration.
+    """
+
+    def __init__(
+        self,
+        connection: http.client.HTTPConnection,
+        held: socket.socket,
+        response: http.client.HTTPResponse,
+    ) -> None:
+        self._connection = connection
+        self._socket = held
+        self._response = response
+        self._lines: list[bytes] = []  # whole lines not yet given out, newest first
+        self._rest = b""
+        self._closed = False
+
+    def __next__(self) -> dict[str, Any]:
+        while True:
+            while self._lines:
+                line = self._lines.pop()
+                if line.strip():
+                    return self._parse(line)
+            if self._closed:
+                raise StopIteration
+            self._receive()
+
+    def _receive(self) -> None:
+        try:
+            data = self._response.read1(_READ)
+        except (OSError, http.client.HTTPException, ValueError, AttributeError) as error:
+            # ValueError and AttributeError: `close` took the file away under the read.
+            if self._closed:
+                return
+            self.close()
+            raise _cut() from error
+        if data:
+            *lines, self._rest = (self._rest + data).split(b"\n")
+            self._lines = lines[::-1]
+            return
+        if self._closed:
+            return
+        whole = self._response.chunked or self._response.length == 0
+        self.close()
+        if not whole:
+            raise _cut()
+        self._lines, self._rest = [self._rest], b""
+
+    def _parse(self, line: bytes) -> dict[str, Any]:
+        try:
+            document = json.loads(line)
+        except ValueError:
+            document = None
+        if not isinstance(document, dict):
+            self.close()
+            raise QuarterdeckError("the control plane sent a line that is not a JSON object")
+        return document
+
+    def close(self) -> None:
+        self._closed = True
+        with suppress(OSError):  # wakes a reader that is blocked in another thread
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._response.close()
+        self._connection.close()
+        self._socket.close()
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def segment(text: str) -> str:
+    """`text` as one segment of a path."""
+    return quote(text, safe="")
+
+
+def _dial(path: Path, timeout: float) -> socket.socket:
+    """Connect to a unix socket, also one whose path is longer than the kernel takes."""
+    connected = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        connected.settimeout(timeout)
+        if len(os.fsencode(path)) <= _LONGEST_PATH:
+            connected.connect(str(path))
+        else:
+            folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                connected.connect(f"/proc/self/fd/{folder}/{path.name}")
+            finally:
+                os.close(folder)
+    except BaseException:
+        connected.close()
+        raise
+    return connected
+
+
+def _query(query: Mapping[str, Any]) -> str:
+    given = {
+        name: int(value) if isinstance(value, bool) else value
+        for name, value in query.items()
+        if value is not None
+    }
+    return "?" + urlencode(given, doseq=True) if given else ""
+
+
+def _document(reply: tuple[bytes, Mapping[str, str]]) -> Any:
+    try:
+        return json.loads(reply[0])
+    except ValueError as error:
+        raise QuarterdeckError("the control plane gave an answer that is not JSON") from error
+
+
+def _refusal(status: int, data: bytes) -> QuarterdeckError:
+    try:
+        body = json.loads(data)
+    except ValueError:
+        body = None
+    if isinstance(body, dict) and isinstance(body.get("error"), dict):
+        return from_json(body)
+    kind = next((cls for cls in BY_CODE.values() if cls.http_status == status), QuarterdeckError)
+    return kind(f"the control plane answered with HTTP status {status}")
+
+
+def _cut() -> Cut:
+    return Cut(
+        "the connection to the control plane was cut",
+        "Jobs run on without it. `qd status` tells whether it is back.",
+    )
