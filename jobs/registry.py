@@ -424,3 +424,18 @@ def ingest_metrics(
             )
         )
     return points
+
+
+def note_objective(session: Session, job: int, points: Sequence[Point]) -> None:
+    """Keep the newest value of the job's objective on its row, where lists show it."""
+    if not points:
+        return
+    row = session.get(JobRow, job)
+    objective = (row.spec.get("objective") if row is not None else None) or {}
+    metric = objective.get("metric")
+    for point in reversed(points):
+        if row is not None and point.name == metric:
+            row.objective = {"value": point.value, "step": point.step, "at": point.at}
+            row.revision = next_revision(session)
+            session.add(row)
+            return

@@ -1,0 +1,76 @@
+"""What the routes share."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from typing import Annotated, Any, TypeVar
+
+from fastapi import Depends, Request
+from fastapi.responses import StreamingResponse
+
+from agents.controller.controller import Controller
+from agents.controller.hub import Subscription
+from agents.controller.identity import caller_of
+from jobs import queries
+from jobs.errors import InvalidInput
+from jobs.names import RunRef
+from jobs.registry import Caller
+from jobs.times import parse_time
+
+T = TypeVar("T")
+
+
+def controller_of(request: Request) -> Controller:
+    controller: Controller = request.app.state.controller
+    return controller
+
+
+def caller(request: Request) -> Caller:
+    return caller_of(request.scope)
+
+
+TheController = Annotated[Controller, Depends(controller_of)]
+TheCaller = Annotated[Caller, Depends(caller)]
+
+
+async def resolve(controller: Controller, text: str) -> RunRef:
+    return await controller.db.read(lambda session: queries.resolve(session, text))
+
+
+def time_argument(name: str, text: str | None) -> float | None:
+    """A time from a query, as unix time."""
+    if text is None:
+        return None
+    try:
+        return parse_time(text)
+    except ValueError:
+        raise InvalidInput(f"{name}: '{text}' is not a time", "RFC 3339, 2026-11-23T06:28:01Z.") from None
+
+
+def ndjson(documents: AsyncIterator[Any]) -> StreamingResponse:
+    """One JSON document a line, in chunks as they come."""
+
+    async def lines() -> AsyncIterator[bytes]:
+        async for document in documents:
+            yield json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+
+    return StreamingResponse(lines(), media_type="application/x-ndjson")
+
+
+async def woken(subscription: Subscription, seconds: float) -> bool:
+    """Wait until something that the subscription is about has changed; False after `seconds`."""
+    try:
+        await asyncio.wait_for(subscription.wake.wait(), seconds)
+    except TimeoutError:
+        return False
+    subscription.wake.clear()
+    return True
+
+
+def in_thread(controller: Controller) -> Callable[[Callable[[], list[T]]], Any]:
+    async def run(fn: Callable[[], list[T]]) -> list[T]:
+        return await controller.in_log_thread(fn)
+
+    return run

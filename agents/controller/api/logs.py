@@ -1,0 +1,238 @@
+"""Logs, metrics and events as streams."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Response
+from fastapi.responses import StreamingResponse
+
+from agents.controller.api.common import TheController, in_thread, ndjson, resolve, time_argument, woken
+from agents.controller.controller import Controller
+from agents.controller.logread import LogQuery, LogReader, batches, follow
+from jobs import queries
+from jobs.errors import InvalidInput, NotFound
+from jobs.names import job_name
+from jobs.series import decimate
+from jobs.views import TERMINAL, EventView, LogLine, MetricPoint, SeriesPoint
+
+router = APIRouter()
+
+_POLL = 1.0
+"""Seconds after which a follower looks again even without a hint."""
+_PAGE = 1000
+_RAW_LIMIT = 4 << 20
+
+
+@router.get("/jobs/{job}/logs", response_class=StreamingResponse)
+async def logs(
+    job: str,
+    controller: TheController,
+    attempt: int | None = None,
+    rank: Annotated[int | None, Query(ge=0)] = None,
+    since: str | None = None,
+    tail: Annotated[int | None, Query(ge=0)] = None,
+    grep: str | None = None,
+    offset: Annotated[int | None, Query(ge=0)] = None,
+    follow_: Annotated[bool, Query(alias="follow")] = False,
+) -> StreamingResponse:
+    ref = await resolve(controller, job)
+    number = attempt if attempt is not None else ref.attempt
+    chosen = rank if rank is not None else ref.rank
+    if offset is not None and chosen is None:
+        raise InvalidInput("offset: needs a rank", "Each rank has a log of its own: rank=0.")
+    view = await controller.job_view(ref.job)
+    if chosen is not None and chosen >= view["ranks"]:
+        raise NotFound(f"{job} has no rank {chosen}", f"Its ranks are 0 to {view['ranks'] - 1}.")
+    pattern = _pattern(grep)
+    moment = time_argument("since", since)
+
+    def reader(of: int) -> LogReader:
+        first = of == started
+        return LogReader(
+            controller.logs,
+            LogQuery(
+                job=ref.job,
+                attempt=of,
+                rank=chosen,
+                since=moment,
+                tail=tail if first else None,
+                grep=pattern,
+                offset=offset if first else None,
+            ),
+        )
+
+    started = number or max(view["attempt"], 1)
+    if not follow_:
+        over = await _attempt_over(controller, ref.job, started)
+        return ndjson(batches(reader(started), final=over, run=in_thread(controller)))
+    return ndjson(_follow(controller, ref.job, started, reader, pinned=number is not None))
+
+
+def _pattern(grep: str | None) -> re.Pattern[str] | None:
+    if grep is None:
+        return None
+    try:
+        return re.compile(grep)
+    except re.error as error:
+        raise InvalidInput(f"grep: '{grep}' is not a regular expression: {error}") from None
+
+
+async def _follow(
+    controller: Controller, job: int, attempt: int, reader: object, *, pinned: bool
+) -> AsyncIterator[LogLine]:
+    """Follow an attempt, and the ones that come after it unless one was named."""
+    assert callable(reader)
+    name = job_name(job)
+    subscription = controller.hub.subscribe([f"log:{name}", f"job:{name}"])
+
+    async def changed() -> None:
+        await woken(subscription, _POLL)
+
+    try:
+        while True:
+            current = attempt
+
+            async def ended(of: int = current) -> bool:
+                return await _attempt_over(controller, job, of)
+
+            async for line in follow(
+                reader(attempt), ended=ended, changed=changed, run=in_thread(controller)
+            ):
+                yield line
+            view = await controller.job_view(job)
+            while not pinned and view["state"] not in TERMINAL and view["attempt"] <= attempt:
+                await changed()
+                view = await controller.job_view(job)
+            if pinned or view["attempt"] <= attempt:
+                return
+            attempt += 1
+    finally:
+        controller.hub.unsubscribe(subscription)
+
+
+async def _attempt_over(controller: Controller, job: int, attempt: int) -> bool:
+    """Whether an attempt has ended; its logs are complete then."""
+    view = await controller.job_view(job)
+    if view["state"] in TERMINAL or view["attempt"] > attempt:
+        return True
+    live = controller.reconciler.live.get(job)
+    current = live.job.attempt if live is not None else None
+    return current is not None and current.number == attempt and current.ended_at is not None
+
+
+@router.get("/jobs/{job}/logs/{rank}/raw")
+async def raw(
+    job: str,
+    rank: int,
+    controller: TheController,
+    attempt: int | None = None,
+    offset: Annotated[int, Query(ge=0)] = 0,
+    limit: Annotated[int, Query(ge=1, le=_RAW_LIMIT)] = _RAW_LIMIT,
+) -> Response:
+    ref = await resolve(controller, job)
+    view = await controller.job_view(ref.job)
+    if not 0 <= rank < view["ranks"]:
+        raise NotFound(f"{job} has no rank {rank}", f"Its ranks are 0 to {view['ranks'] - 1}.")
+    number = attempt or ref.attempt or max(view["attempt"], 1)
+    data = await controller.in_log_thread(controller.logs.read, ref.job, number, rank, offset, limit)
+    size = controller.logs.size(ref.job, number, rank)
+    return Response(data, media_type="application/octet-stream", headers={"X-Size": str(size)})
+
+
+@router.get("/jobs/{job}/metrics", response_class=StreamingResponse)
+async def metrics(
+    job: str,
+    controller: TheController,
+    name: Annotated[list[str] | None, Query()] = None,
+    follow_: Annotated[bool, Query(alias="follow")] = False,
+) -> StreamingResponse:
+    ref = await resolve(controller, job)
+    return ndjson(_metrics(controller, ref.job, ref.attempt, name or [], follow_))
+
+
+async def _metrics(
+    controller: Controller, job: int, attempt: int | None, names: list[str], follow_: bool
+) -> AsyncIterator[MetricPoint]:
+    subscription = controller.hub.subscribe([f"metrics:{job_name(job)}", f"job:{job_name(job)}"])
+    after, at_epoch = 0, None
+    try:
+        while True:
+            view = await controller.job_view(job)
+            found = await controller.db.read(lambda s: queries.epoch_of(s, job, attempt))
+            if found is not None:
+                if found[0] != at_epoch:
+                    after, at_epoch = 0, found[0]
+                epoch = found[0]
+                while True:
+                    points, after = await controller.db.read(
+                        lambda s, e=epoch, a=after: queries.metric_points(s, e, names, a, _PAGE)
+                    )
+                    for point in points:
+                        yield point
+                    if len(points) < _PAGE:
+                        break
+            if not follow_ or view["state"] in TERMINAL:
+                return
+            await woken(subscription, _POLL)
+    finally:
+        controller.hub.unsubscribe(subscription)
+
+
+@router.get("/jobs/{job}/series")
+async def series(
+    job: str,
+    controller: TheController,
+    name: Annotated[list[str] | None, Query()] = None,
+    points: Annotated[int, Query(ge=2, le=5000)] = 200,
+) -> dict[str, list[SeriesPoint]]:
+    ref = await resolve(controller, job)
+    found = await controller.db.read(lambda s: queries.epoch_of(s, ref.job, ref.attempt))
+    if found is None:
+        return {}
+    lines = await controller.db.read(lambda s: queries.series(s, found[0], name or []))
+    return {name: _thinned(line, points) for name, line in lines.items()}
+
+
+def _thinned(line: list[SeriesPoint], points: int) -> list[SeriesPoint]:
+    """At most about `points` of a line, with the extremes of every stretch."""
+    if len(line) <= points:
+        return line
+    finite = [(float(i), p["value"]) for i, p in enumerate(line) if p["value"] is not None]
+    return [line[int(x)] for x, _ in decimate(finite, max(points // 4, 1))]
+
+
+@router.get("/events", response_class=StreamingResponse)
+async def events(
+    controller: TheController,
+    after: Annotated[int, Query(ge=0)] = 0,
+    limit: Annotated[int, Query(ge=1, le=_PAGE)] = 200,
+    job: str | None = None,
+    follow_: Annotated[bool, Query(alias="follow")] = False,
+) -> StreamingResponse:
+    number = (await resolve(controller, job)).job if job else None
+    return ndjson(_events(controller, after, limit, number, follow_))
+
+
+async def _events(
+    controller: Controller, after: int, limit: int, job: int | None, follow_: bool
+) -> AsyncIterator[EventView]:
+    subscription = controller.hub.subscribe(["events"])
+    try:
+        while True:
+            start = after
+            page = await controller.db.read(
+                lambda s: queries.events(s, start, limit, job, newest=start == 0)  # noqa: B023
+            )
+            for event in page:
+                yield event
+                after = event["id"]
+            if not follow_:
+                return
+            if len(page) < limit or start == 0:
+                await woken(subscription, _POLL)
+                subscription.clear()
+    finally:
+        controller.hub.unsubscribe(subscription)

@@ -1,0 +1,83 @@
+"""Nodes: list, show, history, drain."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel
+
+from agents.controller.api.common import TheCaller, TheController, resolve
+from jobs.views import HistoryPoint, NodeView
+
+router = APIRouter()
+
+Metric = Literal["gpu_util", "gpu_mem", "cpu", "mem", "power"]
+Seconds = Annotated[float, Query(gt=0, le=7 * 86400)]
+Points = Annotated[int, Query(ge=2, le=5000)]
+
+
+class DrainRequest(BaseModel):
+    reason: str = ""
+
+
+@router.get("/nodes")
+async def list_nodes(controller: TheController) -> list[NodeView]:
+    return controller.node_views()
+
+
+@router.get("/nodes/{name}")
+async def show(name: str, controller: TheController) -> NodeView:
+    return controller.node_view(name)
+
+
+@router.get("/nodes/{name}/history")
+async def node_history(
+    name: str,
+    controller: TheController,
+    metric: Metric = "gpu_util",
+    seconds: Seconds = 600,
+    points: Points = 120,
+) -> list[HistoryPoint]:
+    controller.node_view(name)
+    return controller.cluster.history(name, metric, seconds, points, controller.now())
+
+
+@router.get("/history")
+async def history(
+    controller: TheController,
+    metric: Metric = "gpu_util",
+    seconds: Seconds = 600,
+    points: Points = 120,
+) -> list[HistoryPoint]:
+    return controller.cluster.history(None, metric, seconds, points, controller.now())
+
+
+@router.get("/jobs/{job}/gpus")
+async def job_gpus(
+    job: str, controller: TheController, seconds: Seconds = 600, points: Points = 120
+) -> dict[str, list[HistoryPoint]]:
+    ref = await resolve(controller, job)
+    detail = await controller.job_detail(ref.job)
+    attempts = detail["attempts"]
+    if not attempts:
+        return {}
+    chosen = attempts[-1] if ref.attempt is None else attempts[ref.attempt - 1]
+    return {
+        uuid: controller.cluster.history(rank["node"], uuid, seconds, points, controller.now())
+        for rank in chosen["ranks"]
+        for uuid in rank["gpus"]
+        if rank["node"] in controller.cluster.nodes
+    }
+
+
+@router.post("/nodes/{name}/drain")
+async def drain(
+    name: str, controller: TheController, who: TheCaller, request: DrainRequest | None = None
+) -> NodeView:
+    return await controller.set_drained(name, who, drained=True, reason=request.reason if request else "")
+
+
+@router.post("/nodes/{name}/undrain")
+async def undrain(name: str, controller: TheController, who: TheCaller) -> NodeView:
+    return await controller.set_drained(name, who, drained=False, reason="")

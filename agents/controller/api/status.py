@@ -1,0 +1,50 @@
+"""Health: `GET /v1/status`, `GET /v1/doctor`."""
+
+from __future__ import annotations
+
+import shutil
+
+from fastapi import APIRouter
+
+from agents.controller.api.common import TheController
+from jobs.views import CheckView, StatusView
+
+router = APIRouter()
+
+_LOW_DISK = 1 << 30
+
+
+@router.get("/status")
+async def status(controller: TheController) -> StatusView:
+    return await controller.status()
+
+
+@router.get("/doctor")
+async def doctor(controller: TheController) -> list[CheckView]:
+    free = shutil.disk_usage(controller.state).free
+    checks: list[CheckView] = [
+        {
+            "name": "ray",
+            "ok": controller.fabric.state == "connected",
+            "detail": controller.fabric.state,
+            "fix": "It is restarted by itself; its log is in the state folder under daemon/.",
+        },
+        {
+            "name": "registry disk",
+            "ok": free > _LOW_DISK,
+            "detail": f"{free / (1 << 30):.1f} GiB free in {controller.state}",
+            "fix": "Free some space: submissions are refused when nothing can be recorded.",
+        },
+    ]
+    for view in controller.node_views():
+        checks.append(
+            {
+                "name": f"node {view['name']}",
+                "ok": view["state"] in ("READY", "DRAINING", "DRAINED") and not view["reason"],
+                "detail": view["state"] + (f": {view['reason']}" if view["reason"] else ""),
+                "fix": "`qd node NAME` tells more.",
+            }
+        )
+    for problem in controller.problems():
+        checks.append({"name": "problem", "ok": False, "detail": problem["what"], "fix": problem["fix"]})
+    return checks

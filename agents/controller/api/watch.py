@@ -1,0 +1,121 @@
+"""`GET /v1/watch`: revisioned deltas of what a screen shows, one NDJSON stream."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import cast
+
+from fastapi import APIRouter
+from fastapi.responses import StreamingResponse
+
+from agents.controller.api.common import TheController, ndjson, resolve
+from agents.controller.controller import Controller
+from agents.controller.hub import Subscription
+from jobs import queries
+from jobs.errors import InvalidInput
+from jobs.names import job_name
+from jobs.views import Delta
+
+router = APIRouter()
+
+PING = 1.0
+WHOLE_EVERY = 0.25
+"""Seconds between two sendings of a topic that is sent whole: a screen draws no faster."""
+_FINISHED = 500
+_EVENTS = 200
+
+
+@router.get("/watch", response_class=StreamingResponse)
+async def watch(
+    controller: TheController, topics: str = "jobs,nodes,events", since: int = 0, boot: str = ""
+) -> StreamingResponse:
+    wanted = []
+    for topic in filter(None, topics.split(",")):
+        if topic.startswith("job:"):
+            topic = f"job:{job_name((await resolve(controller, topic[4:])).job)}"
+        elif topic not in ("jobs", "nodes", "events"):
+            raise InvalidInput(f"topics: there is no topic '{topic}'", "jobs, nodes, events, job:ID.")
+        wanted.append(topic)
+    return ndjson(_deltas(controller, wanted, since, boot))
+
+
+async def _deltas(
+    controller: Controller, topics: list[str], since: int, boot: str
+) -> AsyncIterator[Delta]:
+    hub = controller.hub
+    while True:
+        subscription = hub.subscribe(topics)
+        try:
+            kept = hub.replay(since, boot) if boot else None
+            for delta in kept or []:
+                if delta["topic"] in subscription.topics:
+                    yield delta
+            for topic in topics:
+                # Nodes and single jobs are sent whole anyway: only lists are worth replaying.
+                if kept is not None and topic in ("jobs", "events"):
+                    continue
+                async for delta in _state(controller, topic):
+                    yield delta
+            yield {"rev": hub.revision, "op": "ready", "topic": "", "boot": hub.boot}
+            async for delta in _changes(controller, subscription):
+                yield delta
+        finally:
+            hub.unsubscribe(subscription)
+        boot = ""  # it fell behind: everything again
+
+
+async def _state(controller: Controller, topic: str) -> AsyncIterator[Delta]:
+    """A topic's whole state."""
+    revision = controller.hub.revision
+    yield {"rev": revision, "op": "reset", "topic": topic}
+    values: dict[str, object] = {}
+    if topic == "nodes":
+        values = {view["name"]: view for view in controller.node_views()}
+    elif topic == "events":
+        events = await controller.db.read(lambda s: queries.events(s, 0, _EVENTS, newest=True))
+        values = {str(event["id"]): event for event in events}
+    elif topic == "jobs":
+        finished = queries.JobFilter(limit=_FINISHED)
+        page = await controller.db.read(lambda s: queries.jobs_page(s, finished))
+        known = {view["id"]: view for view in page["jobs"]}
+        known |= {live.view["id"]: live.view for live in list(controller.reconciler.live.values())}
+        values = {key: controller.reconciler.overlay(view) for key, view in known.items()}
+    else:
+        key = topic.removeprefix("job:")
+        values = {key: await controller.job_detail(int(key[1:]))}
+    for key, value in values.items():
+        yield {"rev": revision, "op": "put", "topic": topic, "key": key, "value": value}
+    yield {"rev": revision, "op": "ready", "topic": topic, "boot": controller.hub.boot}
+
+
+async def _changes(controller: Controller, subscription: Subscription) -> AsyncIterator[Delta]:
+    """Changes as they come, until the subscription has overflowed."""
+    hub, loop = controller.hub, asyncio.get_running_loop()
+    next_whole, next_ping = 0.0, loop.time() + PING
+    while not subscription.overflowed:
+        while not subscription.queue.empty():
+            yield subscription.queue.get_nowait()
+            next_ping = loop.time() + PING
+        now = loop.time()
+        if subscription.dirty and now >= next_whole:
+            dirty, subscription.dirty = subscription.dirty, set()
+            for topic in sorted(dirty):
+                key = topic.removeprefix("job:")
+                detail = await controller.job_detail(int(key[1:]))
+                value = cast(object, detail)
+                yield {"rev": hub.revision, "op": "put", "topic": topic, "key": key, "value": value}
+            next_whole = next_ping = loop.time()
+            next_whole += WHOLE_EVERY
+            next_ping += PING
+        elif now >= next_ping:
+            yield {"rev": hub.revision, "op": "ping", "topic": "", "boot": hub.boot}
+            next_ping = now + PING
+        until = min(next_ping, next_whole) if subscription.dirty else next_ping
+        try:
+            await asyncio.wait_for(subscription.wake.wait(), max(until - loop.time(), 0.001))
+            subscription.wake.clear()
+        except TimeoutError:
+            continue
+        if subscription.dirty and subscription.queue.empty():
+            await asyncio.sleep(max(next_whole - loop.time(), 0))

@@ -1,0 +1,244 @@
+"""The nodes as the controller sees them: facts, newest sample, state, and what the scheduler may use.
+
+All of it is in memory and rebuilt by talking to the agents, except what a person said (drained),
+which is in the registry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from jobs.series import RingHistory
+
+from agents.controller.fabric import FabricNode
+from jobs.scheduling import NodeCapacity
+from jobs.times import rfc3339
+from jobs.views import GpuView, HistoryPoint, NodeState, NodeView
+from jobs.wire import GpuSample, NodeFacts, NodeSample
+
+SUSPECT_AFTER = 5.0
+"""Seconds of silence after which a node is SUSPECT: nothing new is placed on it."""
+LOST_AFTER = 30.0
+"""Seconds of silence after which it is called LOST. Its jobs are restarted only when their leases
+have run out, which is another clock."""
+
+
+@dataclass(slots=True)
+class Binding:
+    """Who uses a GPU."""
+
+    job: str
+    rank: int
+
+
+@dataclass(slots=True)
+class Node:
+    name: str
+    address: str
+    fabric: FabricNode | None = None
+    facts: NodeFacts | None = None
+    sample: NodeSample | None = None
+    boot_id: str = ""
+    drained: bool = False
+    reason: str = ""
+    problems: list[str] = field(default_factory=list)
+    quarantine: str = ""
+    seen: float | None = None  # the controller's monotonic clock
+    bindings: dict[str, Binding] = field(default_factory=dict)  # GPU uuid -> user
+    history: dict[str, RingHistory] = field(default_factory=dict)  # metric or GPU uuid -> series
+
+    def state(self, monotonic: float, busy: bool) -> NodeState:
+        if self.seen is None or monotonic - self.seen > LOST_AFTER:
+            return "LOST"
+        if monotonic - self.seen > SUSPECT_AFTER or self.fabric is None:
+            return "SUSPECT"
+        if self.quarantine:
+            return "QUARANTINED"
+        if self.drained:
+            return "DRAINING" if busy else "DRAINED"
+        return "READY"
+
+
+class Cluster:
+    """The set of nodes.
+
+    Args:
+        monotonic: a clock in seconds that never jumps.
+    """
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self.nodes: dict[str, Node] = {}
+        self._monotonic = monotonic
+
+    def node(self, name: str, address: str = "") -> Node:
+        """The node of that name, made when it is new."""
+        node = self.nodes.setdefault(name, Node(name, address))
+        if address:
+            node.address = address
+        return node
+
+    def heard(self, name: str) -> None:
+        self.nodes[name].seen = self._monotonic()
+
+    def take_sample(self, name: str, sample: NodeSample) -> None:
+        """Keep the newest sample and add it to the histories."""
+        node = self.nodes[name]
+        node.sample = sample
+        at = sample["at"]
+        values = {
+            "cpu": sample["cpu_util"],
+            "mem": percent(sample["mem_used"], sample["mem_total"]),
+        }
+        gpus = sample["gpus"]
+        if gpus:
+            utils = [gpu["util"] for gpu in gpus if gpu["util"] is not None]
+            powers = [gpu["power"] for gpu in gpus if gpu["power"] is not None]
+            used = sum(gpu["mem_used"] or 0 for gpu in gpus)
+            if utils:
+                values["gpu_util"] = sum(utils) / len(utils)
+            values["gpu_mem"] = percent(used, sum(gpu["mem_total"] for gpu in gpus))
+            if powers:
+                values["power"] = sum(powers)
+            values |= {gpu["uuid"]: gpu["util"] for gpu in gpus if gpu["util"] is not None}
+        for name_, value in values.items():
+            if name_ not in node.history:
+                node.history[name_] = RingHistory()
+            node.history[name_].add(at, value)
+
+    def view(self, node: Node, busy: Mapping[str, tuple[set[str], float, float]]) -> NodeView:
+        """What the API says of a node.
+
+        Args:
+            busy: node name -> (ids of its jobs, GPUs held, CPUs held).
+        """
+        monotonic = self._monotonic()
+        jobs, gpus_held, cpus_held = busy.get(node.name, (set(), 0.0, 0.0))
+        sample, facts = node.sample, node.facts
+        cpus = node.fabric.cpus if node.fabric else float(facts["cpus"]) if facts else 0.0
+        age = monotonic - node.seen if node.seen is not None else 0.0
+        gpus = (
+            [_gpu_view(gpu, node.bindings.get(gpu["uuid"])) for gpu in sample["gpus"]]
+            if sample
+            else []
+        )
+        return {
+            "name": node.name,
+            "address": node.address,
+            "state": node.state(monotonic, bool(jobs)),
+            "reason": node.quarantine
+            or (node.reason if node.drained else "")
+            or "; ".join(node.problems),
+            "gpus": gpus,
+            "cpu": {
+                "count": cpus,
+                "util": sample["cpu_util"] if sample else None,
+                "load": sample["load"] if sample else None,
+            },
+            "memory": {
+                "used": sample["mem_used"] if sample else None,
+                "total": sample["mem_total"] if sample else facts["memory"] if facts else 0,
+            },
+            "disk": {
+                "used": sample["disk_used"] if sample else None,
+                "total": sample["disk_total"] if sample else 0,
+            },
+            "net_rx": sample["net_rx"] if sample else None,
+            "net_tx": sample["net_tx"] if sample else None,
+            "jobs": sorted(jobs, key=lambda job: (len(job), job)),
+            "free_gpus": max(0.0, self.gpus(node) - gpus_held),
+            "free_cpus": max(0.0, cpus - cpus_held),
+            "seen_at": rfc3339(sample["at"]) if sample else None,
+            "age": round(age, 1),
+            "labels": dict(node.fabric.labels) if node.fabric else {},
+        }
+
+    def gpus(self, node: Node) -> float:
+        """GPUs that may be placed on: those that the agent sees, as far as the fabric counts them."""
+        if node.facts is None:
+            return 0.0
+        seen = float(len(node.facts["gpus"]))
+        return min(seen, node.fabric.gpus) if node.fabric else seen
+
+    def capacities(self, busy: Iterable[str]) -> list[NodeCapacity]:
+        """The scheduler's view of every node, in order of name."""
+        monotonic, busy = self._monotonic(), set(busy)
+        result = []
+        for node in sorted(self.nodes.values(), key=lambda node: node.name):
+            state = node.state(monotonic, node.name in busy)
+            facts = node.facts
+            models = sorted({gpu["model"] for gpu in facts["gpus"]}) if facts else []
+            why_not = "" if state == "READY" else state.lower()
+            if state == "READY" and facts is None:
+                why_not = "still starting"
+            result.append(
+                NodeCapacity(
+                    name=node.name,
+                    cpus=node.fabric.cpus
+                    if node.fabric
+                    else float(facts["cpus"])
+                    if facts
+                    else 0.0,
+                    gpus=int(self.gpus(node)),
+                    memory=facts["memory"] if facts else 0,
+                    accelerator=", ".join(models),
+                    schedulable=not why_not,
+                    why_not=why_not,
+                )
+            )
+        return result
+
+    def history(
+        self, name: str | None, metric: str, seconds: float, points: int, now: float
+    ) -> list[HistoryPoint]:
+        """A metric's history of one node, or the mean over all nodes that have it."""
+        chosen = [self.nodes[name]] if name is not None else list(self.nodes.values())
+        lines = [
+            node.history[metric].query(seconds, points, now)
+            for node in chosen
+            if metric in node.history
+        ]
+        if len(lines) <= 1:
+            return lines[0] if lines else []
+        by_time: dict[float, list[HistoryPoint]] = {}
+        for line in lines:
+            for point in line:
+                by_time.setdefault(point["at"], []).append(point)
+        total = metric == "power"
+        return [
+            {
+                "at": at,
+                "mean": sum(p["mean"] for p in group) / (1 if total else len(group)),
+                "low": min(p["low"] for p in group),
+                "high": sum(p["high"] for p in group) if total else max(p["high"] for p in group),
+            }
+            for at, group in sorted(by_time.items())
+        ]
+
+
+def percent(used: float, total: float) -> float:
+    return 100.0 * used / total if total else 0.0
+
+
+def _gpu_view(gpu: GpuSample, binding: Binding | None) -> GpuView:
+    return {
+        "index": gpu["index"],
+        "uuid": gpu["uuid"],
+        "model": gpu["model"],
+        "simulated": gpu["simulated"],
+        "util": gpu["util"],
+        "mem_used": gpu["mem_used"],
+        "mem_total": gpu["mem_total"],
+        "power": gpu["power"],
+        "power_limit": gpu["power_limit"],
+        "temp": gpu["temp"],
+        "sm_clock": gpu["sm_clock"],
+        "mem_clock": gpu["mem_clock"],
+        "throttle": gpu["throttle"],
+        "ecc_errors": gpu["ecc_errors"],
+        "pcie_rx": gpu["pcie_rx"],
+        "pcie_tx": gpu["pcie_tx"],
+        "processes": [process["pid"] for process in gpu["processes"]],
+        "job": binding.job if binding else None,
+        "rank": binding.rank if binding else None,
+    }

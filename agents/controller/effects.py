@@ -1,0 +1,256 @@
+"""Making effects true: one task per effect that is wanted, ended as soon as it is not.
+
+Each effect is idempotent and tried until it has succeeded, so it does not matter how often it was
+begun before, by this process or by one that was killed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from agents.controller.blobs import BlobStore, hex_of
+from agents.controller.fabric import Bundle, Fabric
+from agents.controller.links import Links
+from agents.controller.live import Live
+from agents.controller.plans import launch_plan
+from agents.controller.secretstore import SecretStore
+from jobs import lifecycle as lc
+from jobs import wire
+from jobs.errors import Conflict, InvalidInput, NotFound, QuarterdeckError, Unreachable
+from jobs.pack import write_pack_bytes
+from jobs.snapshot import Manifest
+
+log = logging.getLogger(__name__)
+
+STAGE_PATIENCE = 30.0
+"""Seconds a node may be out of reach while a gang is staged on it. Nothing runs anywhere yet, so the
+gang can be given up at once and placed elsewhere."""
+STOP_AGAIN = 3.0
+"""Seconds after which a stop is said again; the agent's report ends it."""
+PACK_BYTES = 16 << 20
+"""Blobs are pushed to an agent in packs of about this size."""
+
+
+class Applier(Protocol):
+    async def apply(self, live: Live, event: lc.Event) -> None: ...
+    async def take_report(self, live: Live, node: str, report: wire.AttemptReport) -> None: ...
+    def reserve_name(self, live: Live) -> str: ...
+    def detail(self, live: Live, text: str) -> None: ...
+    async def set_port(self, live: Live, port: int) -> None: ...
+
+
+class Performer:
+    """Performs effects for the reconciler.
+
+    Args:
+        monotonic: a clock in seconds that never jumps.
+    """
+
+    def __init__(
+        self,
+        cluster: str,
+        fabric: Fabric,
+        links: Links,
+        blobs: BlobStore,
+        secrets: SecretStore,
+        applier: Applier,
+        monotonic: Callable[[], float],
+        ray_address: Callable[[], str | None],
+    ) -> None:
+        self._cluster, self._fabric, self._links = cluster, fabric, links
+        self._blobs, self._secrets, self._applier = blobs, secrets, applier
+        self._monotonic, self._ray_address = monotonic, ray_address
+
+    async def drive(self, live: Live) -> None:
+        """Perform what the job wants until it wants nothing more (it is queued again, or over)."""
+        running: dict[lc.Effect, asyncio.Task[None]] = {}
+        try:
+            while True:
+                live.wake.clear()
+                wanted = set(lc.effects_of(live.job))
+                for effect in [effect for effect in running if effect not in wanted]:
+                    running.pop(effect).cancel()
+                for effect in wanted:
+                    task = running.get(effect)
+                    if task is None or task.done():
+                        running[effect] = asyncio.create_task(self._until_done(live, effect))
+                if not wanted and not live.holding:
+                    return
+                await live.wake.wait()
+        finally:
+            for task in running.values():
+                task.cancel()
+
+    async def _until_done(self, live: Live, effect: lc.Effect) -> None:
+        started, failures = self._monotonic(), 0
+        while True:
+            try:
+                await self._perform(live, effect, self._monotonic() - started)
+                return
+            except lc.IllegalTransition:
+                return  # the job moved on while we acted; what it wants now is being done
+            except Unreachable as error:
+                if await self._give_up(live, effect, self._monotonic() - started, error):
+                    return
+                self._applier.detail(live, error.message)
+            except QuarterdeckError as error:
+                log.warning("j%d: %s: %s", live.job.id, type(effect).__name__, error.message)
+                self._applier.detail(live, error.message)
+            except Exception:
+                log.exception("j%d: %s", live.job.id, effect)
+            await asyncio.sleep(min(0.2 * 2**failures, 5.0))
+            failures += 1
+
+    async def _give_up(
+        self, live: Live, effect: lc.Effect, since: float, error: Unreachable
+    ) -> bool:
+        """Parts that were never launched cannot run: no lease needs to be waited for."""
+        attempt = live.job.attempt
+        if attempt is None or attempt.started_at is not None:
+            return False
+        if isinstance(effect, lc.Stop) or (isinstance(effect, lc.Stage) and since > STAGE_PATIENCE):
+            await self._applier.apply(live, lc.Gone(attempt.epoch, effect.node, error.message))
+            return True
+        return False
+
+    async def _perform(self, live: Live, effect: lc.Effect, since: float) -> None:
+        match effect:
+            case lc.Reserve(nodes):
+                await self._reserve(live, nodes)
+            case lc.Stage(node, node_rank):
+                await self._stage(live, node, node_rank)
+            case lc.Launch(node, node_rank):
+                await self._launch(live, node, node_rank)
+            case lc.Stop(node, reason):
+                await self._stop(live, node, reason)
+            case lc.Release(epoch):
+                await self._fabric.release(self._applier.reserve_name(live))
+                await self._applier.apply(live, lc.Released(epoch))
+
+    def bundles(self, live: Live) -> list[Bundle]:
+        assert live.job.attempt is not None
+        shape = live.shape
+        return [Bundle(part.node, shape.cpus, shape.gpus) for part in live.job.attempt.parts]
+
+    async def _reserve(self, live: Live, nodes: tuple[str, ...]) -> None:
+        granted = await self._fabric.reserve(self._applier.reserve_name(live), self.bundles(live))
+        if granted:
+            await self._applier.apply(live, lc.Granted())
+        else:
+            reason = (
+                f"Ray has no room on {', '.join(nodes)}: something else holds it (Serve, a Ray job)"
+            )
+            await self._applier.apply(live, lc.Refused(reason))
+
+    async def _stage(self, live: Live, node: str, node_rank: int) -> None:
+        attempt = live.job.attempt
+        assert attempt is not None
+        _, agent = self._links.agent(node)
+        try:
+            plan = launch_plan(
+                key=live.key(self._cluster),
+                job=live.job.id,
+                attempt=attempt,
+                node_rank=node_rank,
+                spec=live.spec,
+                snapshot=live.snapshot,
+                requirements=self._requirements(live),
+                user=live.user,
+            )
+            while True:
+                reply = await agent.stage(plan)
+                if reply["missing"]:
+                    self._applier.detail(live, f"{node}: sending {len(reply['missing'])} files")
+                    await self._push(agent, reply["missing"])
+                    continue
+                if reply["state"] != "working":
+                    break
+                self._applier.detail(live, f"{node}: {reply['detail']}")
+                await asyncio.sleep(0.2)
+        except (Conflict, InvalidInput, NotFound) as error:
+            await self._applier.apply(live, lc.StageFailed(attempt.epoch, node, error.message))
+            return
+        if reply["state"] == "failed":
+            await self._applier.apply(live, lc.StageFailed(attempt.epoch, node, reply["detail"]))
+            return
+        if reply["port"] is not None and node_rank == 0:
+            await self._applier.set_port(live, reply["port"])
+        await self._applier.apply(live, lc.Staged(attempt.epoch, node))
+
+    def _requirements(self, live: Live) -> str | None:
+        """The text of the job's requirements file, as its snapshot holds it."""
+        wanted = live.spec.requirements
+        if wanted is None:
+            return None
+        if live.snapshot is None:
+            raise InvalidInput(
+                f"requirements: '{wanted}' needs a workdir", "Submit without --no-workdir."
+            )
+        manifest = Manifest.from_bytes(self._blobs.read(live.snapshot))
+        for entry in manifest.files:
+            if entry.path == wanted.removeprefix("./") and entry.sha256:
+                return self._blobs.read(entry.sha256).decode("utf-8", "replace")
+        raise InvalidInput(f"requirements: there is no file '{wanted}' in the workdir")
+
+    async def _push(self, agent: wire.AgentClient, digests: list[str]) -> None:
+        batch: list[tuple[str, Path]] = []
+        size = 0
+        for digest in digests:
+            path = self._blobs.path(digest)
+            batch.append((hex_of(digest), path))
+            size += path.stat().st_size
+            if size >= PACK_BYTES:
+                await agent.put_blobs(await asyncio.to_thread(write_pack_bytes, batch))
+                batch, size = [], 0
+        if batch:
+            await agent.put_blobs(await asyncio.to_thread(write_pack_bytes, batch))
+
+    async def _launch(self, live: Live, node: str, node_rank: int) -> None:
+        attempt = live.job.attempt
+        assert attempt is not None
+        link, agent = self._links.agent(node)
+        addresses = [self._links.links[part.node].node.address for part in attempt.parts]
+        key = live.key(self._cluster)
+        request: wire.LaunchRequest = {
+            "key": key,
+            "epoch": attempt.epoch,
+            "master_addr": addresses[0],
+            "master_port": live.port or 29500,
+            "node_addresses": addresses,
+            "secrets": self._secrets.load(live.job.id),
+            "lease_until": link.grant(key, live.spec.lease),
+            "ray_address": self._ray_address(),
+        }
+        try:
+            report = await agent.launch(request)
+        except (Conflict, InvalidInput, NotFound) as error:
+            # The agent will not ever launch this one: tell it as a failure of the part.
+            await self._applier.apply(
+                live, lc.Reported(attempt.epoch, node, "ended", "failed", error.message)
+            )
+            return
+        await self._applier.take_report(live, node, report)
+
+    async def _stop(self, live: Live, node: str, reason: str) -> None:
+        attempt = live.job.attempt
+        assert attempt is not None
+        while True:
+            _, agent = self._links.agent(node)
+            report = await agent.stop(
+                {
+                    "key": live.key(self._cluster),
+                    "epoch": attempt.epoch,
+                    "grace": live.spec.grace,
+                    "reason": reason,
+                }
+            )
+            if report["state"] == "ended" and not report["ranks"]:
+                # Never started, so there is nothing to wait for; all else comes through the link,
+                # which passes an end on when its logs are here.
+                await self._applier.take_report(live, node, report)
+                return
+            await asyncio.sleep(STOP_AGAIN)

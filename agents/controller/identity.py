@@ -1,0 +1,40 @@
+"""Who is calling: the kernel says (SO_PEERCRED), never the request."""
+
+from __future__ import annotations
+
+import asyncio
+import pwd
+import socket
+import struct
+from typing import Any
+
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from jobs.registry import Caller
+
+_UCRED = struct.Struct("3i")  # pid, uid, gid
+
+
+class PeerProtocol(H11Protocol):
+    """uvicorn's HTTP protocol, with the peer's credentials as ASGI's `client`: ("uid:1000", pid).
+
+    ASGI has no field for them; `client` is empty on a unix socket, and is what servers log.
+    """
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        peer = transport.get_extra_info("socket")
+        packed = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+        pid, uid, _ = _UCRED.unpack(packed)
+        self.client = (f"uid:{uid}", pid)
+
+
+def caller_of(scope: Any) -> Caller:
+    """The caller of an ASGI request that came through `PeerProtocol`."""
+    host, _ = scope["client"]
+    uid = int(host.removeprefix("uid:"))
+    try:
+        name = pwd.getpwuid(uid).pw_name
+    except KeyError:
+        name = f"uid{uid}"
+    return Caller(name, uid)

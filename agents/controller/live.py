@@ -1,0 +1,90 @@
+"""A job that is not over, as the reconciler holds it in memory. Finished jobs cost none."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+from jobs import wire
+from jobs.lifecycle import Job
+from jobs.names import attempt_key
+from jobs.scheduling import Request, Running, Shape, Share
+from jobs.spec import JobSpec
+from jobs.views import JobView
+
+
+@dataclass(slots=True)
+class Live:
+    """`job` is always what the registry holds: it changes only after a write has returned."""
+
+    job: Job
+    view: JobView
+    spec: JobSpec
+    user: str
+    name: str
+    submitted_at: float
+    snapshot: str | None
+    port: int | None = None  # MASTER_PORT of the attempt, from node rank 0
+    detail: str = ""  # what staging is doing, for people
+    reports: dict[str, wire.AttemptReport] = field(default_factory=dict)  # node -> last one stored
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+    driver: asyncio.Task[None] | None = None
+
+    @property
+    def shape(self) -> Shape:
+        resources = self.spec.resources
+        return Shape(
+            nodes=self.spec.nodes,
+            procs=self.spec.procs_per_node,
+            cpus=resources.cpu,
+            gpus=resources.gpu,
+            memory=resources.memory or 0,
+            accelerator=resources.accelerator or "",
+        )
+
+    @property
+    def waiting(self) -> bool:
+        """It may be placed: queued, and nothing of an earlier attempt is left to give back."""
+        attempt = self.job.attempt
+        return self.job.state == "QUEUED" and (attempt is None or attempt.released)
+
+    @property
+    def holding(self) -> bool:
+        """It holds capacity now."""
+        attempt = self.job.attempt
+        return attempt is not None and not attempt.released
+
+    def key(self, cluster: str) -> str:
+        assert self.job.attempt is not None
+        return attempt_key(cluster, self.job.id, self.job.attempt.number)
+
+    def request(self) -> Request:
+        return Request(
+            job=self.job.id,
+            shape=self.shape,
+            priority=self.spec.priority,
+            arrival=self.submitted_at,
+            user=self.user,
+            timeout=self.spec.timeout,
+            not_before=self.job.not_before,
+        )
+
+    def running(self) -> Running:
+        """What it holds, for the scheduler. A part that is over holds nothing any more, but its
+        reservation stays until the whole gang is released, so it counts until then."""
+        attempt = self.job.attempt
+        assert attempt is not None
+        started, timeout = attempt.started_at, self.spec.timeout
+        shares = {}
+        for part in attempt.parts:
+            report = self.reports.get(part.node)
+            known = tuple(report["gpus"]) if report and report["epoch"] == attempt.epoch else ()
+            shape = self.shape
+            shares[part.node] = Share(shape.cpus, shape.gpus, shape.memory, known)
+        return Running(
+            job=self.job.id,
+            node_shares=shares,
+            priority=self.spec.priority,
+            ends_by=started + timeout if started is not None and timeout is not None else None,
+        )

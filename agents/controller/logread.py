@@ -1,0 +1,144 @@
+"""Reading the logs of a job: merged by time, from any point, and on as they grow."""
+
+from __future__ import annotations
+
+import heapq
+import re
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass
+
+from agents.controller.logstore import Line, LogStore
+from jobs.times import rfc3339
+from jobs.views import LogLine
+
+_BATCH = 500
+"""Lines handed to a worker thread at a time: enough to amortise the hop, few enough to stay live."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogQuery:
+    """What to read. `rank` None: all ranks. `since` is unix time."""
+
+    job: int
+    attempt: int
+    rank: int | None = None
+    since: float | None = None
+    tail: int | None = None
+    grep: re.Pattern[str] | None = None
+    offset: int | None = None  # only with one rank
+
+
+def log_line(line: Line) -> LogLine:
+    return {
+        "rank": line.rank,
+        "offset": line.offset,
+        "at": rfc3339(line.at),
+        "line": line.data.rstrip(b"\r").decode("utf-8", "backslashreplace"),
+        "attempt": line.attempt,
+    }
+
+
+class LogReader:
+    """One reading of one attempt's logs. Remembers where it is in each rank, so that `read_on` gives
+    only what came since."""
+
+    def __init__(self, store: LogStore, query: LogQuery) -> None:
+        self._store, self._query = store, query
+        self._positions: dict[int, int] = {}
+
+    def _ranks(self) -> list[int]:
+        wanted = self._query.rank
+        return [
+            rank
+            for rank in self._store.ranks(self._query.job, self._query.attempt)
+            if wanted is None or rank == wanted
+        ]
+
+    def _start(self, rank: int) -> int:
+        query, store = self._query, self._store
+        if query.offset is not None:
+            return query.offset
+        if query.tail is not None and query.grep is None:
+            start = store.tail_offset(query.job, query.attempt, rank, query.tail)
+        else:
+            start = 0
+        if query.since is not None:
+            start = max(start, store.offset_at(query.job, query.attempt, rank, query.since))
+        return start
+
+    def read_on(self, *, final: bool) -> Iterator[LogLine]:
+        """Lines that came since the last call (all, at the first), merged by time.
+
+        Args:
+            final: nothing more will come; a last piece without a newline is given too.
+        """
+        first = not self._positions
+        lines = heapq.merge(
+            *(self._rank_lines(rank, final) for rank in self._ranks()),
+            key=lambda line: (line.at, line.rank),
+        )
+        matching = (item for item in map(log_line, lines) if self._matches(item))
+        if first and self._query.tail is not None:
+            matching = iter(deque(matching, maxlen=self._query.tail))
+        yield from matching
+
+    def _rank_lines(self, rank: int, final: bool) -> Iterator[Line]:
+        query = self._query
+        if rank not in self._positions:
+            self._positions[rank] = self._start(rank)
+        latest = 0.0
+        for line in self._store.lines(
+            query.job, query.attempt, rank, self._positions[rank], final=final
+        ):
+            self._positions[rank] = line.end
+            # The node's clock may step back; a merge needs each of its inputs in order.
+            latest = max(latest, line.at)
+            yield line if line.at == latest else _moved(line, latest)
+
+    def _matches(self, line: LogLine) -> bool:
+        return self._query.grep is None or self._query.grep.search(line["line"]) is not None
+
+
+def _moved(line: Line, at: float) -> Line:
+    return Line(line.attempt, line.rank, line.offset, line.end, at, line.data)
+
+
+async def follow(
+    reader: LogReader,
+    *,
+    ended: Callable[[], Awaitable[bool]],
+    changed: Callable[[], Awaitable[None]],
+    run: Callable[[Callable[[], list[LogLine]]], Awaitable[list[LogLine]]],
+) -> AsyncIterator[LogLine]:
+    """All lines, and on until the attempt has ended and everything is told.
+
+    Args:
+        ended: whether the attempt is over and its logs complete.
+        changed: returns when there may be more.
+        run: runs blocking work elsewhere.
+    """
+    while True:
+        over = await ended()  # asked before reading: what comes in between is read in this round
+        async for line in batches(reader, final=over, run=run):
+            yield line
+        if over:
+            return
+        await changed()
+
+
+async def batches(
+    reader: LogReader,
+    *,
+    final: bool,
+    run: Callable[[Callable[[], list[LogLine]]], Awaitable[list[LogLine]]],
+) -> AsyncIterator[LogLine]:
+    """What there is now, read a batch at a time off the event loop."""
+    lines = reader.read_on(final=final)
+
+    def some() -> list[LogLine]:
+        return [line for _, line in zip(range(_BATCH), lines, strict=False)]
+
+    while batch := await run(some):
+        for line in batch:
+            yield line

@@ -1,0 +1,472 @@
+"""The reconciler: what is stored, what is wanted, and the loop that closes the gap.
+
+Level-triggered: a wake-up is only a hint to look again. Decisions are the pure functions of
+`jobs.lifecycle` and `jobs.scheduling`; this module stores them and then lets `effects.Performer` act.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from sqlmodel import Session
+
+from agents.controller.blobs import BlobStore
+from agents.controller.cluster import Binding, Cluster
+from agents.controller.database import Database
+from agents.controller.effects import Performer
+from agents.controller.fabric import Fabric
+from agents.controller.hub import Hub
+from agents.controller.links import Links
+from agents.controller.live import Live
+from agents.controller.secretstore import SecretStore
+from jobs import audit, queries, registry, wire
+from jobs import lifecycle as lc
+from jobs.errors import NotFound, QuarterdeckError
+from jobs.gpus import gpus_of_rank
+from jobs.names import job_name
+from jobs.registry import Caller
+from jobs.scheduling import Placement, plan
+from jobs.spec import JobSpec
+from jobs.tables import AttemptRow, JobRow
+from jobs.views import EventView, JobView
+
+log = logging.getLogger(__name__)
+
+TICK = 1.0
+LEASE_MARGIN = 5.0
+"""Seconds beyond lease and grace before a silent node's ranks are taken for dead: the guard looks at
+its lease about once a second, and clocks of two machines drift apart a little."""
+
+
+class Reconciler:
+    def __init__(
+        self,
+        *,
+        cluster_id: str,
+        database: Database,
+        fabric: Fabric,
+        links: Links,
+        cluster: Cluster,
+        hub: Hub,
+        blobs: BlobStore,
+        secrets: SecretStore,
+        now: Callable[[], float],
+        monotonic: Callable[[], float],
+        ray_address: Callable[[], str | None],
+    ) -> None:
+        self.cluster_id = cluster_id
+        self.live: dict[int, Live] = {}
+        self.reasons: dict[int, str] = {}  # why each waiting job waits; not worth a write each
+        self._db, self._fabric, self._links = database, fabric, links
+        self._cluster, self._hub, self._secrets = cluster, hub, secrets
+        self._now, self._monotonic = now, monotonic
+        self._started = monotonic()
+        self._wake = asyncio.Event()
+        self._reserved_again: set[int] = set()
+        self._performer = Performer(
+            cluster_id, fabric, links, blobs, secrets, self, monotonic, ray_address
+        )
+
+    # -- life ---------------------------------------------------------------------------------------
+
+    async def load(self) -> None:
+        """Read every unfinished job and go on with it."""
+
+        def read(session: Session) -> list[tuple[JobRow, lc.Job, int | None]]:
+            found = []
+            for row, job in registry.load_unfinished(session):
+                attempt = session.get(AttemptRow, job.attempt.epoch) if job.attempt else None
+                found.append((row, job, attempt.master_port if attempt else None))
+            return found
+
+        for row, job, port in await self._db.read(read):
+            live = self.add(row, job)
+            live.port = port
+            self._drive(live)
+
+    def add(self, row: JobRow, job: lc.Job) -> Live:
+        """Take a job under care."""
+        live = Live(
+            job=job,
+            view=queries.job_view(row),
+            spec=JobSpec.from_json(row.spec),
+            user=row.user,
+            name=row.name,
+            submitted_at=row.submitted_at,
+            snapshot=row.snapshot,
+        )
+        self.live[job.id] = live
+        self._wake.set()
+        return live
+
+    async def run(self) -> None:
+        """Schedule, check time limits and leases, for ever."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), TICK)
+            self._wake.clear()
+            try:
+                await self._schedule()
+                await self._check_limits()
+                await self._check_leases()
+            except QuarterdeckError as error:
+                log.warning("reconciler: %s", error.message)
+                await asyncio.sleep(TICK)
+            except Exception:
+                log.exception("reconciler")
+                await asyncio.sleep(TICK)
+
+    def wake(self) -> None:
+        self._wake.set()
+
+    async def close(self) -> None:
+        drivers = [live.driver for live in self.live.values() if live.driver]
+        for driver in drivers:
+            driver.cancel()
+        await asyncio.gather(*drivers, return_exceptions=True)
+
+    # -- the one way to change a job ----------------------------------------------------------------
+
+    async def apply(
+        self,
+        live: Live,
+        event: lc.Event,
+        *,
+        extra: Callable[[Session], None] | None = None,
+    ) -> None:
+        """Let an event happen to a job: decide, store, then act on what is wanted.
+
+        Args:
+            extra: more to write in the same transaction.
+        """
+        # Shielded: a caller that is cancelled must not leave memory behind what the registry holds.
+        await asyncio.shield(asyncio.ensure_future(self._apply(live, event, extra)))
+
+    async def _apply(
+        self, live: Live, event: lc.Event, extra: Callable[[Session], None] | None
+    ) -> None:
+        async with live.lock:
+            now, before = self._now(), live.job
+            result = lc.handle(before, event, now)
+            if result.job == before and not result.notes:
+                if extra is not None:
+                    await self._db.write(extra)
+                    self._hub.touch(f"job:{job_name(before.id)}")
+                return
+
+            def write(session: Session) -> tuple[JobView, list[EventView]]:
+                if extra is not None:
+                    extra(session)
+                registry.save(session, before, result, event, now)
+                return self._after(session, before.id, len(result.notes))
+
+            view, events = await self._db.write(write)
+            self._changed(live, result.job, view, events)
+
+    async def place(self, live: Live, placement: Placement) -> None:
+        """Give a waiting job a new attempt on the nodes that the scheduler chose."""
+        async with live.lock:
+            if not live.waiting:
+                return
+            now, before = self._now(), live.job
+
+            def write(session: Session) -> tuple[lc.Job, JobView, list[EventView]]:
+                epoch = registry.new_epoch(session, before.id, before.attempts + 1, now)
+                event = lc.Placed(placement.nodes, epoch)
+                result = lc.handle(before, event, now)
+                registry.save(session, before, result, event, now)
+                return result.job, *self._after(session, before.id, len(result.notes))
+
+            job, view, events = await self._db.write(write)
+            live.reports, live.port, live.detail = {}, None, ""
+            self._changed(live, job, view, events)
+
+    def _after(self, session: Session, job: int, notes: int) -> tuple[JobView, list[EventView]]:
+        session.flush()
+        session.expire_all()
+        events = queries.events(session, 0, notes, job, newest=True) if notes else []
+        return queries.job_view(queries.get_job(session, job)), events
+
+    def _changed(self, live: Live, job: lc.Job, view: JobView, events: list[EventView]) -> None:
+        live.job, live.view = job, view
+        self.reasons.pop(job.id, None)
+        self._hub.publish("jobs", view["id"], self.overlay(view))
+        for event in events:
+            self._hub.publish("events", str(event["id"]), event)
+        self._hub.touch(f"job:{view['id']}")
+        if job.terminal:
+            self._secrets.drop(job.id)
+            if not live.holding:
+                self._drop(live)
+        self._drive(live)
+        live.wake.set()
+        self._wake.set()
+
+    def _drop(self, live: Live) -> None:
+        self.live.pop(live.job.id, None)
+        self.reasons.pop(live.job.id, None)
+
+    def _drive(self, live: Live) -> None:
+        if live.holding and (live.driver is None or live.driver.done()):
+            live.driver = asyncio.create_task(
+                self._performer.drive(live), name=f"drive-j{live.job.id}"
+            )
+
+    def overlay(self, view: JobView) -> JobView:
+        """A stored view with what is known only here: why it waits, what staging does."""
+        live = self.live.get(int(view["id"][1:]))
+        if live is None:
+            return view
+        if view["state"] == "QUEUED":
+            reason = self.reasons.get(live.job.id)
+            if reason is not None:
+                return {**view, "reason": reason}
+        elif view["state"] in ("PLACING", "STAGING") and live.detail:
+            return {**view, "reason": live.detail}
+        return view
+
+    # -- requests -----------------------------------------------------------------------------------
+
+    async def cancel(self, number: int, caller: Caller) -> None:
+        await self._request(number, lc.Cancel(caller.user), caller, "job.cancel")
+
+    async def retry(self, number: int, caller: Caller) -> None:
+        """Queue a finished job again.
+
+        Raises:
+            IllegalTransition: it is not finished.
+        """
+        await self._request(number, lc.Retry(caller.user), caller, "job.retry")
+
+    async def _request(self, number: int, event: lc.Event, caller: Caller, action: str) -> None:
+        live = self.live.get(number)
+        if live is None:
+
+            def read(session: Session) -> tuple[JobRow, lc.Job]:
+                row = queries.get_job(session, number)
+                return row, registry.load_job(session, row)
+
+            row, job = await self._db.read(read)
+            lc.handle(
+                job, event, self._now()
+            )  # refuses what makes no sense before anything is kept
+            live = self.live.get(number) or self.add(row, job)
+        now = self._now()
+
+        def record(session: Session) -> None:
+            audit.append(
+                session,
+                at=now,
+                user=caller.user,
+                uid=caller.uid,
+                action=action,
+                target=job_name(number),
+            )
+
+        await self.apply(live, event, extra=record)
+
+    # -- what agents say ----------------------------------------------------------------------------
+
+    async def take_report(
+        self,
+        live: Live,
+        node: str,
+        report: wire.AttemptReport,
+        *,
+        extra: Callable[[Session], None] | None = None,
+    ) -> None:
+        """Store what a node says of the job's current attempt, and let the lifecycle decide."""
+        attempt = live.job.attempt
+        if attempt is None or attempt.epoch != report["epoch"]:
+            return
+        known = live.reports.get(node)
+        if known is not None and _same(known, report) and extra is None:
+            return
+        event = lc.Reported(
+            epoch=report["epoch"],
+            node=node,
+            phase=report["state"],
+            outcome=report["outcome"],
+            reason=report["reason"],
+            first_failed=report["first_failed"],
+            first_failed_at=report["first_failed_at"],
+        )
+
+        def record(session: Session) -> None:
+            registry.save_ranks(session, report["epoch"], node, report)
+            if extra is not None:
+                extra(session)
+
+        await self.apply(live, event, extra=record)
+        live.reports[node] = report
+        self._bind(node, live, report)
+
+    def _bind(self, node: str, live: Live, report: wire.AttemptReport) -> None:
+        bindings = self._cluster.node(node).bindings
+        job = job_name(live.job.id)
+        for uuid in [uuid for uuid, binding in bindings.items() if binding.job == job]:
+            del bindings[uuid]
+        if report["state"] == "ended":
+            return
+        for rank in report["ranks"]:
+            for uuid in gpus_of_rank(report["gpus"], len(report["ranks"]), rank["local_rank"]):
+                bindings.setdefault(uuid, Binding(job, rank["rank"]))
+
+    # -- what performers need -----------------------------------------------------------------------
+
+    def reserve_name(self, live: Live) -> str:
+        assert live.job.attempt is not None
+        return f"qd-{live.key(self.cluster_id)}-{live.job.attempt.epoch}"
+
+    def detail(self, live: Live, text: str) -> None:
+        if live.detail == text:
+            return
+        live.detail = text
+        self._hub.touch(f"job:{job_name(live.job.id)}")
+
+    async def set_port(self, live: Live, port: int) -> None:
+        attempt = live.job.attempt
+        assert attempt is not None
+        epoch = attempt.epoch
+
+        def write(session: Session) -> None:
+            row = session.get(AttemptRow, epoch)
+            if row is not None:
+                row.master_port = port
+                session.add(row)
+
+        await self._db.write(write)
+        live.port = port
+
+    # -- the loop's parts ---------------------------------------------------------------------------
+
+    @property
+    def settled(self) -> bool:
+        """Whether enough is known to place new work: the fabric is there, and every node that holds
+        an attempt has been heard, or is not a member (any more)."""
+        if self._fabric.state != "connected":
+            return False
+        for live in self.live.values():
+            if not live.holding or live.job.attempt is None:
+                continue
+            for part in live.job.attempt.parts:
+                link = self._links.links.get(part.node)
+                if link is not None and link.clock_at < self._started and not part.over:
+                    return False
+        return True
+
+    async def rejoin(self) -> None:
+        """After the fabric was lost and found: reserve again what runs, release what nobody holds."""
+        held = await self._fabric.reservations()
+        wanted = {}
+        for live in self.live.values():
+            attempt = live.job.attempt
+            if attempt is None or attempt.released:
+                continue
+            if attempt.state in ("STAGING", "RUNNING", "STOPPING"):
+                wanted[self.reserve_name(live)] = live
+            else:
+                held.discard(self.reserve_name(live))  # its own driver reserves or releases it
+        for name in held - wanted.keys():
+            await self._fabric.release(name)
+        for name in wanted.keys() - held:
+            if not await self._fabric.reserve(name, self._performer.bundles(wanted[name])):
+                log.warning("%s runs, but Ray would not reserve it again", name)
+
+    async def _schedule(self) -> None:
+        waiting = [live for live in self.live.values() if live.waiting]
+        if not waiting:
+            return
+        if not self.settled:
+            self._say({live.job.id: "waits for Ray to be back" for live in waiting})
+            return
+        holding = [live for live in self.live.values() if live.holding]
+        decided = plan(
+            [live.request() for live in waiting],
+            self._cluster.capacities(self.busy()),
+            [live.running() for live in holding],
+            self._now(),
+        )
+        for placement in decided.placements:
+            await self.place(self.live[placement.job], placement)
+        self._say(decided.reasons)
+
+    def _say(self, reasons: dict[int, str]) -> None:
+        for number, reason in reasons.items():
+            if self.reasons.get(number) == reason or number not in self.live:
+                continue
+            self.reasons[number] = reason
+            view = self.live[number].view
+            self._hub.publish("jobs", view["id"], self.overlay(view))
+
+    async def _check_limits(self) -> None:
+        now = self._now()
+        for live in list(self.live.values()):
+            attempt, limit = live.job.attempt, live.spec.timeout
+            if limit is None or attempt is None or live.job.state != "RUNNING":
+                continue
+            if attempt.started_at is not None and now > attempt.started_at + limit:
+                await self.apply(live, lc.Timeout(limit))
+
+    async def _check_leases(self) -> None:
+        """Take parts for dead whose lease cannot last any longer, wherever their node is."""
+        monotonic = self._monotonic()
+        for live in list(self.live.values()):
+            attempt = live.job.attempt
+            if attempt is None or attempt.started_at is None or attempt.released:
+                continue
+            key = live.key(self.cluster_id)
+            for part in attempt.parts:
+                if part.over:
+                    continue
+                link = self._links.links.get(part.node)
+                # Granted by an earlier controller: no later than a lease from our own start.
+                bound = self._started + live.spec.lease
+                if link is not None:
+                    bound = link.bounds.get(key, bound)
+                if monotonic > bound + live.spec.grace + LEASE_MARGIN:
+                    await self._gone(live, attempt.epoch, part.node)
+
+    async def _gone(self, live: Live, epoch: int, node: str) -> None:
+        reason = f"no contact for longer than its lease of {live.spec.lease:g} s"
+        await self.apply(
+            live,
+            lc.Gone(epoch, node, reason),
+            extra=lambda session: registry.lose_ranks(session, epoch, node),
+        )
+
+    def busy(self) -> dict[str, tuple[set[str], float, float]]:
+        """Node -> (ids of jobs there, GPUs held, CPUs held)."""
+        result: dict[str, tuple[set[str], float, float]] = {}
+        for live in self.live.values():
+            if not live.holding or live.job.attempt is None:
+                continue
+            resources = live.spec.resources
+            for part in live.job.attempt.parts:
+                jobs, gpus, cpus = result.get(part.node, (set(), 0.0, 0.0))
+                jobs.add(job_name(live.job.id))
+                result[part.node] = (jobs, gpus + resources.gpu, cpus + resources.cpu)
+        return result
+
+    def find(self, number: int) -> Live:
+        live = self.live.get(number)
+        if live is None:
+            raise NotFound(f"j{number} is not running")
+        return live
+
+
+def _same(one: wire.AttemptReport, other: wire.AttemptReport) -> bool:
+    """Equal but for how much the ranks have written, which changes all the time."""
+
+    def essence(report: wire.AttemptReport) -> tuple[Any, ...]:
+        ranks = [
+            (rank["rank"], rank["pid"], rank["exit_code"], rank["signal"])
+            for rank in report["ranks"]
+        ]
+        return (report["epoch"], report["state"], report["outcome"], report["gpus"], ranks)
+
+    return essence(one) == essence(other)

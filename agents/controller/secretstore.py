@@ -1,0 +1,34 @@
+"""Values of jobs' secrets: one private file per job that is not over, never in the registry."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+
+class SecretStore:
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def save(self, job: int, values: dict[str, str]) -> None:
+        if not values:
+            return
+        temporary = self._root / f".j{job}"
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(handle, "w") as file:
+            json.dump(values, file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(self._root / f"j{job}.json")
+
+    def load(self, job: int) -> dict[str, str]:
+        try:
+            values: dict[str, str] = json.loads((self._root / f"j{job}.json").read_text())
+        except FileNotFoundError:
+            return {}
+        return values
+
+    def drop(self, job: int) -> None:
+        (self._root / f"j{job}.json").unlink(missing_ok=True)

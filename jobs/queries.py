@@ -1,0 +1,361 @@
+"""Reading the registry: rows become the views of `jobs/views.py`. Nothing here writes."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import sqlalchemy
+from sqlalchemy import func
+from sqlmodel import Session, col, or_, select
+
+from jobs.errors import NotFound
+from jobs.names import RunRef, parse_run
+from jobs.tables import (
+    ArtifactRow,
+    AttemptRow,
+    EventRow,
+    JobRow,
+    MetricLatestRow,
+    MetricPointRow,
+    RankRow,
+)
+from jobs.times import maybe_rfc3339, rfc3339
+from jobs.views import (
+    TERMINAL,
+    ArtifactView,
+    AttemptView,
+    EventView,
+    FirstFailure,
+    GitView,
+    JobDetail,
+    JobPage,
+    JobView,
+    MetricPoint,
+    MetricValue,
+    RankView,
+    SeriesPoint,
+)
+
+MAX_PAGE = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class JobFilter:
+    """What `GET /v1/jobs` may ask for. `states` may hold "active" for all that is not terminal."""
+
+    states: Sequence[str] = ()
+    user: str | None = None
+    name: str | None = None
+    text: str | None = None
+    before: int | None = None
+    limit: int = 50
+
+
+def resolve(session: Session, text: str) -> RunRef:
+    """The job (and attempt) that a person means: an id, or `last` for the newest job.
+
+    Raises:
+        InvalidInput: not an id.
+        NotFound: no such job or attempt.
+    """
+    if text == "last":
+        newest = session.exec(select(func.max(JobRow.id))).one()
+        if newest is None:
+            raise NotFound("there are no jobs yet", "Submit one: `qd submit -- echo hello`.")
+        return RunRef(newest)
+    ref = parse_run(f"j{text}" if text.isdigit() else text)
+    row = session.get(JobRow, ref.job)
+    if row is None:
+        raise NotFound(f"there is no job j{ref.job}", "`qd jobs --all` lists them.")
+    if ref.attempt is not None and not 1 <= ref.attempt <= row.attempts:
+        raise NotFound(
+            f"j{ref.job} has no attempt {ref.attempt}",
+            f"It has had {row.attempts} so far." if row.attempts else "It has not started yet.",
+        )
+    return ref
+
+
+def job_view(row: JobRow) -> JobView:
+    assert row.id is not None
+    objective = row.objective
+    return {
+        "id": f"j{row.id}",
+        "name": row.name,
+        "user": row.user,
+        "state": row.state,  # type: ignore[typeddict-item]  # only JobState values are stored
+        "reason": row.reason,
+        "priority": row.priority,
+        "nodes": row.nodes,
+        "ranks": row.ranks,
+        "gpus": row.gpus,
+        "cpus": row.cpus,
+        "kind": row.kind,
+        "tags": row.tags,
+        "attempt": row.attempts,
+        "restarts": max(row.attempts - 1, 0),
+        "submitted_at": rfc3339(row.submitted_at),
+        "started_at": maybe_rfc3339(row.started_at),
+        "ended_at": maybe_rfc3339(row.ended_at),
+        "exit_code": row.exit_code,
+        "placed_on": row.placed_on,
+        "objective": {
+            "value": objective["value"],
+            "step": objective["step"],
+            "at": rfc3339(objective["at"]),
+        }
+        if objective
+        else None,
+        "revision": row.revision,
+    }
+
+
+def get_job(session: Session, number: int) -> JobRow:
+    row = session.get(JobRow, number)
+    if row is None:
+        raise NotFound(f"there is no job j{number}", "`qd jobs --all` lists them.")
+    return row
+
+
+def jobs_page(session: Session, wanted: JobFilter) -> JobPage:
+    """One page of jobs, newest first."""
+    query = select(JobRow)
+    states = set(wanted.states)
+    if "active" in states:
+        query = query.where(
+            or_(
+                col(JobRow.state).not_in(sorted(TERMINAL)),
+                col(JobRow.state).in_(sorted(states - {"active"})),
+            )
+        )
+    elif states:
+        query = query.where(col(JobRow.state).in_(sorted(states)))
+    if wanted.user:
+        query = query.where(JobRow.user == wanted.user)
+    if wanted.name:
+        query = query.where(JobRow.name == wanted.name)
+    if wanted.text:
+        query = query.where(
+            or_(
+                col(JobRow.name).contains(wanted.text, autoescape=True),
+                col(JobRow.reason).contains(wanted.text, autoescape=True),
+            )
+        )
+    total = session.exec(select(func.count()).select_from(query.subquery())).one()
+    if wanted.before is not None:
+        query = query.where(col(JobRow.id) < wanted.before)
+    limit = max(1, min(wanted.limit, MAX_PAGE))
+    rows = session.exec(query.order_by(col(JobRow.id).desc()).limit(limit + 1)).all()
+    page = rows[:limit]
+    more = len(rows) > limit
+    return {
+        "jobs": [job_view(row) for row in page],
+        "next": f"j{page[-1].id}" if more else None,
+        "total": total,
+    }
+
+
+def job_detail(session: Session, number: int, log_sizes: dict[tuple[int, int], int]) -> JobDetail:
+    """Everything about one job.
+
+    Args:
+        log_sizes: (attempt number, rank) -> bytes of log, which the log store knows.
+    """
+    row = get_job(session, number)
+    attempts = session.exec(
+        select(AttemptRow).where(AttemptRow.job_id == number).order_by(col(AttemptRow.number))
+    ).all()
+    ids = [attempt.id for attempt in attempts]
+    ranks = session.exec(
+        select(RankRow).where(col(RankRow.attempt_id).in_(ids)).order_by(col(RankRow.rank))
+    ).all()
+    artifacts = session.exec(select(ArtifactRow).where(ArtifactRow.job_id == number)).all()
+    numbers = {attempt.id: attempt.number for attempt in attempts}
+    newest = attempts[-1].id if attempts else None
+    return {
+        **job_view(row),
+        "spec": row.spec,
+        "snapshot": row.snapshot,
+        "git": cast("GitView | None", row.git),
+        "attempts": [
+            _attempt_view(a, [r for r in ranks if r.attempt_id == a.id], log_sizes, number)
+            for a in attempts
+        ],
+        "metrics": latest_metrics(session, newest) if newest is not None else {},
+        "artifacts": [_artifact_view(item, numbers[item.attempt_id]) for item in artifacts],
+    }
+
+
+def _artifact_view(row: ArtifactRow, attempt: int) -> ArtifactView:
+    return {
+        "name": row.name,
+        "path": row.path,
+        "digest": row.digest,
+        "size": row.size,
+        "attempt": attempt,
+    }
+
+
+def _attempt_view(
+    row: AttemptRow, ranks: Sequence[RankRow], log_sizes: dict[tuple[int, int], int], job: int
+) -> AttemptView:
+    return {
+        "id": f"j{job}.{row.number}",
+        "number": row.number,
+        "state": row.state,  # type: ignore[typeddict-item]
+        "reason": row.reason,
+        "started_at": maybe_rfc3339(row.started_at),
+        "ended_at": maybe_rfc3339(row.ended_at),
+        "first_failure": _first_failure(row, ranks),
+        "ranks": [_rank_view(rank, log_sizes.get((row.number, rank.rank), 0)) for rank in ranks],
+    }
+
+
+def _first_failure(row: AttemptRow, ranks: Sequence[RankRow]) -> FirstFailure | None:
+    failure = row.failure
+    if failure is None:
+        return None
+    number = failure["rank"]
+    rank = next((rank for rank in ranks if rank.rank == number), None)
+    return {
+        "rank": -1 if number is None else number,
+        "node": failure["node"],
+        "exit_code": rank.exit_code if rank else None,
+        "signal": signal_name(rank.signal) if rank else None,
+        "tail": [],  # filled from the log store by the caller
+        "reason": failure["reason"],
+    }
+
+
+def signal_name(number: int | None) -> str | None:
+    if number is None:
+        return None
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal
+        return f"SIG{number}"
+
+
+def _rank_view(row: RankRow, log_bytes: int) -> RankView:
+    return {
+        "rank": row.rank,
+        "node": row.node,
+        "local_rank": row.local_rank,
+        "pid": row.pid,
+        "gpus": row.gpus,
+        "state": row.state,  # type: ignore[typeddict-item]
+        "exit_code": row.exit_code,
+        "signal": signal_name(row.signal),
+        "log_bytes": log_bytes,
+    }
+
+
+def latest_metrics(session: Session, epoch: int) -> dict[str, MetricValue]:
+    """The newest value of each metric; where several ranks log one, that of the lowest rank."""
+    rows = session.exec(
+        select(MetricLatestRow)
+        .where(MetricLatestRow.attempt_id == epoch)
+        .order_by(col(MetricLatestRow.rank).desc())
+    ).all()
+    return {row.name: {"value": row.value, "step": row.step, "at": rfc3339(row.at)} for row in rows}
+
+
+def epoch_of(session: Session, job: int, attempt: int | None) -> tuple[int, int] | None:
+    """(epoch, attempt number) of an attempt, the newest when `attempt` is None."""
+    query = select(AttemptRow.id, AttemptRow.number).where(AttemptRow.job_id == job)
+    if attempt is not None:
+        query = query.where(AttemptRow.number == attempt)
+    found = session.exec(query.order_by(col(AttemptRow.number).desc()).limit(1)).first()
+    if found is None or found[0] is None:
+        return None
+    return found[0], found[1]
+
+
+def metric_points(
+    session: Session, epoch: int, names: Sequence[str], after: int, limit: int
+) -> tuple[list[MetricPoint], int]:
+    """Points in the order they were recorded, from row id `after` on.
+
+    Returns:
+        The points, and the id to pass as `after` for the next ones.
+    """
+    query = select(MetricPointRow).where(
+        MetricPointRow.attempt_id == epoch, col(MetricPointRow.id) > after
+    )
+    if names:
+        query = query.where(col(MetricPointRow.name).in_(names))
+    rows = session.exec(query.order_by(col(MetricPointRow.id)).limit(limit)).all()
+    points: list[MetricPoint] = [
+        {
+            "name": row.name,
+            "step": row.step,
+            "at": rfc3339(row.at),
+            "value": row.value,
+            "rank": row.rank,
+        }
+        for row in rows
+    ]
+    return points, (rows[-1].id or after) if rows else after
+
+
+def series(session: Session, epoch: int, names: Sequence[str]) -> dict[str, list[SeriesPoint]]:
+    """Every metric as a line over its steps; of metrics that several ranks log, the lowest rank's."""
+    query = sqlalchemy.select(
+        col(MetricPointRow.name),
+        col(MetricPointRow.rank),
+        col(MetricPointRow.step),
+        col(MetricPointRow.at),
+        col(MetricPointRow.value),
+    ).where(col(MetricPointRow.attempt_id) == epoch)
+    if names:
+        query = query.where(col(MetricPointRow.name).in_(names))
+    ordered = query.order_by(
+        col(MetricPointRow.name),
+        col(MetricPointRow.rank),
+        col(MetricPointRow.step),
+        col(MetricPointRow.id),
+    )
+    lines: dict[str, list[SeriesPoint]] = {}
+    rank_of: dict[str, int] = {}
+    for name, rank, step, at, value in session.execute(ordered):
+        if rank_of.setdefault(name, rank) == rank:
+            lines.setdefault(name, []).append({"step": step, "at": at, "value": value})
+    return lines
+
+
+def events(
+    session: Session, after: int, limit: int, job: int | None = None, *, newest: bool = False
+) -> list[EventView]:
+    """Events with an id above `after`, oldest first; with `newest`, the last `limit` of them."""
+    query = select(EventRow).where(col(EventRow.id) > after)
+    if job is not None:
+        query = query.where(EventRow.job_id == job)
+    order = col(EventRow.id).desc() if newest else col(EventRow.id)
+    rows = list(session.exec(query.order_by(order).limit(limit)).all())
+    return [event_view(row) for row in (reversed(rows) if newest else rows)]
+
+
+def event_view(row: EventRow) -> EventView:
+    assert row.id is not None
+    return {
+        "id": row.id,
+        "at": rfc3339(row.at),
+        "kind": row.kind,
+        "severity": row.severity,  # type: ignore[typeddict-item]
+        "job": f"j{row.job_id}" if row.job_id is not None else None,
+        "node": row.node,
+        "user": row.user,
+        "message": row.message,
+    }
+
+
+def state_counts(session: Session) -> dict[str, int]:
+    """How many jobs are in each state that is not terminal."""
+    rows = session.exec(
+        select(JobRow.state, func.count())
+        .where(col(JobRow.state).not_in(sorted(TERMINAL)))
+        .group_by(JobRow.state)
+    ).all()
+    return dict(rows)
