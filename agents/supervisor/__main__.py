@@ -1,0 +1,212 @@
+"""`python -m agents.supervisor start|stop`: what `qd up` and `qd down` call.
+
+stdout gets one JSON document. A failure is `{"error": ...}` as the API writes it, and its exit code.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import json
+import os
+import re
+import socket
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from agents.supervisor import head, teardown
+from agents.supervisor import record as records
+from agents.supervisor.policy import Asked, check_fits, size
+from agents.supervisor.process import Identity, terminate
+from agents.supervisor.supervisor import Settings, Supervisor
+from jobs.errors import Conflict, QuarterdeckError, Unreachable
+from jobs.places import Places, places
+
+START_TIMEOUT = 30.0
+"""Seconds for a supervisor to start its programs (not for them to be ready)."""
+
+STOP_TIMEOUT = 60.0
+"""Seconds for a supervisor to take everything down: its parts have about 35 in all."""
+
+
+class Lock:
+    """At most one supervisor per state folder: who holds the lock may start and stop things.
+
+    The kernel gives it back when the holder dies, however it dies.
+    """
+
+    def __init__(self, where: Places) -> None:
+        self._descriptor = os.open(where.state / "supervisor.lock", os.O_RDWR | os.O_CREAT, 0o600)
+
+    def take(self, seconds: float = 0.0) -> bool:
+        """Whether it is ours now; tries for so many seconds."""
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return True
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    return False
+                time.sleep(0.02)
+
+
+def start(
+    where: Places, asked: Asked, controller: str, environ: Mapping[str, str]
+) -> dict[str, Any]:
+    """Start a supervisor in the background, unless one runs that fits.
+
+    Raises Conflict when the running cluster has another size, Unreachable when it does not start.
+    """
+    umask = os.umask(0o077)
+    for folder in (where.state, where.node, where.daemon_logs, where.runtime):
+        folder.mkdir(parents=True, exist_ok=True)
+    lock = Lock(where)
+    record = _running(where, lock)
+    if record is not None:
+        check_fits(asked, records.size_of(record))
+        return {"started": False, "cluster": record}
+    before = records.read(where.cluster_file)
+    left = [p for p in records.processes(before).values() if p and p.alive] if before else []
+    if before and left:  # its supervisor died, they did not
+        check_fits(asked, records.size_of(before))
+        asked, extent = records.asked_of(before), records.size_of(before)
+    else:
+        if before and asked == Asked():  # the machine went down: the same cluster comes back
+            asked = records.asked_of(before)
+        gpus = 0 if asked.simulate_gpus is not None else head.count_gpus()
+        extent = size(asked, len(os.sched_getaffinity(0)), gpus)
+    node = before["node"] if before else node_name(environ)
+    settings = Settings(where, asked, extent, node, controller, umask, environ)
+    _detach(settings, before)
+    return {"started": True, "cluster": records.read(where.cluster_file)}
+
+
+def _running(where: Places, lock: Lock) -> records.ClusterRecord | None:
+    """What the supervisor that holds the lock has written, or None when the lock is ours instead.
+
+    Raises Unreachable when one holds the lock and writes nothing.
+    """
+    deadline = time.monotonic() + START_TIMEOUT
+    while time.monotonic() < deadline:
+        if lock.take():
+            return None
+        record = records.read(where.cluster_file)
+        supervisor = Identity.from_json(record["supervisor"]) if record else None
+        if record and supervisor and supervisor.alive:
+            return record
+        time.sleep(0.02)  # it starts, or it ends
+    raise Unreachable(
+        "the supervisor does not say what runs", f"See {where.daemon_logs / 'supervisor.log'}."
+    )
+
+
+def _detach(settings: Settings, before: records.ClusterRecord | None) -> None:
+    """Go on as a daemon in a grandchild, which inherits the lock; return once it has started."""
+    told, tell = os.pipe()
+    if os.fork() == 0:
+        os.close(told)
+        os.setsid()
+        if os.fork() == 0:
+            _serve(settings, before, tell)
+        os._exit(0)
+    os.close(tell)
+    with os.fdopen(told, "rb") as pipe:
+        if not pipe.read():
+            log = settings.places.daemon_logs / "supervisor.log"
+            raise Unreachable("the supervisor ended while it started", f"See {log}.")
+
+
+def _serve(settings: Settings, before: records.ClusterRecord | None, ready: int) -> None:
+    """The daemon; does not return."""
+    code = 1
+    try:
+        os.chdir("/")
+        log = settings.places.daemon_logs / "supervisor.log"
+        output = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        Supervisor(settings, before).run(ready)
+        code = 0
+    except BaseException:  # the last thing this process does is to say why
+        sys.excepthook(*sys.exc_info())
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def stop(where: Places, *, ranks: bool) -> dict[str, Any]:
+    """Stop the cluster, whether its supervisor lives or not, and whatever it left.
+
+    Args:
+        ranks: stop what jobs run here as well, when the controller could not.
+
+    Raises Conflict while jobs run here and `ranks` is false, or when something will not end.
+    """
+    if not where.state.is_dir():
+        return {"stopped": False, "ranks": []}
+    running = teardown.guards(where.node)
+    if running and not ranks:
+        raise Conflict(
+            f"jobs run here: {', '.join(running)}",
+            "Cancel them first, or run `qd down --force` to stop them too.",
+            attempts=list(running),
+        )
+    lock = Lock(where)
+    was_running = False
+    if record := _running(where, lock):
+        was_running = True
+        if supervisor := Identity.from_json(record["supervisor"]):
+            terminate(supervisor)
+        if not lock.take(STOP_TIMEOUT):
+            raise Conflict(
+                f"the supervisor (pid {record['supervisor']['pid']}) does not end",
+                f"See {where.daemon_logs / 'supervisor.log'}.",
+            )
+    record_left = records.read(where.cluster_file)
+    was_running = was_running or bool(teardown.remains(where, record_left))
+    left = teardown.take_down(where, record_left)
+    if left:
+        raise Conflict(
+            f"these processes will not end: {left}", "Look at them with `ps`.", pids=left
+        )
+    ended = teardown.stop_ranks(where.node) if ranks else []
+    return {"stopped": was_running, "ranks": ended}
+
+
+def node_name(environ: Mapping[str, str]) -> str:
+    """What the one node is called: QD_NODE_NAME or the host's name, as Ray allows it in a label."""
+    name = environ.get("QD_NODE_NAME") or socket.gethostname().partition(".")[0]
+    return re.sub(r"[^A-Za-z0-9_.-]", "-", name)[:63].strip("-_.") or "local"
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m agents.supervisor", description=__doc__)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    up = verbs.add_parser("start", help="start in the background")
+    for option in ("--cpus", "--gpus", "--simulate-gpus"):
+        up.add_argument(option, type=int)
+    up.add_argument("--controller", default="agents.daemon", help="module of the controller")
+    down = verbs.add_parser("stop", help="stop, and leave nothing")
+    down.add_argument("--ranks", action="store_true", help="stop running jobs too")
+    options = parser.parse_args(argv)
+    environ = dict(os.environ)
+    where = places(environ)
+    try:
+        if options.verb == "start":
+            asked = Asked(options.cpus, options.gpus, options.simulate_gpus)
+            answer = start(where, asked, options.controller, environ)
+        else:
+            answer = stop(where, ranks=options.ranks)
+    except QuarterdeckError as error:
+        print(json.dumps(error.to_json()), flush=True)  # noqa: T201 - what a command is for
+        return error.exit_code
+    print(json.dumps(answer), flush=True)  # noqa: T201
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

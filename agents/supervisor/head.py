@@ -1,0 +1,155 @@
+"""How Ray's head is started: its command line, its environment, its port and its folder."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from agents.supervisor.policy import Size
+from jobs.places import Places
+
+OBJECT_STORE = 200 * 1024 * 1024
+"""Bytes of shared memory. Ray carries calls and log chunks here, never training data."""
+
+PORTS = range(20000, 30000)
+"""Below the kernel's ephemeral range, so that no outgoing connection takes the port while Ray is
+down: a head that comes back must have the address that the nodes know."""
+
+RAY_SETTINGS = {
+    # Everything listens on 127.0.0.1: with this off Ray believes in no cluster beyond this machine.
+    # (With it on, Ray replaces 127.0.0.1 by the machine's public address and listens on all.)
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    "RAY_AUTH_MODE": "token",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # Ray nices its workers to 15, and what they start inherits it.
+    "RAY_worker_niceness": "0",
+    # Without it every process of Ray ends itself a minute after it lost the head.
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "86400",
+    # Our only worker is the agent; idle ones cost 80 MB each.
+    "RAY_enable_worker_prestart": "false",
+    "RAY_prestart_worker_first_driver": "false",
+    # It would kill the agent when ranks, which are none of Ray's, fill the memory.
+    "RAY_memory_monitor_refresh_ms": "0",
+    # A dead raylet is noticed after about 10 s; a machine too busy to answer for 25 s is not dead.
+    "RAY_health_check_initial_delay_ms": "2000",
+    "RAY_health_check_period_ms": "2000",
+    "RAY_health_check_timeout_ms": "5000",
+    "RAY_health_check_failure_threshold": "5",
+}
+
+
+def folder(places: Places) -> Path:
+    """Ray's folder. Ray opens it to everybody (0777), so it lies in one that is ours (0700)."""
+    return places.ray_temp / "r"
+
+
+def command(places: Places, node: str, size: Size, port: int) -> list[str]:
+    """The head in the foreground; it ends when one of its processes dies."""
+    return [
+        sys.executable,
+        "-m",
+        "agents.supervisor.ray_head",
+        "start",
+        "--head",
+        "--block",
+        "--node-ip-address=127.0.0.1",
+        f"--port={port}",
+        f"--temp-dir={folder(places)}",
+        f"--num-cpus={size.cpus}",
+        f"--num-gpus={size.gpus}",
+        f"--object-store-memory={OBJECT_STORE}",
+        f"--labels=qd.node={node}",
+        "--include-dashboard=false",
+        "--include-log-monitor=false",
+        "--no-monitor",  # the autoscaler
+        "--dashboard-agent-listen-port=0",
+        "--disable-usage-stats",
+        "--log-style=record",
+        "--log-color=false",
+    ]
+
+
+def clean(environ: Mapping[str, str]) -> dict[str, str]:
+    """The user's environment without what would steer Ray, or threads that Ray would hand on."""
+    foreign = ("RAY_", "OMP_", "MKL_", "OPENBLAS_", "QD_NODE_", "QD_SIMULATE_")
+    return {name: value for name, value in environ.items() if not name.startswith(foreign)}
+
+
+def environment(
+    environ: Mapping[str, str], places: Places, node: str, size: Size
+) -> dict[str, str]:
+    """What Ray and so the agent are started with. Ranks never see it: the guard makes theirs."""
+    mine = {
+        "RAY_AUTH_TOKEN_PATH": str(places.ray_token),
+        "QD_NODE_STATE": str(places.node),
+        "QD_NODE_NAME": node,
+    }
+    if size.simulated:
+        mine["QD_SIMULATE_GPUS"] = str(size.gpus)
+    return clean(environ) | RAY_SETTINGS | mine
+
+
+def make_token(path: Path) -> None:
+    """Make the token that every call inside Ray carries, readable by its owner only."""
+    if path.exists() and path.stat().st_size:
+        return
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(secrets.token_hex(32))
+
+
+def free_port(wanted: int | None) -> int:
+    """A TCP port for the head: `wanted` when it can be had, else any of PORTS.
+
+    Raises OSError when none is free.
+    """
+    candidates = [] if wanted is None else [wanted]
+    candidates += random.sample(PORTS, 50)
+    for port in candidates:
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as gRPC does
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise OSError(f"no free TCP port among {len(candidates)} tried in {PORTS}")
+
+
+def prepare_folder(places: Places) -> None:
+    """Make Ray's folder, and drop the sessions of heads that are gone, except the last one's logs.
+
+    Raises OSError when somebody else owns the name in /tmp.
+    """
+    outer = places.ray_temp
+    outer.mkdir(mode=0o700, exist_ok=True)
+    status = outer.lstat()
+    if status.st_uid != os.getuid() or outer.is_symlink():
+        raise OSError(f"{outer} belongs to somebody else")
+    outer.chmod(0o700)
+    inner = folder(places)
+    inner.mkdir(exist_ok=True)
+    sessions = sorted(path for path in inner.glob("session_2*") if not path.is_symlink())
+    for old in sessions[:-1]:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def count_gpus() -> int:
+    """GPUs that the driver shows; 0 without a driver.
+
+    Asked in a process of its own: the driver's library stays mapped for good once it is loaded.
+    """
+    program = "import pynvml; pynvml.nvmlInit(); print(pynvml.nvmlDeviceGetCount()); pynvml.nvmlShutdown()"
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, timeout=30, check=True
+        )
+        return int(json.loads(done.stdout))
+    except (subprocess.SubprocessError, ValueError):
+        return 0

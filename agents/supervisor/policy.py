@@ -1,0 +1,105 @@
+"""What the supervisor decides, without doing any of it: when to restart, and whether an `up` fits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from jobs.errors import Conflict, InvalidInput
+
+DELAYS = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
+"""Seconds before the first, second ... restart in a row. The first is immediate, because most deaths
+are accidents; the last is short enough that a person who fixed the cause need not do more."""
+
+STEADY = 60.0
+"""Seconds that a program must stay up before its earlier deaths are forgotten."""
+
+REMEMBERED = 20
+"""Restart times kept for `qd status`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """How often a program died in a row."""
+
+    deaths: int = 0
+
+    def after_death(self, up_for: float) -> tuple[Backoff, float]:
+        """The next state, and how many seconds to wait before the restart.
+
+        Args:
+            up_for: seconds that the program ran before it died.
+        """
+        deaths = 0 if up_for >= STEADY else self.deaths
+        return replace(self, deaths=deaths + 1), DELAYS[min(deaths, len(DELAYS) - 1)]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The numbers on the command line of `qd up`; None where nothing was said."""
+
+    cpus: int | None = None
+    gpus: int | None = None
+    simulate_gpus: int | None = None
+
+    def __post_init__(self) -> None:
+        """Raises InvalidInput for numbers that no machine can have."""
+        if self.gpus is not None and self.simulate_gpus is not None:
+            raise InvalidInput(
+                "a cluster has either real or simulated GPUs",
+                "Give one of --gpus and --simulate-gpus.",
+            )
+        if self.cpus is not None and self.cpus < 1:
+            raise InvalidInput(f"--cpus is {self.cpus}", "A node needs 1 CPU or more.")
+        for option, value in (("--gpus", self.gpus), ("--simulate-gpus", self.simulate_gpus)):
+            if value is not None and value < 0:
+                raise InvalidInput(f"{option} is {value}", "The least is 0.")
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """What the one node of the cluster offers."""
+
+    cpus: int
+    gpus: int
+    simulated: bool
+
+    def __str__(self) -> str:
+        gpus = f"{self.gpus} {'GPU' if self.gpus == 1 else 'GPUs'}"
+        cpus = f"{self.cpus} {'CPU' if self.cpus == 1 else 'CPUs'}"
+        return f"{cpus}, {gpus}{' (sim)' if self.simulated and self.gpus else ''}"
+
+
+def size(asked: Asked, cpus_here: int, gpus_here: int) -> Size:
+    """The size of a cluster that starts now.
+
+    Raises InvalidInput when more real GPUs are asked for than the machine has.
+    """
+    cpus = cpus_here if asked.cpus is None else asked.cpus
+    if asked.simulate_gpus is not None:
+        return Size(cpus, asked.simulate_gpus, simulated=True)
+    if asked.gpus is not None and asked.gpus > gpus_here:
+        raise InvalidInput(
+            f"--gpus is {asked.gpus}, and this machine has {gpus_here}",
+            "Ask for fewer, or use --simulate-gpus to try things out.",
+        )
+    return Size(cpus, gpus_here if asked.gpus is None else asked.gpus, simulated=False)
+
+
+def check_fits(asked: Asked, running: Size) -> None:
+    """Raises Conflict when the running cluster is not what is asked for."""
+    fits = (
+        asked.cpus in (None, running.cpus)
+        and (asked.gpus is None or (asked.gpus == running.gpus and not running.simulated))
+        and (
+            asked.simulate_gpus is None
+            or (asked.simulate_gpus == running.gpus and running.simulated)
+        )
+    )
+    if not fits:
+        raise Conflict(
+            f"a cluster of another size is running: {running}",
+            "Run `qd down` first, or `qd up` without numbers to keep this one.",
+            cpus=running.cpus,
+            gpus=running.gpus,
+            simulated=running.simulated,
+        )

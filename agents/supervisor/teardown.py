@@ -1,0 +1,76 @@
+"""Stop a cluster so that nothing is left: no process, no file of Ray's, no stale socket."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from agents.node import records as node_records
+from agents.supervisor import head
+from agents.supervisor.process import Identity, members, stop, sweep, terminate
+from agents.supervisor.record import ClusterRecord, processes
+from jobs.places import Places
+
+CONTROLLER_GRACE = 10.0
+"""Seconds for the controller to finish its writes. It can be killed at any time; this is politeness."""
+
+RAY_GRACE = 5.0
+"""Seconds for `ray start --block` to end its processes (it takes about one)."""
+
+GUARD_GRACE = 40.0
+"""Seconds for a guard to stop its ranks: a job's grace is 30 s unless it says otherwise."""
+
+
+def take_down(places: Places, record: ClusterRecord | None) -> list[int]:
+    """Stop the controller, then Ray, and remove what they leave. Returns pids that would not end."""
+    known: dict[str, Identity | None] = processes(record) if record else {}
+    left = []
+    for name, grace, folder in (
+        ("controller", CONTROLLER_GRACE, None),
+        ("ray", RAY_GRACE, head.folder(places)),
+    ):
+        process = known.get(name)
+        if process is not None:
+            stop(process, grace)
+        left += [entry.pid for entry in sweep(process, folder)]
+    if not left:
+        shutil.rmtree(places.ray_temp, ignore_errors=True)
+        places.socket.unlink(missing_ok=True)
+        places.cluster_file.unlink(missing_ok=True)
+    return left
+
+
+def remains(places: Places, record: ClusterRecord | None) -> list[int]:
+    """Pids of Ray and controller processes of this state folder that run now."""
+    known: dict[str, Identity | None] = processes(record) if record else {}
+    found = members(known.get("controller"), None)
+    found += members(known.get("ray"), head.folder(places))
+    return sorted({entry.pid for entry in found})
+
+
+def guards(node: Path) -> dict[str, Identity]:
+    """The guards of this node that run, by the folder of their attempt."""
+    found = {}
+    for handle in sorted((node / "attempts").glob(f"*/{node_records.HANDLE}")):
+        value = node_records.read_json(str(handle)) or {}
+        with suppress(KeyError, TypeError, ValueError):
+            guard = Identity(int(value["pid"]), int(value["start_time"]), str(value["boot_id"]))
+            if guard.alive:
+                found[handle.parent.name] = guard
+    return found
+
+
+def stop_ranks(node: Path) -> list[str]:
+    """Stop every attempt that runs here, in order if its guard still can; returns their names."""
+    running = guards(node)
+    deadline = time.monotonic() + GUARD_GRACE
+    for guard in running.values():  # all at once: their graces run side by side
+        terminate(guard)
+    for name, guard in running.items():
+        stop(guard, deadline - time.monotonic())
+        handle = node_records.read_json(str(node / "attempts" / name / node_records.HANDLE)) or {}
+        while node_records.kill_left_over(str(handle.get("tag", name)), handle.get("cgroup")):
+            time.sleep(0.02)
+    return list(running)
