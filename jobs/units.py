@@ -20,9 +20,9 @@ _SECONDS = {
     "d": Fraction(86_400),
     "w": Fraction(604_800),
 }
-_DURATION_PART = re.compile(r"(\d{1,18}(?:\.\d{1,9})?)(ms|[smhdw])")
-_DURATION = re.compile(rf"(?:{_DURATION_PART.pattern})+")
-_SECONDS_ONLY = re.compile(r"\d{1,18}(?:\.\d{1,9})?")
+_DURATION_PART = re.compile(r"(\d{1,18}(?:\.\d{1,9})?)(ms|[smhdw])", re.ASCII)
+_DURATION = re.compile(rf"(?:{_DURATION_PART.pattern})+", re.ASCII)
+_SECONDS_ONLY = re.compile(r"\d{1,18}(?:\.\d{1,9})?", re.ASCII)
 _DURATION_FORM = "a number of seconds, or text such as 90s, 45m, 2h, 1h30m or 7d"
 
 MAX_DURATION = 10 * 365 * 86_400.0
@@ -33,7 +33,7 @@ _BYTES = {"": 1, "b": 1} | {
     for power, prefix in enumerate("KMGTP", start=1)
     for suffix, base in (("b", 1000), ("ib", 1024), ("i", 1024))
 }
-_SIZE = re.compile(r"(\d{1,18}(?:\.\d{1,9})?)\s*([A-Za-z]*)")
+_SIZE = re.compile(r"(\d{1,18}(?:\.\d{1,9})?)\s*([A-Za-z]*)", re.ASCII)
 _SIZE_FORM = "a number of bytes, or text such as 500MB (powers of 1000) or 8GiB (powers of 1024)"
 
 MAX_SIZE = 2**63 - 1
