@@ -258,7 +258,7 @@ class LogLine(TypedDict):
     offset: int  # byte offset of the line's start in the rank's log
     at: str  # when the agent first saw it; resolution about 0.2 s
     line: str  # bytes that are not UTF-8 appear as \\xNN; no newline
-    attempt: NotRequired[int]  # tells a reader that reconnects which log `offset` is in
+    attempt: int
 
 
 class MetricPoint(TypedDict):

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from jobs.series import RingHistory
 
 from agents.controller.fabric import FabricNode
-from jobs.scheduling import NodeCapacity
+from jobs.capacity import NodeCapacity
 from jobs.times import rfc3339
 from jobs.views import GpuView, HistoryPoint, NodeState, NodeView
 from jobs.wire import GpuSample, NodeFacts, NodeSample

@@ -22,15 +22,17 @@ from agents.controller.fabric import Fabric
 from agents.controller.hub import Hub
 from agents.controller.links import Links
 from agents.controller.live import Live
+from agents.controller.logread import LogQuery, LogReader
 from agents.controller.logstore import LogStore
 from agents.controller.reconciler import Reconciler
 from agents.controller.secretstore import SecretStore
-from jobs import __version__, queries, registry, wire
+from jobs import __version__, audit, queries, registry, wire
 from jobs.errors import NotFound, QuarterdeckError
 from jobs.lifecycle import Note
 from jobs.names import job_name, parse_run
+from jobs.registry import Caller
 from jobs.tables import ArtifactRow, NodeRow, RankRow
-from jobs.views import NodeView, Problem, StatusView
+from jobs.views import EventView, JobDetail, JobView, NodeView, Problem, StatusView
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +40,8 @@ T = TypeVar("T")
 
 MEMBERSHIP_EVERY = 1.0
 _READ_OUTPUT = 4 << 20
+_TAIL_LINES = 20
+"""Last lines of the first failing rank that `qd explain` and `qd job` show."""
 
 
 class Controller:
@@ -409,6 +413,76 @@ class Controller:
             known = ", ".join(sorted(self.cluster.nodes)) or "none yet"
             raise NotFound(f"there is no node '{name}'", f"Nodes: {known}.")
         return self.cluster.view(node, self.reconciler.busy())
+
+    async def job_view(self, number: int) -> JobView:
+        """Raises NotFound."""
+        live = self.reconciler.live.get(number)
+        if live is not None:
+            return self.reconciler.overlay(live.view)
+        return await self.db.read(lambda s: queries.job_view(queries.get_job(s, number)))
+
+    async def job_detail(self, number: int) -> JobDetail:
+        """Everything about a job, with the last lines of ranks that failed first.
+
+        Raises:
+            NotFound: no such job.
+        """
+        sizes = await self.in_log_thread(self.logs.sizes, number)
+        detail = await self.db.read(lambda s: queries.job_detail(s, number, sizes))
+        for attempt in detail["attempts"]:
+            failure = attempt["first_failure"]
+            if failure is not None and failure["rank"] >= 0:
+                failure["tail"] = await self.in_log_thread(
+                    self._tail, number, attempt["number"], failure["rank"]
+                )
+        live = self.reconciler.live.get(number)
+        if live is not None:
+            detail["reason"] = self.reconciler.overlay(live.view)["reason"]
+        return detail
+
+    def _tail(self, job: int, attempt: int, rank: int) -> list[str]:
+        query = LogQuery(job=job, attempt=attempt, rank=rank, tail=_TAIL_LINES)
+        return [line["line"] for line in LogReader(self.logs, query).read_on(final=True)]
+
+    async def set_drained(self, name: str, who: Caller, *, drained: bool, reason: str) -> NodeView:
+        """Take a node out of scheduling, or put it back. What runs there runs on.
+
+        Raises:
+            NotFound: no such node.
+        """
+        self.node_view(name)
+        node, now = self.cluster.nodes[name], self.now()
+        verb = "drained" if drained else "undrained"
+        text = f"{name} {verb} by {who.user}" + (f": {reason}" if reason else "")
+        note = Note(f"node.{verb}", text, node=name, user=who.user)
+
+        def write(session: Session) -> list[EventView]:
+            row = session.get(NodeRow, name) or NodeRow(
+                name=name, address=node.address, first_seen=now, seen_at=now
+            )
+            row.drained, row.reason = drained, reason
+            session.add(row)
+            registry.add_events(session, None, [note], now)
+            audit.append(
+                session,
+                at=now,
+                user=who.user,
+                uid=who.uid,
+                action="node.drain" if drained else "node.undrain",
+                target=name,
+                data={"reason": reason},
+            )
+            session.flush()
+            return queries.events(session, 0, 1, newest=True)
+
+        events = await self.db.write(write)
+        node.drained, node.reason = drained, reason
+        for event in events:
+            self.hub.publish("events", str(event["id"]), event)
+        view = self.node_view(name)
+        self.hub.publish("nodes", name, view, keep=False)
+        self.reconciler.wake()
+        return view
 
     def problems(self) -> list[Problem]:
         found: list[Problem] = [

@@ -7,6 +7,7 @@ begun before, by this process or by one that was killed.
 from __future__ import annotations
 
 import asyncio
+import io
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +22,7 @@ from agents.controller.secretstore import SecretStore
 from jobs import lifecycle as lc
 from jobs import wire
 from jobs.errors import Conflict, InvalidInput, NotFound, QuarterdeckError, Unreachable
-from jobs.pack import write_pack_bytes
+from jobs.pack import write_pack
 from jobs.snapshot import Manifest
 
 log = logging.getLogger(__name__)
@@ -204,10 +205,10 @@ class Performer:
             batch.append((hex_of(digest), path))
             size += path.stat().st_size
             if size >= PACK_BYTES:
-                await agent.put_blobs(await asyncio.to_thread(write_pack_bytes, batch))
+                await agent.put_blobs(await asyncio.to_thread(_packed, batch))
                 batch, size = [], 0
         if batch:
-            await agent.put_blobs(await asyncio.to_thread(write_pack_bytes, batch))
+            await agent.put_blobs(await asyncio.to_thread(_packed, batch))
 
     async def _launch(self, live: Live, node: str, node_rank: int) -> None:
         attempt = live.job.attempt
@@ -254,3 +255,9 @@ class Performer:
                 await self._applier.take_report(live, node, report)
                 return
             await asyncio.sleep(STOP_AGAIN)
+
+
+def _packed(items: list[tuple[str, Path]]) -> bytes:
+    buffer = io.BytesIO()
+    write_pack(buffer, items)
+    return buffer.getvalue()

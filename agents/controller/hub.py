@@ -21,16 +21,23 @@ _QUEUE = 5_000
 
 
 class Subscription:
-    """One watcher. `overflowed` means that it fell too far behind and must take the state anew."""
+    """One watcher. `overflowed` means that it fell too far behind and must take the state anew.
 
-    def __init__(self, topics: frozenset[str]) -> None:
+    With `hints_only` nothing is queued: the watcher is only woken, and looks for itself.
+    """
+
+    def __init__(self, topics: frozenset[str], *, hints_only: bool) -> None:
         self.topics = topics
+        self._hints_only = hints_only
         self.queue: asyncio.Queue[Delta] = asyncio.Queue(_QUEUE)
         self.dirty: set[str] = set()  # topics of which only the newest state counts
         self.wake = asyncio.Event()
         self.overflowed = False
 
     def offer(self, delta: Delta) -> None:
+        if self._hints_only:
+            self.wake.set()
+            return
         if self.overflowed:
             return
         try:
@@ -51,8 +58,8 @@ class Hub:
         self._ring: deque[Delta] = deque(maxlen=_RING)
         self._subscriptions: set[Subscription] = set()
 
-    def subscribe(self, topics: Iterable[str]) -> Subscription:
-        subscription = Subscription(frozenset(topics))
+    def subscribe(self, topics: Iterable[str], *, hints_only: bool = False) -> Subscription:
+        subscription = Subscription(frozenset(topics), hints_only=hints_only)
         self._subscriptions.add(subscription)
         return subscription
 

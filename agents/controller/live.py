@@ -33,15 +33,7 @@ class Live:
 
     @property
     def shape(self) -> Shape:
-        resources = self.spec.resources
-        return Shape(
-            nodes=self.spec.nodes,
-            procs=self.spec.procs_per_node,
-            cpus=resources.cpu,
-            gpus=resources.gpu,
-            memory=resources.memory or 0,
-            accelerator=resources.accelerator or "",
-        )
+        return self.spec.shape()
 
     @property
     def waiting(self) -> bool:

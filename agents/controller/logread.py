@@ -78,7 +78,7 @@ class LogReader:
             *(self._rank_lines(rank, final) for rank in self._ranks()),
             key=lambda line: (line.at, line.rank),
         )
-        matching = (item for item in map(log_line, lines) if self._matches(item))
+        matching: Iterator[LogLine] = filter(self._matches, map(log_line, lines))
         if first and self._query.tail is not None:
             matching = iter(deque(matching, maxlen=self._query.tail))
         yield from matching

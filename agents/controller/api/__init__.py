@@ -53,5 +53,7 @@ async def _invalid(_request: Request, error: Exception) -> JSONResponse:
 async def _broken(request: Request, error: Exception) -> JSONResponse:
     log.exception("%s %s", request.method, request.url.path, exc_info=error)
     return _answer(
-        QuarterdeckError(f"internal error: {error!r}", "It is in the controller's log (`qd doctor`).")
+        QuarterdeckError(
+            f"internal error: {error!r}", "It is in the controller's log (`qd doctor`)."
+        )
     )

@@ -30,7 +30,7 @@ async def missing(request: MissingRequest, controller: TheController) -> dict[st
 @router.post("/blobs")
 async def upload(request: Request, controller: TheController) -> dict[str, int]:
     """Take in a pack. It is spooled first: half an upload stores nothing that was not whole."""
-    with tempfile.SpooledTemporaryFile(max_size=_SPOOL, dir=controller.state) as spool:
+    with tempfile.SpooledTemporaryFile(max_size=_SPOOL, dir=str(controller.state)) as spool:
         async for chunk in request.stream():
             await asyncio.to_thread(spool.write, chunk)
         spool.seek(0)

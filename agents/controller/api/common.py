@@ -46,7 +46,9 @@ def time_argument(name: str, text: str | None) -> float | None:
     try:
         return parse_time(text)
     except ValueError:
-        raise InvalidInput(f"{name}: '{text}' is not a time", "RFC 3339, 2026-11-23T06:28:01Z.") from None
+        raise InvalidInput(
+            f"{name}: '{text}' is not a time", "RFC 3339, 2026-11-23T06:28:01Z."
+        ) from None
 
 
 def ndjson(documents: AsyncIterator[Any]) -> StreamingResponse:

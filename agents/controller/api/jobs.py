@@ -102,7 +102,7 @@ async def wait(
     job: str, controller: TheController, timeout: Annotated[float, Query(ge=0, le=MAX_WAIT)] = 25.0
 ) -> JobView:
     ref = await resolve(controller, job)
-    subscription = controller.hub.subscribe([f"job:{job_name(ref.job)}"])
+    subscription = controller.hub.subscribe([f"job:{job_name(ref.job)}"], hints_only=True)
     deadline = asyncio.get_running_loop().time() + timeout
     try:
         while True:

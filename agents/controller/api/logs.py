@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 from fastapi.responses import StreamingResponse
+from sqlmodel import Session
+from jobs.series import decimate
 
-from agents.controller.api.common import TheController, in_thread, ndjson, resolve, time_argument, woken
+from agents.controller.api.common import (
+    TheController,
+    in_thread,
+    ndjson,
+    resolve,
+    time_argument,
+    woken,
+)
 from agents.controller.controller import Controller
 from agents.controller.logread import LogQuery, LogReader, batches, follow
 from jobs import queries
 from jobs.errors import InvalidInput, NotFound
 from jobs.names import job_name
-from jobs.series import decimate
 from jobs.views import TERMINAL, EventView, LogLine, MetricPoint, SeriesPoint
 
 router = APIRouter()
@@ -86,7 +95,7 @@ async def _follow(
     """Follow an attempt, and the ones that come after it unless one was named."""
     assert callable(reader)
     name = job_name(job)
-    subscription = controller.hub.subscribe([f"log:{name}", f"job:{name}"])
+    subscription = controller.hub.subscribe([f"log:{name}", f"job:{name}"], hints_only=True)
 
     async def changed() -> None:
         await woken(subscription, _POLL)
@@ -137,7 +146,9 @@ async def raw(
     if not 0 <= rank < view["ranks"]:
         raise NotFound(f"{job} has no rank {rank}", f"Its ranks are 0 to {view['ranks'] - 1}.")
     number = attempt or ref.attempt or max(view["attempt"], 1)
-    data = await controller.in_log_thread(controller.logs.read, ref.job, number, rank, offset, limit)
+    data = await controller.in_log_thread(
+        controller.logs.read, ref.job, number, rank, offset, limit
+    )
     size = controller.logs.size(ref.job, number, rank)
     return Response(data, media_type="application/octet-stream", headers={"X-Size": str(size)})
 
@@ -156,7 +167,9 @@ async def metrics(
 async def _metrics(
     controller: Controller, job: int, attempt: int | None, names: list[str], follow_: bool
 ) -> AsyncIterator[MetricPoint]:
-    subscription = controller.hub.subscribe([f"metrics:{job_name(job)}", f"job:{job_name(job)}"])
+    subscription = controller.hub.subscribe(
+        [f"metrics:{job_name(job)}", f"job:{job_name(job)}"], hints_only=True
+    )
     after, at_epoch = 0, None
     try:
         while True:
@@ -168,7 +181,13 @@ async def _metrics(
                 epoch = found[0]
                 while True:
                     points, after = await controller.db.read(
-                        lambda s, e=epoch, a=after: queries.metric_points(s, e, names, a, _PAGE)
+                        partial(
+                            queries.metric_points,
+                            epoch=epoch,
+                            names=names,
+                            after=after,
+                            limit=_PAGE,
+                        )
                     )
                     for point in points:
                         yield point
@@ -219,13 +238,16 @@ async def events(
 async def _events(
     controller: Controller, after: int, limit: int, job: int | None, follow_: bool
 ) -> AsyncIterator[EventView]:
-    subscription = controller.hub.subscribe(["events"])
+    subscription = controller.hub.subscribe(["events"], hints_only=True)
     try:
         while True:
             start = after
-            page = await controller.db.read(
-                lambda s: queries.events(s, start, limit, job, newest=start == 0)  # noqa: B023
-            )
+
+            def read(session: Session, since: int = start) -> list[EventView]:
+                # Without a point to start from, people want the newest ones.
+                return queries.events(session, since, limit, job, newest=since == 0)
+
+            page = await controller.db.read(read)
             for event in page:
                 yield event
                 after = event["id"]
@@ -233,6 +255,5 @@ async def _events(
                 return
             if len(page) < limit or start == 0:
                 await woken(subscription, _POLL)
-                subscription.clear()
     finally:
         controller.hub.unsubscribe(subscription)

@@ -75,7 +75,9 @@ async def job_gpus(
 async def drain(
     name: str, controller: TheController, who: TheCaller, request: DrainRequest | None = None
 ) -> NodeView:
-    return await controller.set_drained(name, who, drained=True, reason=request.reason if request else "")
+    return await controller.set_drained(
+        name, who, drained=True, reason=request.reason if request else ""
+    )
 
 
 @router.post("/nodes/{name}/undrain")

@@ -46,5 +46,7 @@ async def doctor(controller: TheController) -> list[CheckView]:
             }
         )
     for problem in controller.problems():
-        checks.append({"name": "problem", "ok": False, "detail": problem["what"], "fix": problem["fix"]})
+        checks.append(
+            {"name": "problem", "ok": False, "detail": problem["what"], "fix": problem["fix"]}
+        )
     return checks

@@ -35,7 +35,9 @@ async def watch(
         if topic.startswith("job:"):
             topic = f"job:{job_name((await resolve(controller, topic[4:])).job)}"
         elif topic not in ("jobs", "nodes", "events"):
-            raise InvalidInput(f"topics: there is no topic '{topic}'", "jobs, nodes, events, job:ID.")
+            raise InvalidInput(
+                f"topics: there is no topic '{topic}'", "jobs, nodes, events, job:ID."
+            )
         wanted.append(topic)
     return ndjson(_deltas(controller, wanted, since, boot))
 

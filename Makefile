@@ -1,0 +1,74 @@
+# Everything runs in a .venv that this file makes. `make demo` and `make test` need nothing before them.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP_INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
+# A machine without NVIDIA GPUs shows the demo on simulated ones, marked `sim` wherever they appear.
+DEMO_GPUS := $(if $(wildcard /dev/nvidia0),,--simulate-gpus 2)
+PYTEST := $(BIN)/python -m pytest
+
+.PHONY: demo test check lint types contracts format bench test-cluster test-chaos lock schema clean help
+
+help: ## what there is to make
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --upgrade pip
+
+$(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing Quarterdeck and what its examples need (some minutes the first time)"
+	$(PIP_INSTALL) --editable '.[demo]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing Quarterdeck and what its tests need (some minutes the first time)"
+	$(PIP_INSTALL) --editable '.[dev]'
+	@touch $@ $(VENV)/.demo
+
+demo: $(VENV)/.demo ## train on two ranks on a one-machine cluster, end to end
+	$(BIN)/qd up $(DEMO_GPUS)
+	$(BIN)/qd submit examples/digits/job.yaml --python $(BIN)/python --gpus 2 --watch
+	@$(BIN)/qd job last --json | $(BIN)/python examples/digits/check.py
+	@echo
+	@echo "The console:     $(BIN)/qd"
+	@echo "Stop everything: $(BIN)/qd down"
+
+test: $(VENV)/.dev ## every test that fits in minutes
+	$(PYTEST) tests --ignore tests/chaos --ignore tests/cluster --ignore tests/bench
+
+check: lint types contracts ## ruff, mypy --strict, import contracts
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+contracts: $(VENV)/.dev
+	$(BIN)/lint-imports
+
+format: $(VENV)/.dev ## put the code into shape
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+test-chaos: $(VENV)/.dev ## kill every part for real, on one host (SHORT=1: the quick ones)
+	$(PYTEST) tests/chaos $(if $(SHORT),-m "not slow")
+
+test-cluster: $(VENV)/.dev ## several hosts in network namespaces; needs root (SHORT=1: the quick ones)
+	$(PYTEST) tests/cluster $(if $(SHORT),-m "not slow")
+
+bench: $(VENV)/.dev ## side-by-side figures into docs/benchmarks.md (SHORT=1: few rounds, nothing written)
+	$(BIN)/python -m tests.bench $(if $(SHORT),--short)
+
+schema: $(VENV)/.dev ## write docs/job.schema.json anew
+	$(BIN)/python -m jobs.schema > docs/job.schema.json
+
+lock: $(VENV)/.dev ## take the installed versions as the pinned ones
+	(echo "# Exact versions that CI runs with. Made by \`make lock\`."; \
+	 $(BIN)/pip freeze --exclude-editable | sed 's/+cpu//') > constraints.txt
+
+clean: ## remove the virtual environment and caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache *.egg-info
