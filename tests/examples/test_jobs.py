@@ -1,0 +1,28 @@
+"""The examples' job files say what the examples need."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from jobs.spec import load_job
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*/job.yaml")), ids=lambda p: p.parent.name)
+def test_a_job_file_is_valid_and_its_script_is_there(path: Path) -> None:
+    job, _ = load_job(path)
+    command = job.command.split() if isinstance(job.command, str) else list(job.command)
+    assert command[0] == "python"
+    assert (path.parent / command[1]).is_file()
+
+
+def test_digits_is_a_gang_of_two_with_a_model_and_an_objective() -> None:
+    job, _ = load_job(EXAMPLES / "digits" / "job.yaml")
+    assert (job.world_size, job.total_cpus, job.total_gpus) == (2, 2, 0)
+    assert job.outputs == {"model": "out/model.onnx"}
+    assert job.objective is not None
+    assert (job.objective.metric, job.objective.goal) == ("val_acc", "maximize")
+    assert (job.seed, job.max_restarts) == (7, 2)
