@@ -1,0 +1,300 @@
+"""An attempt on this node: its folder, what the folder tells, and what may be done to it.
+
+The folder is the truth, so an agent that comes back knows what its predecessor knew. What it tells is
+worked out anew each time (`look`): there is no state to keep in step with the guard.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import json
+import os
+import re
+import signal
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from agents.node import records
+from agents.node.logtail import TimeIndex
+from agents.node.staging import Staged
+from jobs.errors import InvalidInput, StorageFull
+from jobs.wire import AttemptReport, LaunchPlan, RankReport
+
+_KEY = re.compile(r"(?P<job>[A-Za-z0-9][A-Za-z0-9_-]{0,99}-j[0-9]{1,18})\.[0-9]{1,9}")
+
+State = Literal["staged", "running", "stopping", "ended"]
+Outcome = Literal["", "done", "failed", "stopped", "fenced", "died", "refused"]
+
+
+def job_of(key: str) -> str:
+    """The job's name on this node's disk ("c1-j7"), from an attempt's key ("c1-j7.2").
+
+    Raises InvalidInput for what is no key: keys become names of folders.
+    """
+    match = _KEY.fullmatch(key)
+    if match is None:
+        raise InvalidInput(f"{key!r} is not an attempt's key")
+    return match["job"]
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where an attempt is. `orphaned`: its guard is dead and has left no record, so what it may have
+    left running has to be killed before it counts as ended."""
+
+    state: State
+    outcome: Outcome = ""
+    reason: str = ""
+    first_failed: int | None = None
+    first_failed_at: float | None = None
+    ranks: tuple[dict[str, Any], ...] = ()
+    orphaned: bool = False
+
+
+@functools.cache
+def _this_boot() -> str:
+    return records.boot_id()
+
+
+def guard_of(folder: Path) -> int | None:
+    """Pid of the folder's live guard, if there is one."""
+    handle = records.read_json(str(folder / records.HANDLE))
+    if handle is None:  # perhaps it has only just begun
+        return records.lock_holder(str(folder / records.LOCK))
+    alive = (
+        handle["boot_id"] == _this_boot()
+        and records.start_time(handle["pid"]) == handle["start_time"]
+    )
+    return int(handle["pid"]) if alive else None
+
+
+def look(folder: Path) -> Standing:
+    """What a folder tells of its attempt."""
+    guard = guard_of(folder)  # before the record: a guard writes it, then ends
+    record = records.read_json(str(folder / records.EXIT))
+    if record is not None:
+        return _standing("ended", record)
+    state = records.read_json(str(folder / records.STATE)) or {}
+    if guard is not None:
+        stop = records.read_json(str(folder / records.STOP))
+        stopping = stop is not None or state.get("phase") == "stopping"
+        reason = state.get("reason") or (stop or {}).get("reason", "")
+        return _standing("stopping" if stopping else "running", {**state, "reason": reason})
+    refused = records.read_json(str(folder / records.REFUSED))
+    has_run = (folder / records.HANDLE).exists()
+    if has_run or ((folder / records.STARTED).exists() and refused is None):
+        return _standing("stopping", state, orphaned=True)
+    if refused is not None:
+        return Standing("ended", "refused", str(refused.get("reason", "")))
+    return Standing("staged")
+
+
+def _standing(state: State, record: dict[str, Any], *, orphaned: bool = False) -> Standing:
+    return Standing(
+        state,
+        record.get("outcome", "") if state == "ended" else "",
+        record.get("reason", ""),
+        record.get("first_failed"),
+        record.get("first_failed_at"),
+        tuple(record.get("ranks", ())),
+        orphaned,
+    )
+
+
+def bury(folder: Path, tag: str) -> None:
+    """Kill what an orphaned attempt has left running, and record that it died. Blocking, and it takes
+    as long as the kernel holds on to a process: the record says that all of them are dead.
+
+    Raises OSError when it cannot be written.
+    """
+    handle = records.read_json(str(folder / records.HANDLE))
+    cgroup = handle["cgroup"] if handle else None
+    pause = 0.001
+    while records.kill_left_over(tag, cgroup):
+        time.sleep(pause)
+        pause = min(pause * 2, 0.5)
+    if cgroup:
+        with contextlib.suppress(OSError):
+            os.rmdir(cgroup)  # noqa: PTH106 - a cgroup
+    reason = "the guard was killed, and its ranks with it"
+    if handle is None:
+        words = (folder / records.LOG).read_text(errors="replace").strip().splitlines()
+        reason = "the guard could not start" + (f": {words[-1]}" if words else "")
+    elif handle["boot_id"] != _this_boot():
+        reason = "the node was restarted"
+    state = records.read_json(str(folder / records.STATE)) or {}
+    now = time.time()
+    ranks = [
+        {**rank, "ended_at": rank["ended_at"] or now}
+        for rank in state.get("ranks", ())
+        if rank["pid"]
+    ]
+    record = {**state, "phase": "ended", "outcome": "died", "reason": reason, "ranks": ranks}
+    records.write_file(str(folder / records.EXIT), json.dumps(record).encode(), durable=True)
+
+
+@dataclass(slots=True, eq=False)
+class Streams:
+    """What a rank's log and metrics file hold, as far as they were looked at."""
+
+    log: Path
+    index: TimeIndex
+    metrics: Path
+    metrics_size: int = 0
+
+    def observe(self, now: float) -> bool:
+        """Look at both; whether one of them grew."""
+        grew = False
+        with contextlib.suppress(OSError):
+            stat = self.log.stat()
+            # The last write is the better time: the agent may have been away for long.
+            grew = self.index.observe(stat.st_size, min(now, stat.st_mtime))
+        with contextlib.suppress(OSError):
+            size = self.metrics.stat().st_size
+            grew, self.metrics_size = grew or size > self.metrics_size, size
+        return grew
+
+
+@dataclass(eq=False)
+class Attempt:
+    """An attempt that this node holds. `plan` is None for one that was stopped before it came."""
+
+    key: str
+    epoch: int
+    folder: Path
+    plan: LaunchPlan | None = None
+    staged: Staged | None = None
+    standing: Standing = field(default_factory=lambda: Standing("staged"))
+    streams: dict[int, Streams] = field(default_factory=dict)
+    lease: float = 0.0
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)  # one launch or stop at a time
+
+    @classmethod
+    def create(cls, folder: Path, plan: LaunchPlan) -> Attempt:
+        """Make a new attempt's folder. Raises StorageFull."""
+        cls._make(folder, "plan.json", dict(plan))
+        return cls(plan["key"], plan["epoch"], folder, plan)
+
+    @classmethod
+    def tombstone(cls, folder: Path, key: str, epoch: int, reason: str) -> Attempt:
+        """Note that an attempt was stopped before this node knew it. Raises StorageFull."""
+        cls._make(folder, records.REFUSED, {"epoch": epoch, "reason": reason})
+        return cls(key, epoch, folder, standing=look(folder))
+
+    @staticmethod
+    def _make(folder: Path, name: str, content: dict[str, Any]) -> None:
+        try:
+            folder.mkdir(mode=0o700)
+            records.write_file(str(folder / name), json.dumps(content).encode(), durable=True)
+            records.sync_folder(str(folder.parent))
+        except OSError as error:
+            raise StorageFull(f"cannot write to {folder}: {error.strerror}") from error
+
+    @classmethod
+    def load(cls, folder: Path) -> Attempt | None:
+        """Read back what an earlier agent left; None for a folder that was never finished."""
+        plan: Any = records.read_json(str(folder / "plan.json"))
+        known = plan or records.read_json(str(folder / records.REFUSED))
+        if known is None:
+            return None
+        attempt = cls(folder.name, int(known["epoch"]), folder, plan)
+        staged = records.read_json(str(folder / "stage.json"))
+        if staged is not None:
+            attempt.staged = Staged(staged["gpus"], staged["port"], staged["python"])
+        with contextlib.suppress(OSError, ValueError):
+            attempt.lease = float((folder / records.LEASE).read_text())
+        return attempt
+
+    @property
+    def job(self) -> str:
+        """The job's name on this node's disk ("c1-j7")."""
+        return job_of(self.key)
+
+    @property
+    def live(self) -> bool:
+        return self.standing.state in ("running", "stopping")
+
+    def remember(self, staged: Staged) -> None:
+        """Keep what staging came to."""
+        content = {"gpus": staged.gpus, "port": staged.port, "python": staged.python}
+        records.write_file(
+            str(self.folder / "stage.json"), json.dumps(content).encode(), durable=False
+        )
+        self.staged = staged
+
+    def refresh(self, now: float) -> tuple[bool, bool]:
+        """Look again at unix time `now`; (whether the standing changed, whether a file grew)."""
+        before, self.standing = self.standing, look(self.folder)
+        for rank in self.standing.ranks:
+            number = rank["rank"]
+            if number not in self.streams:
+                self.streams[number] = Streams(
+                    self.folder / f"rank-{number}.log",
+                    TimeIndex(self.folder / f"rank-{number}.times"),
+                    self.folder / f"metrics-{number}.jsonl",
+                )
+        grew = [stream.observe(now) for stream in self.streams.values()]
+        return self.standing != before, any(grew)
+
+    def refuse(self, reason: str) -> None:
+        """Keep a staged attempt from ever being launched, by whoever. Raises StorageFull."""
+        content = json.dumps({"epoch": self.epoch, "reason": reason}).encode()
+        try:
+            records.write_file(str(self.folder / records.REFUSED), content, durable=True)
+        except OSError as error:
+            raise StorageFull(f"cannot write to {self.folder}: {error.strerror}") from error
+
+    def ask_to_stop(self, grace: float, reason: str) -> None:
+        """Tell the guard to stop, or to hurry when it does. Raises StorageFull."""
+        path = self.folder / records.STOP
+        known = records.read_json(str(path))
+        if known is None or grace < known["grace"]:
+            content = {"grace": grace, "reason": reason, "at": records.boot_clock()}
+            try:
+                records.write_file(str(path), json.dumps(content).encode(), durable=False)
+            except OSError as error:
+                raise StorageFull(f"cannot write to {path}: {error.strerror}") from error
+        # A signal is only a wake-up: the guard looks at the file each second anyway.
+        guard = guard_of(self.folder)
+        if guard is not None and (self.folder / records.HANDLE).exists():
+            with contextlib.suppress(OSError):
+                descriptor = os.pidfd_open(guard)
+                try:
+                    if (
+                        guard_of(self.folder) == guard
+                    ):  # the pid is held now: it cannot be another's
+                        signal.pidfd_send_signal(descriptor, signal.SIGTERM)
+                finally:
+                    os.close(descriptor)
+
+    def report(self) -> AttemptReport:
+        standing = self.standing
+        return AttemptReport(
+            key=self.key,
+            epoch=self.epoch,
+            state=standing.state,
+            outcome=standing.outcome,
+            reason=standing.reason,
+            first_failed=standing.first_failed,
+            first_failed_at=standing.first_failed_at,
+            gpus=list(self.staged.gpus) if self.staged else [],
+            ranks=[self._rank_report(rank) for rank in standing.ranks],
+        )
+
+    def _rank_report(self, rank: dict[str, Any]) -> RankReport:
+        stream = self.streams.get(rank["rank"])
+        return RankReport(
+            rank=rank["rank"],
+            local_rank=rank["local_rank"],
+            pid=rank["pid"],
+            started_at=rank["started_at"],
+            exit_code=rank["exit_code"],
+            signal=rank["signal"],
+            ended_at=rank["ended_at"],
+            log_size=stream.index.size if stream else 0,
+            metrics_size=stream.metrics_size if stream else 0,
+        )

@@ -1,0 +1,59 @@
+"""The node's cache of blobs: files named by the sha256 of their content."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import BinaryIO
+
+from jobs.errors import StorageFull
+from jobs.pack import read_pack_to
+from jobs.snapshot import Manifest
+
+
+class BlobCache:
+    """Content-addressed files below `root`, as `<hh>/<digest>`. A name that is there is whole."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def path(self, digest: str) -> Path:
+        """Where a blob lies or would lie; `digest` in hex."""
+        return self._root / digest[:2] / digest
+
+    def missing(self, digests: frozenset[str]) -> list[str]:
+        """Those that are not here, sorted."""
+        return sorted(digest for digest in digests if not self.path(digest).exists())
+
+    def manifest(self, snapshot: str) -> Manifest | None:
+        """The manifest of a snapshot ("sha256:..."); None when its blob is not here. Raises
+        InvalidInput when that blob is no manifest."""
+        path = self.path(snapshot.removeprefix("sha256:"))
+        return Manifest.from_bytes(path.read_bytes()) if path.exists() else None
+
+    def put_pack(self, pack: BinaryIO) -> int:
+        """Store the blobs of a pack, each verified against its name; how many there were.
+
+        Raises InvalidInput for a bad pack (what came before the fault is kept) and StorageFull.
+        """
+        try:
+            return read_pack_to(pack, self._put)
+        except OSError as error:
+            raise StorageFull(f"the node cannot store a blob: {error.strerror}") from error
+
+    def _put(self, digest: str, content: BinaryIO) -> None:
+        path = self.path(digest)
+        if path.exists():
+            return
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+            try:
+                shutil.copyfileobj(content, file, 1 << 20)
+                file.flush()
+                os.fsync(file.fileno())
+                Path(file.name).rename(path)
+            except BaseException:
+                Path(file.name).unlink()
+                raise

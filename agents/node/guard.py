@@ -1,0 +1,420 @@
+"""The guard: one small process per gang and node, which starts the local ranks and outlives us all.
+
+    python -I -S guard.py ATTEMPT_DIR
+
+Standard library only (and `records.py` beside it), so that neither an upgrade nor a broken environment
+can hurt a running gang. It talks to the agent through files alone, all in the attempt's folder:
+
+    reads    launch.json    what to run (agent)          lease      moment on CLOCK_BOOTTIME (agent)
+             secrets.json   removed once read (agent)    stop.json  a stop request (agent, then SIGTERM)
+             refused.json   a stop came first (agent)
+    writes   guard.lock     locked while the guard lives
+             started        made once, before any rank: a second guard for this folder never starts one
+             handle.json    pid and start time of the guard, and its cgroup
+             state.json     phase and ranks, rewritten when a rank starts or ends
+             exit.json      the same, final
+             stop           the flag that ranks see as should_stop()
+             rank-N.log     both streams of rank N, appended to by the rank itself
+
+A hint (one datagram) wakes the agent when something changed; losing it costs a moment, no more.
+"""
+
+# pathlib would add a fifth to a guard's memory.
+# ruff: noqa: PTH100, PTH102, PTH106, PTH108, PTH110, PTH123, PTH208
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import time
+
+if __name__ == "__main__":  # isolated mode knows no folder but the standard library's
+    sys.path.append(os.path.abspath(__file__ + "/../../.."))
+
+from agents.node import records
+from agents.node.records import boot_clock, read_json, write_file
+
+TYPE_CHECKING = False  # the real one would load `typing`
+if TYPE_CHECKING:
+    from typing import Any
+
+TICK = 1.0
+"""Seconds between two looks at the lease and at a stop request whose signal was lost."""
+GUARD_OOM_SCORE = -500
+"""When memory runs out, rather a rank goes than the guard that could tell of it."""
+_AGENT_SOCKET = "../../agent.sock"  # relative: the kernel allows a socket's path 107 bytes only
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER, _PR_SET_PTRACER = 1, 36, 0x59616D61
+_PTRACER_ANY = ctypes.c_ulong(-1)
+
+
+class Ending:
+    """Why and by when the ranks go: SIGTERM at `term_at`, SIGKILL at `kill_at` (boot clock)."""
+
+    __slots__ = ("kill_at", "outcome", "reason", "term_at", "termed")
+
+    def __init__(self, outcome: str, reason: str, term_at: float, kill_at: float) -> None:
+        self.outcome, self.reason = outcome, reason
+        self.term_at, self.kill_at = term_at, kill_at
+        self.termed = False
+
+    def hurry(self, asked: float, grace: float) -> None:
+        """A further stop request, made at `asked`, can only bring the end nearer."""
+        self.kill_at = min(self.kill_at, max(asked, self.term_at) + grace)
+
+
+def ending(
+    cause: str, reason: str, now: float, *, grace: float, notice: float, listening: bool
+) -> Ending:
+    """How to end for a cause: failed (a rank did), stopped (asked to) or fenced (the lease is over).
+
+    A fence has no time to give: whoever waits for a lease to run out counts `grace` seconds from
+    there, so the notice is taken from those. Times in seconds on the boot clock.
+    """
+    told = notice if listening else 0.0
+    if cause == "failed":
+        return Ending(cause, reason, now, now + grace)
+    if cause == "fenced":
+        return Ending(cause, reason, now + min(told, grace / 2), now + grace)
+    return Ending(cause, reason, now + told, now + told + grace)
+
+
+class Rank:
+    """A rank and what became of it."""
+
+    __slots__ = ("ended_at", "exit_code", "local_rank", "pid", "rank", "signal", "started_at")
+
+    def __init__(self, rank: int, local_rank: int) -> None:
+        self.rank, self.local_rank = rank, local_rank
+        self.pid: int | None = None
+        self.started_at: float | None = None
+        self.exit_code: int | None = None
+        self.signal: int | None = None
+        self.ended_at: float | None = None
+
+    @property
+    def alive(self) -> bool:
+        return self.pid is not None and self.ended_at is None
+
+    def ended(self, status: int, at: float) -> None:
+        """Take note of a wait status."""
+        if os.WIFSIGNALED(status):
+            self.signal = os.WTERMSIG(status)
+        else:
+            self.exit_code = os.WEXITSTATUS(status)
+        self.ended_at = at
+
+    def story(self) -> str:
+        if self.signal is not None:
+            return f"rank {self.rank} was killed by {signal.Signals(self.signal).name}"
+        return f"rank {self.rank} ended with exit code {self.exit_code}"
+
+    def to_json(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+def _become_rank(
+    spec: dict[str, Any], launch: dict[str, Any], cgroup: str | None, guard: int
+) -> None:
+    """Turn this fresh child of `guard` into a rank. Never returns; a failure goes to the rank's log."""
+    code = 127
+    try:
+        log = os.open(f"rank-{spec['rank']}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        null = os.open("/dev/null", os.O_RDONLY)
+        for source, target in ((null, 0), (log, 1), (log, 2)):
+            os.dup2(source, target)
+        os.closerange(3, 65536)
+        os.setsid()
+        libc = ctypes.CDLL(None)
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != guard:  # it died before that rule held
+            os._exit(1)
+        # Yama lets only ancestors look into a process, and the agent, whose py-spy looks, is none.
+        libc.prctl(_PR_SET_PTRACER, _PTRACER_ANY, 0, 0, 0)
+        _reset_priority(0)
+        if cgroup:
+            with contextlib.suppress(OSError), open(f"{cgroup}/cgroup.procs", "w") as file:
+                file.write("0")
+        os.umask(0o022)
+        signal.set_wakeup_fd(-1)
+        for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+            with contextlib.suppress(OSError, ValueError):
+                signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        os.chdir(launch["work"])
+        environment = {**launch["env"], **spec["env"]}
+        os.execvpe(spec["argv"][0], spec["argv"], environment)  # noqa: S606
+    except (OSError, ValueError) as error:
+        code = 126 if isinstance(error, PermissionError) else 127
+        words = error.strerror if isinstance(error, OSError) else str(error)
+        os.write(2, f"quarterdeck: cannot start {spec['argv'][0]!r}: {words}\n".encode())
+    finally:
+        os._exit(code)
+
+
+def _reset_priority(oom_score: int) -> None:
+    """Undo what Ray puts on its children: niceness 15 and first choice of the out-of-memory killer."""
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, 0, 0)
+    for score in (0, oom_score):  # 0 first: going below needs a right that we may lack
+        with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+            file.write(str(score))
+
+
+def _make_cgroup(name: str) -> str | None:
+    """A cgroup (v2) of our own for the ranks, where we may make one: killing it misses nothing."""
+    with contextlib.suppress(OSError):
+        with open("/proc/self/mounts") as mounts:
+            mount = next((line.split()[1] for line in mounts if line.split()[2] == "cgroup2"), None)
+        with open("/proc/self/cgroup") as groups:
+            own = next((line[3:].strip() for line in groups if line.startswith("0::")), None)
+        if mount and own:
+            path = f"{mount}{own.rstrip('/')}/{name}"
+            os.mkdir(path)
+            if os.access(f"{path}/cgroup.kill", os.W_OK):
+                return path
+            os.rmdir(path)
+    return None
+
+
+class Guard:
+    """Runs in the attempt's folder. `ready` is written to once the ranks run."""
+
+    def __init__(self, launch: dict[str, Any], ready: int) -> None:
+        self.launch, self.ready = launch, ready
+        self.ranks = [Rank(spec["rank"], spec["local_rank"]) for spec in launch["ranks"]]
+        self.ending: Ending | None = None
+        self.first_failed: Rank | None = None
+        self.cgroup = _make_cgroup(f"qd-{launch['key']}-{os.getpid()}")
+        self.lease = float(launch["lease_until"])
+        self.unsaved = False
+        self.waker, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+        for number in (signal.SIGCHLD, signal.SIGTERM):
+            signal.signal(number, lambda *_: None)
+        for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGPIPE):
+            signal.signal(number, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+    def run(self) -> None:
+        pid = os.getpid()
+        handle = {"pid": pid, "start_time": records.start_time(pid), "boot_id": records.boot_id()}
+        handle |= {"cgroup": self.cgroup, "tag": self.launch["tag"]}
+        write_file(records.HANDLE, json.dumps(handle).encode(), durable=True)
+        if failure := self._start_ranks():
+            self._end("failed", failure)
+        self._save()
+        self._hint()
+        with contextlib.suppress(OSError):  # the agent may be gone by now
+            os.write(self.ready, b"1")
+        os.close(self.ready)
+        while any(rank.alive for rank in self.ranks):
+            told = self._wait()
+            self._reap()
+            self._consider(boot_clock(), told)
+        self._kill_descendants()
+        self._record()
+        self._hint()
+
+    def _start_ranks(self) -> str:
+        """Start all ranks; why not, in words, when one could not be started."""
+        guard, signals = os.getpid(), {signal.SIGCHLD, signal.SIGTERM}
+        for rank, spec in zip(self.ranks, self.launch["ranks"], strict=True):
+            # Blocked until the child has handlers of its own: ours would write to the guard's pipe.
+            signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+            try:
+                pid = os.fork()
+                if pid == 0:
+                    _become_rank(spec, self.launch, self.cgroup, guard)
+            except OSError as error:
+                return f"rank {rank.rank} could not be started: {error.strerror}"
+            finally:
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
+            rank.pid, rank.started_at = pid, time.time()
+        return ""
+
+    def _wait(self) -> bool:
+        """Until a signal, a deadline or the next look at the lease; whether SIGTERM came."""
+        now = boot_clock()
+        marks = [self.lease] if self.ending is None else [self.ending.term_at, self.ending.kill_at]
+        until = min([now + TICK, *(mark for mark in marks if mark > now)])
+        select.select([self.waker], [], [], until - now)
+        with contextlib.suppress(BlockingIOError):
+            return signal.SIGTERM in os.read(self.waker, 4096)
+        return False
+
+    def _reap(self) -> None:
+        ended = False
+        with contextlib.suppress(ChildProcessError):
+            while (pid_status := os.waitpid(-1, os.WNOHANG))[0]:
+                for rank in self.ranks:
+                    if rank.alive and rank.pid == pid_status[0]:
+                        rank.ended(pid_status[1], time.time())
+                        ended = True
+                        if pid_status[1] and not self.ending and not self.first_failed:
+                            self.first_failed = rank
+        if ended or self.unsaved:
+            self._save()
+            self._hint()
+
+    def _consider(self, now: float, told: bool) -> None:
+        """Begin to end if there is a cause, and take the step that is due."""
+        stop = read_json(records.STOP)
+        if self.ending is None:
+            if self.first_failed is not None:
+                self._end("failed", self.first_failed.story())
+            elif stop is not None:
+                self._end("stopped", str(stop["reason"]), float(stop["grace"]))
+            elif told:
+                self._end("stopped", "somebody sent SIGTERM to the guard")
+            elif now >= self._read_lease():
+                self._end("fenced", "the lease ran out")
+        elif stop is not None:
+            self.ending.hurry(float(stop["at"]), float(stop["grace"]))
+        if self.ending is None:
+            return
+        if now >= self.ending.term_at and not self.ending.termed:
+            self.ending.termed = True
+            self._signal(signal.SIGTERM)
+            self._signal(signal.SIGCONT)  # a rank that is stopped could not act on it
+        if now >= self.ending.kill_at:
+            self._signal(signal.SIGKILL)
+
+    def _end(self, cause: str, reason: str, grace: float | None = None) -> None:
+        listening = any(os.path.exists(f"listening-{rank.rank}") for rank in self.ranks)
+        self.ending = ending(
+            cause,
+            reason,
+            boot_clock(),
+            grace=self.launch["grace"] if grace is None else grace,
+            notice=self.launch["notice"],
+            listening=listening,
+        )
+        with contextlib.suppress(OSError):  # a full disk must not keep us from stopping
+            write_file(records.STOP_FLAG, b"", durable=False, mode=0o644)
+        self._save()
+        self._hint()
+
+    def _read_lease(self) -> float:
+        with contextlib.suppress(OSError, ValueError), open(records.LEASE) as file:
+            self.lease = max(self.lease, float(file.read()))
+        return self.lease
+
+    def _signal(self, number: int) -> None:
+        """To the process group of each rank that is not reaped (so its pid cannot be another's)."""
+        for rank in self.ranks:
+            if rank.alive and rank.pid is not None:
+                with contextlib.suppress(OSError):
+                    os.killpg(rank.pid, number)
+
+    def _kill_descendants(self) -> None:
+        """What the ranks left behind is our child by now, for we are its reaper, or below such a one."""
+        pause = 0.001
+        while records.kill_left_over(self.launch["tag"], self.cgroup) or self._kill_children():
+            with contextlib.suppress(ChildProcessError):
+                while os.waitpid(-1, os.WNOHANG)[0]:
+                    pass
+            time.sleep(pause)
+            pause = min(pause * 2, 0.5)  # what the kernel holds on to may take long
+        if self.cgroup:
+            with contextlib.suppress(OSError):
+                os.rmdir(self.cgroup)
+
+    def _kill_children(self) -> bool:
+        """SIGKILL to our children; whether there are any, zombies counted (they are reaped next)."""
+        try:
+            os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return False
+        for name in filter(str.isdigit, os.listdir("/proc")):
+            with contextlib.suppress(OSError):
+                with open(f"/proc/{name}/stat", "rb") as file:
+                    parent = int(file.read().rpartition(b")")[2].split()[1])
+                if parent == os.getpid():
+                    os.kill(int(name), signal.SIGKILL)
+        return True
+
+    def _summary(self) -> dict[str, Any]:
+        first = self.first_failed
+        return {
+            "phase": "stopping" if self.ending else "running",
+            "outcome": self.ending.outcome if self.ending else "",
+            "reason": self.ending.reason if self.ending else "",
+            "first_failed": first.rank if first else None,
+            "first_failed_at": first.ended_at if first else None,
+            "ranks": [rank.to_json() for rank in self.ranks],
+        }
+
+    def _save(self) -> None:
+        """Record where we are. With a full disk it is tried again at the next tick."""
+        try:
+            write_file(records.STATE, json.dumps(self._summary()).encode(), durable=True)
+            self.unsaved = False
+        except OSError as error:
+            self.unsaved = True
+            sys.stderr.write(f"cannot record the state: {error}\n")
+
+    def _record(self) -> None:
+        """Write the final record; without room for it, wait for room: nobody else knows the end."""
+        record = {**self._summary(), "phase": "ended"}
+        record["outcome"] = record["outcome"] or "done"
+        while os.path.exists(records.LAUNCH):  # the folder may be removed under us
+            try:
+                return write_file(records.EXIT, json.dumps(record).encode(), durable=True)
+            except OSError as error:
+                sys.stderr.write(f"cannot record the end: {error}\n")
+                time.sleep(TICK)
+        return None
+
+    def _hint(self) -> None:
+        with (
+            contextlib.suppress(OSError),
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sender,
+        ):
+            sender.sendto(self.launch["key"].encode(), _AGENT_SOCKET)
+
+
+def begin(ready: int) -> None:
+    """Be the one guard of the folder we are in, or leave it alone."""
+    lock = os.open(records.LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.close(os.open(records.STARTED, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    except (BlockingIOError, PermissionError, FileExistsError):
+        return  # another guard is or was here
+    records.sync_folder(".")
+    # Looked at after STARTED is made, as the agent looks for STARTED after it made this: one sees the other.
+    if os.path.exists(records.REFUSED):
+        return
+    launch = read_json(records.LAUNCH)
+    if launch is None:
+        raise SystemExit("launch.json is not there or not whole")
+    launch["env"].update(read_json(records.SECRETS) or {})
+    with contextlib.suppress(OSError):
+        os.unlink(records.SECRETS)
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    _reset_priority(GUARD_OOM_SCORE)
+    Guard(launch, ready).run()
+
+
+def main(folder: str) -> None:
+    """Fork away from the caller, which has its process back once the ranks run, or none ever will."""
+    os.chdir(folder)
+    read, write = os.pipe2(os.O_CLOEXEC)
+    if os.fork():
+        os.close(write)
+        os.read(read, 1)
+        return
+    os.close(read)
+    os.setsid()
+    begin(write)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,92 @@
+"""The node's newest measurements, taken once a second off the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Protocol
+
+from agents.node.staging import RESERVE
+from agents.node.telemetry import GpuSource, memory
+from jobs.units import format_size
+from jobs.wire import GpuFacts, NodeFacts, NodeSample
+
+PERIOD = 1.0
+"""Seconds from one sample to the next."""
+
+
+class Samples(Protocol):
+    """What takes a sample (`telemetry.Sampler`, or a fake)."""
+
+    def sample(self, bound: Mapping[str, Sequence[int]], now: float) -> NodeSample: ...
+
+
+class Meter:
+    """Keeps the newest facts and sample of a node.
+
+    Everything is asked for in one thread at a time, and a driver that hangs stalls telemetry only:
+    what was known last stays.
+    """
+
+    def __init__(self, gpus: GpuSource, sampler: Samples, root: Path) -> None:
+        self._gpus, self._sampler, self._root = gpus, sampler, root
+        self.gpus: list[GpuFacts] = []
+        self.sample: NodeSample | None = None
+        self.problems: list[str] = []
+        self._driver = ("", "")
+
+    async def look(self) -> None:
+        """Learn the facts."""
+        self.gpus, self._driver = await asyncio.to_thread(
+            lambda: (self._gpus.facts(), self._gpus.driver())
+        )
+
+    async def run(
+        self, bound: Callable[[], Mapping[str, Sequence[int]]], told: Callable[[], None]
+    ) -> None:
+        """Measure for ever. `bound` tells which pids have which GPU; `told` is called after each."""
+        while True:
+            started = time.monotonic()
+            problems: list[str] = []
+            try:
+                self.sample = await asyncio.to_thread(self._sampler.sample, bound(), time.time())
+                await self.look()
+                problems += self._gpus.problems()
+            except Exception as error:
+                problems.append(f"telemetry: {error}")
+            free = shutil.disk_usage(self._root).free
+            if free < RESERVE:
+                problems.append(f"disk: {format_size(free)} free at {self._root}")
+            self.problems = problems
+            told()
+            await asyncio.sleep(max(0.1, PERIOD - (time.monotonic() - started)))
+
+    def lost(self) -> list[str]:
+        """UUIDs of GPUs that could not be read the last time."""
+        return [gpu["uuid"] for gpu in self.sample["gpus"] if gpu["error"]] if self.sample else []
+
+    def facts(self) -> NodeFacts:
+        return NodeFacts(
+            cpus=len(os.sched_getaffinity(0)),
+            memory=memory()[1],
+            gpus=self.gpus,
+            driver=self._driver[0],
+            cuda=self._driver[1],
+            kernel=platform.release(),
+            python=platform.python_version(),
+            ray=installed("ray"),
+        )
+
+
+def installed(package: str) -> str:
+    """Version of an installed package, or an empty string."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""

@@ -1,0 +1,131 @@
+"""What guard and agent leave for one another in an attempt's folder, and how: names, whole writes, and
+how to tell a process from another one that got its pid.
+
+Standard library only, and little of it: the guard loads this too, and its memory is counted.
+"""
+
+# pathlib would add a fifth to a guard's memory.
+# ruff: noqa: PTH105, PTH108, PTH120, PTH123, PTH208
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import signal
+import struct
+import time
+
+TYPE_CHECKING = False  # so would typing
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+LAUNCH, SECRETS, LEASE, STOP = "launch.json", "secrets.json", "lease", "stop.json"
+REFUSED, LOCK, STARTED, HANDLE = "refused.json", "guard.lock", "started", "handle.json"
+STATE, EXIT, STOP_FLAG, LOG = "state.json", "exit.json", "stop", "guard.log"
+
+
+_FLOCK = "hhqqi"  # struct flock on 64-bit Linux: type, whence, start, length, pid
+
+
+def write_file(path: str, data: bytes, *, durable: bool, mode: int = 0o600) -> None:
+    """Put `data` at `path` in one step: readers see the old content or the new one.
+
+    `durable` also survives a power cut once this returns. Raises OSError.
+    """
+    temporary = f"{path}.{os.getpid()}.tmp"
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+    try:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(descriptor, view) :]
+        if durable:
+            os.fsync(descriptor)
+    except OSError:
+        os.unlink(temporary)
+        raise
+    finally:
+        os.close(descriptor)
+    os.replace(temporary, path)
+    if durable:
+        sync_folder(os.path.dirname(path) or ".")
+
+
+def sync_folder(path: str) -> None:
+    """Make the names in a folder durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read_json(path: str) -> dict[str, Any] | None:
+    """The object in a file, or None when it is not there or not whole."""
+    try:
+        with open(path, "rb") as file:
+            value = json.loads(file.read())
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def boot_clock() -> float:
+    """Seconds on the clock that leases are counted on: never set, and it counts sleep."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def boot_id() -> str:
+    with open("/proc/sys/kernel/random/boot_id") as file:
+        return file.read().strip()
+
+
+def start_time(pid: int) -> int | None:
+    """When a process started, in clock ticks since boot: with the pid it names a process for good.
+    None when there is none, or only its zombie."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] in (b"Z", b"X") else int(fields[19])
+
+
+def tagged(tag: str) -> Iterator[int]:
+    """Pids of live processes started with QD_GUARD=`tag` in their environment, this one excepted."""
+    needle = b"\0QD_GUARD=" + tag.encode() + b"\0"
+    for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/environ", "rb") as file:
+            if needle in b"\0" + file.read() and pid != os.getpid() and start_time(pid) is not None:
+                yield pid
+
+
+def kill_left_over(tag: str, cgroup: str | None) -> int:
+    """SIGKILL to every process that belongs to a guard; how many were found. Call it until it is 0:
+    what is forked meanwhile is found the next time."""
+    found = 0
+    if cgroup:
+        with contextlib.suppress(OSError):
+            with open(f"{cgroup}/cgroup.procs") as file:
+                found = len(file.read().split())
+            if found:
+                with open(f"{cgroup}/cgroup.kill", "w") as file:
+                    file.write("1")
+    for pid in tagged(tag):
+        with contextlib.suppress(OSError):
+            os.kill(pid, signal.SIGKILL)
+            found += 1
+    return found
+
+
+def lock_holder(path: str) -> int | None:
+    """Pid of the process that holds the guard's lock, without touching it; None when nobody does."""
+    question = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+    try:
+        with open(path, "rb+") as file:
+            answer = struct.unpack(_FLOCK, fcntl.fcntl(file, fcntl.F_GETLK, question))
+    except OSError:
+        return None
+    return None if answer[0] == fcntl.F_UNLCK else int(answer[4])
