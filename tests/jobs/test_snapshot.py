@@ -71,6 +71,7 @@ class TestManifest:
     ).filter(lambda name: name not in (".", ".."))
 
     @given(st.dictionaries(_names, st.tuples(st.binary(max_size=4), st.booleans()), max_size=6))
+    @settings(deadline=None)
     def test_any_manifest_reads_back(self, files: dict[str, tuple[bytes, bool]]) -> None:
         entries = [file(n, data, 0o755 if x else 0o644) for n, (data, x) in files.items()]
         manifest = Manifest.of(entries)
@@ -230,6 +231,7 @@ class TestPack:
             list(read_pack(pack(b"1", b"2", b"3"), max_blobs=2))
 
     @given(st.binary(max_size=1600))
+    @settings(deadline=None)
     def test_noise_is_refused_in_words(self, noise: bytes) -> None:
         try:
             list(read_pack(noise))

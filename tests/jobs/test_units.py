@@ -3,7 +3,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.units import (
@@ -45,11 +45,13 @@ def test_a_duration_of_centuries_is_refused() -> None:
 
 
 @given(st.integers(min_value=0, max_value=int(MAX_DURATION * 1000)))
+@settings(deadline=None)
 def test_a_formatted_duration_reads_back(milliseconds: int) -> None:
     assert parse_duration(format_duration(milliseconds / 1000)) == milliseconds / 1000
 
 
 @given(st.text(max_size=20) | st.integers() | st.floats() | st.none() | st.booleans())
+@settings(deadline=None)
 def test_parsers_answer_or_raise_a_value_error(value: object) -> None:
     for parse, limit in ((parse_duration, MAX_DURATION), (parse_size, MAX_SIZE)):
         try:
