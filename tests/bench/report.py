@@ -1,0 +1,111 @@
+"""Paired measurements and the table they go into."""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of docs/benchmarks.md. Times in seconds; `ratio` is ours / the peer's, pair by pair."""
+
+    work: str
+    ours: float
+    peer_name: str
+    peer: float | None
+    ratio: float | None
+    reach: str
+
+    @property
+    def missed(self) -> bool:
+        """Whether the figure is beyond its reach ("<= 0.125"; "report" has none)."""
+        return (
+            self.ratio is not None
+            and self.reach.startswith("<= ")
+            and self.ratio > float(self.reach[3:])
+        )
+
+
+def timed(argv: Sequence[str], env: dict[str, str], cwd: Path) -> float:
+    """Wall seconds of one run, as a shell user sees it. Raises when the command fails."""
+    started = time.perf_counter()
+    subprocess.run(argv, env=env, cwd=cwd, check=True, capture_output=True, timeout=120)
+    return time.perf_counter() - started
+
+
+def paired(
+    work: str,
+    ours: Callable[[], float],
+    peer_name: str,
+    peer: Callable[[], float],
+    reach: str,
+    rounds: int,
+) -> Row:
+    """Run both in turn, after one warm-up each; medians, and the median of the pairs' ratios."""
+    ours(), peer()
+    pairs = [(ours(), peer()) for _ in range(rounds)]
+    return Row(
+        work,
+        statistics.median(pair[0] for pair in pairs),
+        peer_name,
+        statistics.median(pair[1] for pair in pairs),
+        statistics.median(pair[0] / pair[1] for pair in pairs),
+        reach,
+    )
+
+
+def alone(work: str, ours: Callable[[], float], rounds: int) -> Row:
+    return Row(work, statistics.median(ours() for _ in range(rounds)), "–", None, None, "report")
+
+
+def machine() -> str:
+    model = "unknown CPU"
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            model = line.split(":", 1)[1].strip()
+            break
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / (1 << 30)
+    return (
+        f"{os.cpu_count()} cores of {model}, {memory:.0f} GiB, {platform.system()} "
+        f"{platform.release()}, Python {platform.python_version()}, Ray {version('ray')}"
+    )
+
+
+def table(rows: Sequence[Row]) -> str:
+    lines = [
+        "| work | Quarterdeck | peer | its time | ratio | reach |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        peer = f"{row.peer:.3f} s" if row.peer is not None else "–"
+        ratio = f"{row.ratio:.3f}" if row.ratio is not None else "–"
+        lines.append(
+            f"| {row.work} | {row.ours:.3f} s | {row.peer_name} | {peer} | {ratio} | {row.reach} |"
+        )
+    return "\n".join(lines)
+
+
+def document(rows: Sequence[Row], rounds: int) -> str:
+    day = datetime.now(UTC).date().isoformat()
+    return f"""# Benchmarks
+
+Made by `make bench`, which runs both sides in turn on the same machine in one session. Times are wall
+seconds of whole commands, medians of {rounds} rounds after a warm-up; the ratio is the median of the
+pairs' ratios, so it holds where the machine's speed drifts.
+
+Measured {day} on {machine()}.
+
+{table(rows)}
+
+Both sides run a one-machine cluster of the same size, each command in a fresh process. The peer's
+dashboard, which its job API needs, runs; ours has none.
+"""
