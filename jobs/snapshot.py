@@ -19,19 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from jobs.errors import Conflict, InvalidInput, NotFound, QuarterdeckError, StorageFull
-from jobs.pack import HEX_DIGEST, MAX_BLOB, pack_length, read_pack, read_pack_to, write_pack
+from jobs.pack import HEX_DIGEST, MAX_BLOB
 from jobs.paths import SafePath, check_link
 from jobs.units import format_size, show
-
-__all__ = [
-    "FileEntry",
-    "Manifest",
-    "extract",
-    "pack_length",
-    "read_pack",
-    "read_pack_to",
-    "write_pack",
-]
 
 MAX_FILES = 50_000
 MAX_MANIFEST = 64 * 2**20

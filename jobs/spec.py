@@ -119,6 +119,17 @@ class JobSpec(_Model):
             raise ValueError("given together with python; allowed: one of the two")
         return value
 
+    @field_validator("params")
+    @classmethod
+    def _params_fit_the_command(
+        cls, value: dict[str, Scalar], info: ValidationInfo
+    ) -> dict[str, Scalar]:
+        try:
+            fill(info.data.get("command", ""), value)
+        except InvalidInput as error:
+            raise ValueError(f"{error.message}; allowed: a simple word, or another place") from None
+        return value
+
     @field_validator("env")
     @classmethod
     def _environment_fits(cls, value: dict[str, str]) -> dict[str, str]:
@@ -150,10 +161,9 @@ class JobSpec(_Model):
         return self
 
     def argv(self) -> list[str]:
-        """The program and its arguments, as execve takes them."""
-        if isinstance(self.command, str):
-            return ["/bin/sh", "-c", self.command]
-        return list(self.command)
+        """The program and its arguments, as execve takes them, with `params` filled in."""
+        command = fill(self.command, self.params)
+        return ["/bin/sh", "-c", command] if isinstance(command, str) else list(command)
 
     @property
     def world_size(self) -> int:
@@ -173,15 +183,13 @@ class JobSpec(_Model):
         return Shape(self.nodes, needs.gpu, needs.cpu, needs.memory, needs.accelerator)
 
     def filled(self, params: Mapping[str, Scalar]) -> JobSpec:
-        """This job with `params` added to its own and `{name}` filled into its command.
+        """This job with `params` over its own, which `argv()` fills into the command.
 
-        Raises InvalidInput for a value that is no parameter or cannot be quoted in the command.
+        The command itself keeps its places, so that a record shows both what was asked and with which
+        values. Raises InvalidInput for a value that is no parameter or cannot be quoted in the command.
         """
-        merged = {**self.params, **params}
-        changes: dict[str, Any] = {"params": merged, "command": fill(self.command, merged)}
-        if "name" not in self.model_fields_set:
-            changes["name"] = self.name  # all trials keep the name of what they are trials of
-        return JobSpec.from_json(self.model_dump(exclude_unset=True) | changes)
+        values = self.model_dump(exclude_unset=True) | {"params": {**self.params, **params}}
+        return JobSpec.from_json(values)
 
     def to_json(self) -> dict[str, Any]:
         """All fields, with defaults: seconds, bytes, lists. `from_json` reads it back as an equal."""

@@ -36,6 +36,7 @@ _AMBIGUOUS = frozenset({"yes", "no", "on", "off"})
 _INT = re.compile(r"[-+]?(?:0|[1-9][0-9]*)")
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|(?:0|[1-9][0-9]*)(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
 _HEX_OCTAL = re.compile(r"0x[0-9a-fA-F]+|0o[0-7]+")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _SPECIAL = {
     sign + dot: float(sign + "inf") for sign in ("", "+", "-") for dot in (".inf", ".Inf", ".INF")
 } | {word: float("nan") for word in (".nan", ".NaN", ".NAN")}
@@ -110,6 +111,8 @@ def parse(text: str, name: str = "<text>") -> Document:
         return _Builder(name).build(_events(loader))
     except yaml.MarkedYAMLError as error:
         raise _syntax_error(name, error) from None
+    except (ValueError, OverflowError):  # PyYAML on "\UFFFFFFFF", or a version of 5,000 digits
+        raise InvalidInput(f"{name}:{loader.line + 1}: not valid YAML: impossible number") from None
     finally:
         loader.dispose()
 
@@ -203,6 +206,8 @@ class _Builder:
         tag = getattr(event, "tag", None)
         if tag not in (None, "!"):
             raise self._error(event, f"tag {show(tag)}; allowed: plain YAML without tags")
+        if isinstance(event, yaml.ScalarEvent) and _SURROGATE.search(event.value):
+            raise self._error(event, "half of a surrogate pair; allowed: text that UTF-8 can hold")
         parent = self._open[-1] if self._open else None
         if parent is not None and isinstance(parent.items, dict) and parent.key is None:
             self._take_key(parent, event)

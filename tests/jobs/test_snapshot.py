@@ -15,15 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.errors import Conflict, InvalidInput, NotFound
-from jobs.snapshot import (
-    FileEntry,
-    Manifest,
-    extract,
-    pack_length,
-    read_pack,
-    read_pack_to,
-    write_pack,
-)
+from jobs.pack import pack_length, read_pack, read_pack_to, write_pack
+from jobs.snapshot import FileEntry, Manifest, extract
 
 
 def sha(data: bytes) -> str:

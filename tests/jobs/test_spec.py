@@ -292,22 +292,25 @@ class TestOptions:
 
 
 class TestFilled:
-    def test_params_reach_command_and_params(self) -> None:
-        spec = job("command: train.py --lr {lr} --n {n}\nparams: {lr: 1.0, n: 2}")
-        trial = spec.filled({"lr": 1e-4})
-        assert trial.command == "train.py --lr 0.0001 --n 2"
-        assert trial.params == {"lr": 1e-4, "n": 2}
-        assert trial.name == spec.name
+    def test_params_of_the_job_are_filled_into_its_command(self) -> None:
+        spec = job("command: train.py --lr {lr} --n {n} {rest}\nparams: {lr: 1.0, n: a b}")
+        assert spec.argv()[-1] == "train.py --lr 1.0 --n 'a b' {rest}"
+        assert spec.command == "train.py --lr {lr} --n {n} {rest}"
 
-    def test_defaults_of_the_job_stay(self) -> None:
-        spec = job("command: [a, '{x}']\nprocs_per_node: 2\nresources: {gpu: 1}")
-        trial = spec.filled({"x": "a b"})
-        assert trial.command == ("a", "a b")
-        assert trial.resources == spec.resources
+    def test_values_lie_over_the_params(self) -> None:
+        spec = job("command: [a, '{x}', '{y}']\nparams: {x: 1, y: 2}\nprocs_per_node: 2")
+        trial = spec.filled({"x": "{y}"})
+        assert trial.argv() == ["a", "{y}", "2"]  # a value is not looked into
+        assert trial.params == {"x": "{y}", "y": 2}
+        assert trial.to_json() == spec.to_json() | {"params": trial.params}
 
     def test_a_value_that_is_no_parameter_is_refused(self) -> None:
         with pytest.raises(InvalidInput, match=r"spec\.params\.x: found nan"):
             job("command: a {x}").filled({"x": float("nan")})
+
+    def test_a_value_that_cannot_be_quoted_is_refused_at_once(self) -> None:
+        with pytest.raises(InvalidInput, match=r"spec\.params: the value 'a b' of 'x' cannot be"):
+            job("command: 'echo \"$(a {x})\"'").filled({"x": "a b"})
 
 
 def test_the_cli_can_import_the_domain_without_pydantic() -> None:

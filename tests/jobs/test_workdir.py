@@ -12,7 +12,8 @@ import pytest
 
 from jobs import gitrepo, workdir
 from jobs.errors import InvalidInput
-from jobs.snapshot import extract, pack_length, read_pack_to, write_pack
+from jobs.pack import pack_length, read_pack_to, write_pack
+from jobs.snapshot import extract
 from jobs.workdir import heaviest, scan
 
 

@@ -72,6 +72,9 @@ def test_a_document_knows_where_everything_stands() -> None:
         ("a: 1\n---\nb: 2", "f.yaml:2: a second document; allowed: one document a file"),
         ("a: 1\nb: x\0y", r"f.yaml:2: control character '\x00'; is this YAML?"),
         ("a: " + "9" * 50, "f.yaml:1: a: a number of 50 characters"),
+        ('a: 1\nb: "\\UFFFFFFFF"', "f.yaml:2: not valid YAML: impossible number"),
+        ("%YAML " + "9" * 5000 + ".1\n---\na", "f.yaml:1: not valid YAML: impossible number"),
+        ('a: "\\ud800"', "f.yaml:1: half of a surrogate pair; allowed: text that UTF-8 can hold"),
         ("a:\n\t- b", "f.yaml:2: not valid YAML: found character '\\t' that cannot start any token; "
          "while scanning for the next token"),
         ("a: 'x", "f.yaml:1: not valid YAML: found unexpected end of stream; "
