@@ -8,7 +8,6 @@ bytes. Importing this module imports pydantic (about 90 ms), so only code that s
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -23,6 +22,7 @@ from pydantic import (
 )
 
 from jobs import fields, problems, yamlfile
+from jobs.capacity import Shape
 from jobs.command import Scalar, derive_name, fill
 from jobs.errors import InvalidInput
 from jobs.units import show
@@ -52,17 +52,6 @@ class Objective(_Model):
 
     metric: fields.Text
     goal: Literal["maximize", "minimize"]
-
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """What the scheduler needs to know; jobs of equal shape can stand in for each other."""
-
-    nodes: int
-    gpus: float  # per node
-    cpus: float  # per node
-    memory: int | None  # bytes per node
-    accelerator: str | None
 
 
 class JobSpec(_Model):
@@ -180,7 +169,14 @@ class JobSpec(_Model):
 
     def shape(self) -> Shape:
         needs = self.resources
-        return Shape(self.nodes, needs.gpu, needs.cpu, needs.memory, needs.accelerator)
+        return Shape(
+            nodes=self.nodes,
+            procs=self.procs_per_node,
+            cpus=needs.cpu,
+            gpus=needs.gpu,
+            memory=needs.memory or 0,
+            accelerator=needs.accelerator or "",
+        )
 
     def filled(self, params: Mapping[str, Scalar]) -> JobSpec:
         """This job with `params` over its own, which `argv()` fills into the command.

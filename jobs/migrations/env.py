@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from alembic import context
+from sqlmodel import SQLModel
 
-from jobs import tables
+from jobs import tables  # noqa: F401 - fills the metadata
 
 context.configure(
     connection=context.config.attributes["connection"],
-    target_metadata=tables.SQLModel.metadata,
+    target_metadata=SQLModel.metadata,
     render_as_batch=True,  # SQLite can alter a table only by copying it
     compare_type=True,
 )

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from jobs.capacity import Shape
 from jobs.errors import InvalidInput
-from jobs.spec import JobSpec, Resources, Shape, from_options, job_in, load_job
+from jobs.spec import JobSpec, Resources, from_options, job_in, load_job
 from jobs.yamlfile import parse
 
 FULL = """\
@@ -51,7 +52,7 @@ def test_the_documented_file(tmp_path: Path) -> None:
     assert (spec.name, spec.seed, spec.timeout, spec.lease) == ("digits-ddp", 7, 7200, 90)
     assert spec.argv() == ["/bin/sh", "-c", "python train.py --epochs 5"]
     assert (spec.world_size, spec.total_gpus, spec.total_cpus) == (4, 4, 8)
-    assert spec.shape() == Shape(2, 2.0, 4.0, 8 * 2**30, "H100")
+    assert spec.shape() == Shape(2, spec.procs_per_node, 4.0, 2.0, 8 * 2**30, "H100")
     assert hash(spec.shape())
     assert spec.secrets == ("HF_TOKEN",)
 

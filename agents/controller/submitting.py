@@ -1,0 +1,153 @@
+"""Taking in a job: check it against what is here, then record it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlmodel import Session
+
+from agents.controller.controller import Controller
+from jobs import lifecycle, queries, registry
+from jobs.errors import InvalidInput
+from jobs.names import job_name
+from jobs.reasons import never_fits
+from jobs.registry import Caller, Submission
+from jobs.scheduling import Request, plan
+from jobs.snapshot import Manifest
+from jobs.spec import JobSpec
+from jobs.tables import JobRow
+from jobs.views import EventView, SubmitView
+
+
+async def submit(
+    controller: Controller,
+    who: Caller,
+    *,
+    spec: Mapping[str, Any],
+    key: str | None,
+    snapshot: str | None,
+    git: Mapping[str, Any] | None,
+    secrets: Mapping[str, str],
+    dry_run: bool,
+) -> SubmitView:
+    """Record a job, durably, and return; running it is the reconciler's business.
+
+    The same caller with the same key gets the same job, however often it asks.
+
+    Raises:
+        InvalidInput: the spec is wrong, its snapshot is not here, or no node could ever run it.
+        StorageFull: it could not be recorded; there is no job.
+    """
+    checked = JobSpec.from_json(dict(spec))
+    _check_secrets(checked, secrets)
+    manifest = _manifest(controller, snapshot)
+    shape = checked.shape()
+    nodes = controller.cluster.capacities(controller.reconciler.busy())
+    known = all(node.facts is not None for node in controller.cluster.nodes.values())
+    if known and controller.reconciler.settled:  # else it waits in the queue and is judged there
+        refusal = never_fits(shape, nodes)
+        if refusal is not None:
+            raise InvalidInput(
+                f"no node can run this: {refusal}", "See `qd nodes` for what there is."
+            )
+    if dry_run:
+        return {
+            "id": "",
+            "state": "QUEUED",
+            "created": False,
+            "reason": _forecast(controller, checked),
+        }
+    now = controller.now()
+    submission = Submission(
+        name=checked.name or "job",
+        kind=checked.kind,
+        spec=checked.to_json(),
+        nodes=checked.nodes,
+        ranks=checked.world_size,
+        gpus=checked.total_gpus,
+        cpus=checked.total_cpus,
+        priority=checked.priority,
+        max_restarts=checked.max_restarts,
+        tags=checked.tags,
+        key=key,
+        snapshot=snapshot,
+        git=git,
+    )
+
+    def write(session: Session) -> tuple[JobRow, bool, lifecycle.Job, list[EventView]]:
+        if manifest is not None and snapshot is not None:
+            registry.save_snapshot(
+                session, snapshot, len(manifest.files), manifest.total_bytes, now
+            )
+        number, created = registry.create_job(session, submission, who, now)
+        row = queries.get_job(session, number)
+        if created and secrets:
+            # Before the commit: a job that is recorded must have its secrets, and a file without a
+            # job does no harm.
+            controller.secrets.save(number, dict(secrets))
+        session.flush()
+        events = queries.events(session, 0, 1, number, newest=True) if created else []
+        return row, created, registry.load_job(session, row), events
+
+    row, created, job, events = await controller.db.write(write)
+    if created:
+        live = controller.reconciler.add(row, job)
+        controller.hub.publish("jobs", live.view["id"], live.view)
+        for event in events:
+            controller.hub.publish("events", str(event["id"]), event)
+    view = await controller.job_view(job.id)
+    return {
+        "id": job_name(job.id),
+        "state": view["state"],
+        "created": created,
+        "reason": view["reason"],
+    }
+
+
+def _check_secrets(spec: JobSpec, secrets: Mapping[str, str]) -> None:
+    missing = [name for name in spec.secrets if name not in secrets]
+    if missing:
+        raise InvalidInput(f"secrets: no value came for {', '.join(missing)}")
+    unknown = sorted(set(secrets) - set(spec.secrets))
+    if unknown:
+        raise InvalidInput(f"secrets: {', '.join(unknown)} is not in the spec's list")
+
+
+def _manifest(controller: Controller, snapshot: str | None) -> Manifest | None:
+    """The snapshot's manifest, with all its blobs here."""
+    if snapshot is None:
+        return None
+    if not controller.blobs.has(snapshot):
+        raise InvalidInput(
+            f"snapshot {snapshot[:19]} is not here", "Upload it first (`qd submit` does)."
+        )
+    manifest = Manifest.from_bytes(controller.blobs.read(snapshot))
+    missing = controller.blobs.missing(sorted(manifest.blobs))
+    if missing:
+        raise InvalidInput(f"{len(missing)} files of snapshot {snapshot[:19]} are not here")
+    return manifest
+
+
+def _forecast(controller: Controller, spec: JobSpec) -> str:
+    """What would happen to this job if it were submitted now."""
+    reconciler = controller.reconciler
+    number = max(reconciler.live, default=0) + 1
+    request = Request(
+        job=number,
+        shape=spec.shape(),
+        priority=spec.priority,
+        arrival=controller.now(),
+        user="",
+        timeout=spec.timeout,
+    )
+    decided = plan(
+        [*(live.request() for live in reconciler.live.values() if live.waiting), request],
+        controller.cluster.capacities(reconciler.busy()),
+        [live.running() for live in reconciler.live.values() if live.holding],
+        controller.now(),
+    )
+    for placement in decided.placements:
+        if placement.job == number:
+            return f"would start now on {', '.join(placement.nodes)}"
+    return f"would wait: {decided.reasons.get(number, 'not known yet')}"

@@ -1,0 +1,107 @@
+"""`python -m agents.daemon`: the controller process. `qd up` starts it through the supervisor."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Generator
+from pathlib import Path
+
+import uvicorn
+
+from agents.controller.api import create_app
+from agents.controller.controller import Controller
+from agents.controller.identity import PeerProtocol
+from jobs.places import Places, places
+
+log = logging.getLogger("agents.daemon")
+
+
+def bind(path: Path) -> socket.socket:
+    """A listening unix socket that only this user may open, replacing one that is left over.
+
+    We bind it ourselves: uvicorn's `uds=` would make it world-writable.
+    """
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    with contextlib.suppress(FileNotFoundError):
+        path.unlink()
+    before = os.umask(0o077)
+    try:
+        listener.bind(str(path))
+    finally:
+        os.umask(before)
+    listener.listen(1024)
+    return listener
+
+
+def ray_address(where: Places) -> str | None:
+    """GCS address of the embedded Ray, as its supervisor wrote it down."""
+    try:
+        told = json.loads(where.cluster_file.read_text())
+    except (OSError, ValueError):
+        return None
+    address = told.get("ray_address")
+    return str(address) if address else None
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handlers, which raise the signal again after a clean end."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None]:
+        yield
+
+    def stop(self) -> None:
+        self.should_exit = True
+
+
+async def serve(where: Places) -> None:
+    """Run until SIGTERM or SIGINT. What runs on the nodes runs on."""
+    # Imported late: the API answers while Ray's half second of imports still goes on elsewhere.
+    from agents.fabric.ray import RayFabric
+
+    controller = Controller(
+        state=where.state,
+        fabric=RayFabric(where),
+        database_url=os.environ.get("QD_DATABASE_URL"),
+        ray_address=lambda: ray_address(where),
+    )
+    await controller.start()
+    config = uvicorn.Config(
+        create_app(controller),
+        http=PeerProtocol,
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        timeout_keep_alive=5,
+        timeout_graceful_shutdown=1,
+    )
+    server = _Server(config)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, server.stop)
+    with contextlib.closing(bind(where.socket)) as listener:
+        await server.serve([listener])
+    await controller.close()
+
+
+def main() -> int:
+    logging.basicConfig(
+        level=os.environ.get("QD_LOG", "INFO"),
+        format="%(asctime)s %(levelname)-7s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+    os.umask(0o077)
+    asyncio.run(serve(places()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

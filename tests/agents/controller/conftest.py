@@ -1,0 +1,188 @@
+"""A whole control plane in one process: real controller, API on a real socket, real agents and guards.
+Only Ray is replaced, by `LocalFabric`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import uvicorn
+
+from agents.controller.api import create_app
+from agents.controller.controller import Controller
+from agents.controller.identity import PeerProtocol
+from agents.daemon import bind
+from agents.fabric.local import LocalFabric, LocalNode
+from agents.node.agent import NodeAgent
+from agents.node.config import AgentConfig
+from console.client import Client
+from jobs.spec import JobSpec
+
+DEADLINE = 20.0
+
+
+@dataclass
+class Clock:
+    """The controller's monotonic clock; `skip` makes it jump, so that nothing has to wait."""
+
+    offset: float = 0.0
+
+    def __call__(self) -> float:
+        return time.monotonic() + self.offset
+
+    def skip(self, seconds: float) -> None:
+        self.offset += seconds
+
+
+@dataclass
+class Plane:
+    """What a test holds."""
+
+    root: Path
+    nodes: dict[str, NodeAgent]
+    fabric: LocalFabric
+    clock: Clock = field(default_factory=Clock)
+    database_url: str | None = None
+    controller: Controller = field(init=False)
+    _serving: asyncio.Task[None] | None = None
+    _server: uvicorn.Server | None = None
+    starts: int = 0
+
+    @property
+    def client(self) -> Client:
+        return Client(self.root / f"api{self.starts}.sock")
+
+    async def start(self) -> None:
+        self.starts += 1
+        self.controller = Controller(
+            state=self.root / "state",
+            fabric=self.fabric,
+            database_url=self.database_url,
+            monotonic=self.clock,
+        )
+        await self.controller.start()
+        config = uvicorn.Config(
+            create_app(self.controller),
+            http=PeerProtocol,
+            lifespan="off",
+            log_config=None,
+            timeout_graceful_shutdown=1,
+        )
+        self._server = uvicorn.Server(config)
+        listener = bind(self.root / f"api{self.starts}.sock")
+        self._serving = asyncio.create_task(self._server._serve([listener]))
+        await until(lambda: self._server is not None and self._server.started)
+
+    async def stop(self) -> None:
+        assert self._server is not None
+        assert self._serving is not None
+        self._server.should_exit = True
+        await self._serving
+        await self.controller.close()
+
+    async def restart(self) -> None:
+        await self.stop()
+        await self.start()
+
+    async def get(self, path: str, **query: Any) -> Any:
+        return await asyncio.to_thread(self.client.get, path, **query)
+
+    async def post(self, path: str, body: Any = None) -> Any:
+        return await asyncio.to_thread(self.client.post, path, body)
+
+    async def lines(self, path: str, **query: Any) -> list[dict[str, Any]]:
+        def read() -> list[dict[str, Any]]:
+            with self.client.stream(path, **query) as stream:
+                return list(stream)
+
+        return await asyncio.to_thread(read)
+
+    async def submit(self, command: str, *, key: str | None = None, **fields: Any) -> str:
+        spec = JobSpec.from_json({"command": command, **fields}).to_json()
+        answer = await self.post("/v1/jobs", {"spec": spec, "key": key})
+        job: str = answer["id"]
+        return job
+
+    async def wait(self, job: str, *states: str) -> dict[str, Any]:
+        """The job once it is in one of `states` (any that is final without)."""
+        wanted = states or ("SUCCEEDED", "FAILED", "CANCELLED")
+
+        async def look() -> dict[str, Any] | None:
+            view: dict[str, Any] = await self.get(f"/v1/jobs/{job}")
+            return view if view["state"] in wanted else None
+
+        return await until(look, what=lambda: f"{job} {wanted}: {self.controller.reconciler.live}")
+
+
+async def until(look: Callable[[], Any], what: Callable[[], str] = lambda: "it") -> Any:
+    """What `look` gives once it is truthy. Polls a real process, with a deadline."""
+    deadline = time.monotonic() + DEADLINE
+    while True:
+        found = look()
+        if asyncio.iscoroutine(found):
+            found = await found
+        if found:
+            return found
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited {DEADLINE:g} s for {what()}")
+        await asyncio.sleep(0.02)
+
+
+def guards_of(root: Path) -> list[psutil.Process]:
+    """Processes of attempts below `root`, guards and ranks."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if any(str(root) in part for part in (*process.cmdline(), *process.environ().values())):
+                found.append(process)
+    return [process for process in found if process.pid != os.getpid()]
+
+
+@pytest.fixture
+async def make_plane(tmp_path: Path) -> AsyncIterator[Callable[..., Any]]:
+    planes: list[Plane] = []
+
+    async def make(
+        nodes: int = 1, cpus: float = 2, gpus: int = 0, database_url: str | None = None
+    ) -> Plane:
+        agents: dict[str, NodeAgent] = {}
+        for number in range(1, nodes + 1):
+            name = f"n{number}"
+            config = AgentConfig(
+                root=tmp_path / name, node=name, cluster="test", simulate_gpus=gpus or None
+            )
+            agents[name] = NodeAgent(config)
+            await agents[name].start()
+        fabric = LocalFabric([LocalNode(n, cpus, gpus, agent) for n, agent in agents.items()])
+        plane = Plane(tmp_path, agents, fabric, database_url=database_url)
+        planes.append(plane)
+        await plane.start()
+        return plane
+
+    try:
+        yield make
+    finally:
+        for plane in planes:
+            with contextlib.suppress(Exception):
+                await plane.stop()
+            for agent in plane.nodes.values():
+                await agent.close()
+        left = guards_of(tmp_path)
+        for process in left:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        psutil.wait_procs(left, timeout=5)
+
+
+@pytest.fixture
+async def plane(make_plane: Callable[..., Any]) -> Plane:
+    made: Plane = await make_plane()
+    return made
