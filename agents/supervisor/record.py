@@ -27,7 +27,6 @@ class ProgramRecord(TypedDict):
 
 
 class RayRecord(ProgramRecord):
-    address: str  # "127.0.0.1:23456"
     incarnation: int  # grows with each start of Ray: a new one knows nothing of the one before
 
 
@@ -38,6 +37,7 @@ class ClusterRecord(TypedDict):
     cpus: int
     gpus: int
     simulated: bool
+    ray_address: str  # "127.0.0.1:23456", the same over restarts when it can be
     supervisor: dict[str, Any]
     ray: RayRecord
     controller: ProgramRecord

@@ -48,7 +48,7 @@ class Supervisor:
         self.controller = Program(
             "controller", logs / "controller.log", before["controller"] if before else None
         )
-        self._port = int(before["ray"]["address"].rpartition(":")[2]) if before else None
+        self._port = int(before["ray_address"].rpartition(":")[2]) if before else None
         self._incarnation = before["ray"]["incarnation"] if before else 0
         self._leaders = records.processes(before) if before else {}
         self._stopping = False
@@ -170,9 +170,9 @@ class Supervisor:
             "gpus": settings.size.gpus,
             "simulated": settings.size.simulated,
             "supervisor": own.to_json(),
+            "ray_address": f"127.0.0.1:{self._port or 0}",
             "ray": {
                 **self.ray.to_json(),
-                "address": f"127.0.0.1:{self._port or 0}",
                 "incarnation": self._incarnation,
             },
             "controller": self.controller.to_json(),

@@ -1,0 +1,243 @@
+"""The one Ray driver: a process of its own, which the controller talks to over a channel.
+
+Ray ends the process of a driver when it meets a head that is not the one it knew (a failed check in
+C++, which nothing can catch), and its calls hang while the head is away. So the driver is a process
+that may die or be replaced at any time, and the controller is not it. It holds nothing that matters.
+
+Started as `python -m agents.fabric.driver FD ADDRESS`. Each request is `(number, operation,
+args)`, each answer `(number, reply)` with a reply as in `agents.fabric.actor`; the first message from
+here is `(0, reply)`, once connected.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from agents.fabric.actor import (
+    CONCURRENCY,
+    NAMESPACE,
+    AgentActor,
+    Reply,
+    actor_name,
+    name_prefix,
+)
+from agents.fabric.channel import Channel
+from jobs.errors import QuarterdeckError, Unreachable
+
+PREFIX = "qd:"
+"""Begins the names of our placement groups; others may have theirs in the same cluster."""
+
+THREADS = 8
+"""Blocking calls into Ray at a time. One that hangs keeps its thread until the head answers."""
+
+HEAD_TIMEOUT = 20.0
+"""Seconds to wait for the head's port: a head takes about 4 s to start."""
+
+Bundles = list[tuple[str, float, float]]  # node id, CPUs, GPUs
+
+
+class Driver:
+    """Answers the controller's requests with Ray. Blocking calls run in threads."""
+
+    def __init__(self) -> None:
+        import ray
+
+        self._ray: Any = ray
+        self._threads = ThreadPoolExecutor(THREADS)
+        self._handles: dict[str, Any] = {}  # node id -> actor
+        self._creating: dict[str, asyncio.Lock] = {}
+        self._listing: asyncio.Task[Any] | None = None
+
+    async def _blocking(self, call: Callable[..., Any], *args: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call, *args)
+
+    async def nodes(self) -> Any:
+        """The node table as Ray has it. Asked once for all who wait, so that a head that does not
+        answer costs one thread and not all."""
+        if self._listing is None or self._listing.done():
+            self._listing = asyncio.create_task(self._blocking(self._ray.nodes))
+        return await asyncio.shield(self._listing)
+
+    async def call(self, node: str, node_id: str, method: str, args: tuple[Any, ...]) -> Any:
+        """Call a node's agent, which is started when there is none."""
+        handle = await self._agent(node, node_id)
+        try:
+            reply: Reply = await handle.call.remote(method, args)
+        except self._ray.exceptions.ActorDiedError as error:
+            self._handles.pop(node_id, None)  # the next call starts another
+            raise Unreachable(f"the agent of {node} has died", str(error).strip()) from error
+        if "error" in reply:
+            raise _Relayed(reply)
+        return reply["value"]
+
+    async def _agent(self, node: str, node_id: str) -> Any:
+        async with self._creating.setdefault(node_id, asyncio.Lock()):
+            if node_id not in self._handles:
+                self._handles[node_id] = await self._blocking(self._get_or_create, node, node_id)
+            return self._handles[node_id]
+
+    def _get_or_create(self, node: str, node_id: str) -> Any:
+        ray = self._ray
+        strategies = ray.util.scheduling_strategies
+        name = actor_name(node, node_id)
+        for other in ray.util.list_named_actors():
+            if other.startswith(name_prefix(node)) and other != name:
+                # Bound to an incarnation of the node that is gone.
+                ray.kill(ray.get_actor(other, namespace=NAMESPACE), no_restart=True)
+        return (
+            ray.remote(AgentActor)
+            .options(
+                name=name,
+                namespace=NAMESPACE,
+                get_if_exists=True,  # whoever asks first makes it, all get the same
+                lifetime="detached",
+                num_cpus=0,
+                max_restarts=-1,
+                max_concurrency=CONCURRENCY,
+                scheduling_strategy=strategies.NodeAffinitySchedulingStrategy(node_id, soft=False),
+            )
+            .remote()
+        )
+
+    async def reserve(self, name: str, bundles: Bundles, patience: float) -> bool:
+        return bool(await self._blocking(self._reserve, PREFIX + name, bundles, patience))
+
+    def _reserve(self, name: str, bundles: Bundles, patience: float) -> bool:
+        """All of it within `patience` seconds, or nothing."""
+        util = self._ray.util
+        try:
+            group = util.get_placement_group(name)
+        except ValueError:
+            group = util.placement_group(
+                # A bundle of nothing is refused; a thousandth of a CPU is nothing to anybody.
+                [{"CPU": cpus or 0.001} | ({"GPU": g} if g else {}) for _, cpus, g in bundles],
+                strategy="PACK",
+                name=name,
+                lifetime="detached",
+                bundle_label_selector=[{"ray.io/node-id": node_id} for node_id, _, _ in bundles],
+            )
+        if group.wait(patience):
+            return True
+        util.remove_placement_group(group)
+        return False
+
+    async def release(self, name: str) -> None:
+        await self._blocking(self._release, PREFIX + name)
+
+    def _release(self, name: str) -> None:
+        try:
+            group = self._ray.util.get_placement_group(name)
+        except ValueError:
+            return  # not there, or removed already
+        self._ray.util.remove_placement_group(group)
+
+    async def reservations(self) -> list[str]:
+        groups = await self._blocking(self._ray.util.placement_group_table)
+        return [
+            group["name"].removeprefix(PREFIX)
+            for group in groups.values()
+            if group["state"] == "CREATED" and group["name"].startswith(PREFIX)
+        ]
+
+    async def answer(self, operation: str, args: tuple[Any, ...]) -> Reply:
+        """One reply; errors become data."""
+        handlers: dict[str, Callable[..., Awaitable[Any]]] = {
+            "nodes": self.nodes,
+            "call": self.call,
+            "reserve": self.reserve,
+            "release": self.release,
+            "reservations": self.reservations,
+        }
+        try:
+            return {"value": await handlers[operation](*args)}
+        except _Relayed as relayed:
+            return relayed.reply
+        except QuarterdeckError as error:
+            return error.to_json()
+        except Exception as error:  # whatever Ray raises, it means that we did not get through
+            return Unreachable(f"Ray: {type(error).__name__}", str(error).strip()).to_json()
+
+
+class _Relayed(Exception):
+    """An error that an agent has told, on its way to the controller as it is."""
+
+    def __init__(self, reply: Reply) -> None:
+        self.reply = reply
+
+
+def connect(address: str) -> None:
+    """Join the cluster at `host:port`. Raises OSError or one of Ray's errors."""
+    import ray
+
+    host, _, port = address.rpartition(":")
+    deadline = time.monotonic() + HEAD_TIMEOUT
+    while True:  # Ray would wait too, but in steps of seconds
+        try:
+            socket.create_connection((host, int(port)), timeout=2).close()
+            break
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+    hook = sys.excepthook
+    ray.init(
+        address=address,
+        namespace=NAMESPACE,
+        log_to_driver=False,
+        configure_logging=False,
+        logging_level="ERROR",
+    )
+    sys.excepthook = hook  # Ray's reports to the head first, and hangs without one
+
+
+async def serve(end: socket.socket, joined: Reply) -> None:
+    """Say whether it joined, and answer until the controller goes."""
+    channel = await Channel.open(end)
+    await channel.send((0, joined))
+    if "error" in joined:
+        return
+    driver = Driver()
+    answering: set[asyncio.Task[None]] = set()
+
+    async def handle(number: int, operation: str, args: tuple[Any, ...]) -> None:
+        await channel.send((number, await driver.answer(operation, args)))
+
+    while True:
+        try:
+            number, operation, args = await channel.receive()
+        except EOFError:
+            return
+        task = asyncio.create_task(handle(number, operation, args))
+        answering.add(task)
+        task.add_done_callback(answering.discard)
+
+
+def main() -> None:
+    prctl_set_pdeathsig = 1  # linux/prctl.h
+    ctypes.CDLL(None).prctl(prctl_set_pdeathsig, signal.SIGKILL)
+    descriptor, address = sys.argv[1:]
+    joined: Reply = {"value": None}
+    try:
+        connect(address)  # in the main thread, where Ray wants to set its signal handlers
+    except Exception as error:
+        hint = f"{type(error).__name__}: {error}"
+        joined = Unreachable(f"cannot join Ray at {address}", hint).to_json()
+    asyncio.run(serve(socket.socket(fileno=int(descriptor)), joined))
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    finally:
+        os._exit(
+            0
+        )  # at once: threads that hang in Ray must not hold it, and there is nothing to save
