@@ -1,0 +1,345 @@
+"""The console's app: feeds in, frames out. Screens are in `screens/`, what they show in `core/`."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar, Literal, cast
+
+from rich.style import Style
+from textual import on
+from textual.app import App
+from textual.screen import Screen
+from textual.timer import Timer
+
+from console.tui import actions
+from console.tui.core import job as job_words
+from console.tui.core.commands import Command
+from console.tui.core.glyphs import ASCII, UNICODE, Glyphs
+from console.tui.core.goto import Place
+from console.tui.core.lines import Line
+from console.tui.core.link import worst
+from console.tui.core.world import World, events_in_order
+from console.tui.dispatch import Acts, perform
+from console.tui.feed import Clock, Feed, Fetches
+from console.tui.messages import Fetched, Moved
+from console.tui.palette import ActionCommands
+from console.tui.screens.base import Frame
+from console.tui.screens.cluster import ClusterScreen
+from console.tui.screens.job import JobScreen
+from console.tui.screens.jobs import JobsScreen
+from console.tui.screens.modals import Confirm, Goto, Page, help_lines
+from console.tui.source import Source
+from console.tui.theme import styles
+from jobs.errors import QuarterdeckError
+from jobs.views import JobDetail
+
+FRAME = 0.1
+"""Seconds between two pictures at least: ten a second are enough for eyes and slow links."""
+
+FAREWELL = 0.2
+"""Seconds that leaving waits for threads; they are daemons and hold nothing."""
+
+BASE_TOPICS = ("jobs", "events")
+
+
+class SystemClock:
+    def wall(self) -> float:
+        return time.time()
+
+    def mono(self) -> float:
+        return time.monotonic()
+
+
+class QuarterdeckApp(Acts, App[None]):
+    """Args:
+    source: where data comes from.
+    clock: all ages are by it.
+    start: the screen to open with, "cluster", "jobs" or a job's id.
+    read_only: switches off whatever changes the cluster.
+    ascii_only: draws with ASCII characters.
+    """
+
+    TITLE = "Quarterdeck"
+    CSS_PATH = Path(__file__).with_name("qd.tcss")
+    BINDINGS = actions.bindings("app")
+    COMMANDS: ClassVar[set[Any]] = {ActionCommands}
+    ALLOW_SELECT = False
+    ESCAPE_TO_MINIMIZE = False
+    SCREEN_KEYS: ClassVar[tuple[tuple[str, type[Frame]], ...]] = (
+        ("1", ClusterScreen),
+        ("2", JobsScreen),
+    )
+
+    def __init__(
+        self,
+        source: Source,
+        *,
+        clock: Clock | None = None,
+        start: str | None = None,
+        read_only: bool = False,
+        ascii_only: bool = False,
+    ) -> None:
+        # Without colour Textual must keep to the terminal's own two, or it would write greys.
+        super().__init__(ansi_color=True if "NO_COLOR" in os.environ else None)
+        self.animation_level = "none"
+        self.source = source
+        self.clock: Clock = clock or SystemClock()
+        self.read_only = read_only
+        self.glyphs: Glyphs = ASCII if ascii_only else UNICODE
+        self.world = World()
+        self.tones: dict[str, Style] = {}
+        self._start = start
+        self._feeds: dict[tuple[str, ...], Feed] = {}
+        self._fetches = Fetches(self._deliver)
+        self._frame_due: Timer | None = None
+        self._framed = float("-inf")
+        self.set_class(ascii_only, "-ascii")
+
+    def action_act(self, wanted: str, *keys: str) -> None:
+        """Keys that work everywhere may still mean something nearer to a screen."""
+        perform(self.focused or self.screen, wanted, *keys)
+
+    # Life.
+
+    def get_default_screen(self) -> Screen[Any]:
+        return ClusterScreen()
+
+    def on_mount(self) -> None:
+        self._restyle()
+        self.theme_changed_signal.subscribe(self, lambda _: self._restyle())
+        if self._start == "jobs":
+            self.push_screen(JobsScreen())
+        elif self._start not in (None, "cluster"):
+            self.open_job(self._start)
+        self.screen_changed()
+        self.set_interval(1.0, self._tick)
+
+    def _restyle(self) -> None:
+        dark = self.current_theme.dark
+        self.tones = styles(self.theme_variables, dark=dark, colour=not self.no_color)
+        for screen in self.screen_stack:
+            screen.refresh(recompose=False, repaint=True)
+
+    def on_unmount(self) -> None:
+        for feed in self._feeds.values():
+            feed.close(FAREWELL)
+
+    @property
+    def top(self) -> Frame | None:
+        """The uppermost full screen; questions and pages over it do not count."""
+        for screen in reversed(self.screen_stack):
+            if isinstance(screen, Frame):
+                return screen
+        return None
+
+    # Data in.
+
+    def screen_changed(self) -> None:
+        """Watch what the top screen shows, and nothing else."""
+        if not self.is_running:
+            return
+        wanted: set[tuple[str, ...]] = {BASE_TOPICS}
+        if self.top is not None and self.top.topics:
+            wanted.add(self.top.topics)
+        for topics, feed in list(self._feeds.items()):
+            if topics not in wanted:
+                feed.stop()
+                if topics[0].startswith("job:"):
+                    del self._feeds[topics]
+        for topics in wanted:
+            if topics not in self._feeds:
+                self._feeds[topics] = Feed(
+                    self.source, topics, self.clock, lambda: self.post_message(Moved())
+                )
+            self._feeds[topics].start()
+        self._take()
+
+    @on(Moved)
+    def _moved(self) -> None:
+        """News: at once when the last picture is old enough, else when it is."""
+        wait = self._framed + FRAME - time.monotonic()
+        if wait <= 0:
+            self._take()
+        elif self._frame_due is None:
+            self._frame_due = self.set_timer(wait, self._take)
+
+    def _take(self) -> None:
+        """One new picture from all feeds, given to the top screen."""
+        if self._frame_due is not None:
+            self._frame_due.stop()
+            self._frame_due = None
+        self._framed = time.monotonic()
+        world = self.world
+        details: dict[str, JobDetail] = {}
+        ready: set[str] = set()
+        links = []
+        for feed in self._feeds.values():
+            tables, known, link = feed.take()
+            ready |= known
+            if feed.running:
+                links.append(link)
+            for topic, table in tables.items():
+                if topic == "jobs":
+                    world = replace(world, jobs=table)
+                elif topic == "nodes":
+                    world = replace(world, nodes=table)
+                elif topic == "events":
+                    world = replace(world, events=events_in_order(table))
+                else:
+                    details.update(cast("dict[str, JobDetail]", dict(table)))
+        self.world = replace(world, details=details, ready=frozenset(ready), link=worst(links))
+        if self.top is not None and self.top.is_mounted:
+            self.top.refresh_all()
+
+    def _tick(self) -> None:
+        """A second has passed: ages move on, and screens ask for what they need."""
+        self._take()
+        if self.top is not None and self.top.is_mounted:
+            self.top.tick()
+
+    def fetch(self, key: str, call: Callable[[], Any]) -> None:
+        """Make a call in a thread; the top screen gets the answer, if it is still there."""
+        screen = id(self.top)
+        self._fetches.start(f"{screen} {key}", call)
+
+    def _deliver(self, key: str, value: Any, error: QuarterdeckError | None) -> None:
+        self.post_message(Fetched(key, value, error))
+
+    @on(Fetched)
+    def _fetched(self, message: Fetched) -> None:
+        owner, _, key = message.key.partition(" ")
+        if owner == "app":
+            self._answered(key, message.value, message.error)
+        elif self.top is not None and str(id(self.top)) == owner and self.top.is_mounted:
+            self.top.fetched(key, message.value, message.error)
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing is under way: tests wait for it."""
+        return not self._fetches.busy and not any(feed.pending for feed in self._feeds.values())
+
+    # Actions out.
+
+    def confirm(self, command: Command) -> None:
+        """Ask, and do it when the answer is yes."""
+
+        def answered(yes: bool | None) -> None:
+            if yes:
+                self._fetches.start(
+                    f"app act {command.verb} {command.target}", lambda: self._perform(command)
+                )
+
+        self.push_screen(Confirm(command), answered)
+
+    def _perform(self, command: Command) -> Command:
+        self.source.act(command.verb, command.target)
+        return command
+
+    def _answered(self, key: str, value: Any, error: QuarterdeckError | None) -> None:
+        what, _, rest = key.partition(" ")
+        if error is not None:
+            self.tell(f"{rest}: {error.message}. {error.hint}".strip(), severity="error")
+        elif what == "act":
+            self.tell(f"{cast(Command, value).done}.")
+        elif what == "explain":
+            self._page(f"explain {rest}", lambda w: job_words.explain_lines(value, w, self.glyphs))
+        elif what == "stacks":
+            self._page(f"stacks {rest}", lambda w: job_words.stacks_lines(value, w, self.glyphs))
+
+    def _page(self, title: str, build: Callable[[int], Sequence[Line]]) -> None:
+        self.push_screen(Page(title, build))
+
+    def explain(self, job_id: str) -> None:
+        self._fetches.start(f"app explain {job_id}", lambda: self.source.explain(job_id))
+
+    def stacks(self, job_id: str) -> None:
+        self.tell(f"Reading the stacks of {job_id}.")
+        self._fetches.start(f"app stacks {job_id}", lambda: self.source.stacks(job_id))
+
+    def copy(self, text: str) -> None:
+        """Hand text to the terminal; whether it takes it, no one tells us."""
+        self.copy_to_clipboard(text)
+        self.tell(f"{text} was sent to the terminal's clipboard (OSC 52).")
+
+    def tell(
+        self, text: str, *, severity: Literal["information", "warning", "error"] = "information"
+    ) -> None:
+        """A short note in the corner."""
+        self.notify(text, severity=severity, timeout=6 if severity == "error" else 3, markup=False)
+
+    # Going places.
+
+    def _back_to(self, kind: type[Frame]) -> bool:
+        """Close screens until one of this kind is on top; False when there is none."""
+        if not any(isinstance(screen, kind) for screen in self.screen_stack):
+            return False
+        while not isinstance(self.screen, kind):
+            self.pop_screen()
+        return True
+
+    def do_go_cluster(self) -> None:
+        self._back_to(ClusterScreen)
+
+    def do_go_jobs(self) -> None:
+        if not self._back_to(JobsScreen):
+            self._back_to(ClusterScreen)
+            self.push_screen(JobsScreen())
+
+    def open_job(self, job_id: str) -> None:
+        """Open a job's screen over the one that is shown."""
+        if isinstance(self.top, JobScreen):
+            self.pop_screen()
+        self.push_screen(JobScreen(job_id))
+
+    def do_app_back(self) -> None:
+        if len(self.screen_stack) > 1:
+            self.pop_screen()
+
+    def do_app_goto(self) -> None:
+        names = [screen.NAME for _, screen in self.SCREEN_KEYS]
+        self.push_screen(Goto(self.world, names), self._gone)
+
+    def _gone(self, place: Place | None) -> None:
+        if place is None:
+            return
+        match place.kind:
+            case "screen":
+                getattr(self, f"do_go_{place.name.lower()}")()
+            case "job":
+                self.open_job(place.name)
+            case "node":
+                self._back_to(ClusterScreen)
+                cast(ClusterScreen, self.screen).select_node(place.name)
+
+    def do_app_help(self) -> None:
+        scopes = self.top.scopes() if self.top else ("app",)
+        lines = help_lines(scopes, read_only=self.read_only)
+        self._page("help", lambda width: lines)
+
+    def do_app_palette(self) -> None:
+        self.action_command_palette()
+
+    def do_app_theme(self) -> None:
+        self.search_themes()
+
+    def do_app_quit(self) -> None:
+        self.exit()
+
+
+def run(screen: str | None = None, *, read_only: bool = False, ascii_only: bool = False) -> None:
+    """Open the console on the control plane that the environment names.
+
+    Args:
+        screen: what to open with: "cluster", "jobs", or a job's id.
+        read_only: switches off whatever changes the cluster.
+        ascii_only: draws with ASCII characters.
+    """
+    from console.client import Client
+    from console.tui.source import LiveSource
+
+    source = LiveSource(Client.from_environment())
+    QuarterdeckApp(source, start=screen, read_only=read_only, ascii_only=ascii_only).run()

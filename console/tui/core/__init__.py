@@ -1,0 +1,1 @@
+"""What the console shows, worked out without Textual: snapshots in, lines of toned text out."""

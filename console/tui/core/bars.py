@@ -1,0 +1,55 @@
+"""The header and the footer, as lines. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from console.tui.core.glyphs import Glyphs
+from console.tui.core.lines import Line, Span, line
+from console.tui.core.lines import width as cells
+from console.tui.core.link import Link, badge
+
+
+def header(
+    crumbs: Sequence[str],
+    screens: Sequence[tuple[str, str]],
+    current: str,
+    link: Link,
+    now: float,
+    width: int,
+    glyphs: Glyphs,
+    *,
+    read_only: bool,
+) -> Line:
+    """`qd ▸ Cluster   1·Cluster 2·Jobs   ● live · 0.6s`: where you are, where you can go, how fresh.
+
+    The badge is never dropped; the list of screens is, when the line is short.
+    """
+    left: list[Span] = [Span(" qd", "strong")]
+    for crumb in crumbs:
+        left += [Span(f" {glyphs.crumb} ", "dim"), Span(crumb, "strong")]
+    tabs: list[Span] = [Span("  ")]
+    for key, name in screens:
+        tabs += [
+            Span(f" {key}", "key"),
+            Span(f"{glyphs.dot}{name}", "strong" if name == current else "dim"),
+        ]
+    right: list[Span] = [Span("read-only ", "warn")] if read_only else []
+    right += [*badge(link, now, glyphs), Span(" ")]
+    if cells(left) + cells(tabs) + cells(right) <= width:
+        left += tabs
+    gap = max(1, width - cells(left) - cells(right))
+    return (*left, Span(" " * gap), *right)
+
+
+def footer(keys: Sequence[tuple[str, str]], width: int, glyphs: Glyphs) -> Line:
+    """Keys and what they do, as many as fit."""
+    out: list[Span] = []
+    used = 0
+    for key, label in keys:
+        part = line((f" {key} ", "key"), (label + " ", "dim"))
+        used += cells(part)
+        if used > width:
+            break
+        out.extend(part)
+    return tuple(out)

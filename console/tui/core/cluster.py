@@ -1,0 +1,389 @@
+"""The Cluster screen in words: totals, heat map cells, one node, the queue, events. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from console.tui.core.chart import PERCENT, Sample, chart
+from console.tui.core.format import (
+    NODE_SHORT,
+    STATE_TONE,
+    age,
+    clock,
+    coarse,
+    count,
+    many,
+    moment,
+    size,
+    state_glyph,
+    watts,
+)
+from console.tui.core.glyphs import Glyphs, block, load_tone
+from console.tui.core.lines import BLANK, Line, Span, fit, line, wrap
+from console.tui.core.lines import width as cells
+from console.tui.core.world import World
+from jobs.views import TERMINAL, EventView, GpuView, HistoryPoint, JobView, NodeView
+
+WORKING = frozenset({"READY"})
+"""Node states in which new ranks are placed."""
+
+METRICS = ("util", "mem", "temp", "watt")
+
+
+@lru_cache(maxsize=8192)
+def natural(name: str) -> tuple[tuple[int, str], ...]:
+    """A sort key that puts n2 before n10."""
+    return tuple(
+        (int(part), "") if part.isdigit() else (-1, part)
+        for part in re.split(r"(\d+)", name)
+        if part
+    )
+
+
+def nodes_in_order(world: World) -> list[NodeView]:
+    return sorted(world.nodes.values(), key=lambda node: natural(node["name"]))
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """GPUs by what they do, power in watts, and jobs by what they wait for."""
+
+    nodes: int
+    gpus: int
+    busy: int
+    idle: int
+    draining: int
+    lost: int
+    power: float | None
+    simulated: bool
+    cpus: float
+    waiting: int
+    running: int
+
+
+def totals(world: World) -> Totals:
+    """Counted from the snapshot; each GPU is in exactly one of busy, idle, draining and lost."""
+    busy = idle = draining = lost = gpus = 0
+    power: float | None = None
+    simulated = False
+    cpus = 0.0
+    for node in world.nodes.values():
+        cpus += node["cpu"]["count"]
+        for gpu in node["gpus"]:
+            gpus += 1
+            simulated = simulated or gpu["simulated"]
+            if node["state"] in ("LOST", "SUSPECT"):
+                lost += 1
+                continue
+            if gpu["power"] is not None:
+                power = (power or 0.0) + gpu["power"]
+            if gpu["job"]:
+                busy += 1
+            elif node["state"] in WORKING:
+                idle += 1
+            else:
+                draining += 1
+    states = [job["state"] for job in world.jobs.values() if job["state"] not in TERMINAL]
+    running = sum(state in ("RUNNING", "STOPPING") for state in states)
+    return Totals(
+        nodes=len(world.nodes),
+        gpus=gpus,
+        busy=busy,
+        idle=idle,
+        draining=draining,
+        lost=lost,
+        power=power,
+        simulated=simulated,
+        cpus=cpus,
+        waiting=len(states) - running,
+        running=running,
+    )
+
+
+def totals_line(world: World, glyphs: Glyphs, width: int) -> Line:
+    """The facts of the whole cluster, most important first, as many as fit."""
+    if "nodes" not in world.ready:
+        if world.link.tries:
+            return line((f" {world.link.error}", "error"))
+        return line((" waiting for the first picture of the cluster", "dim"))
+    t = totals(world)
+    facts: list[Line] = [line((many(t.nodes, "node"), "strong"))]
+    if t.gpus:
+        sim = " sim" if t.simulated else ""
+        facts.append(line((f"{t.gpus} GPU", "strong"), (sim, "warn")))
+        facts.append(line("busy ", (str(t.busy), "ok"), f" ({100 * t.busy / t.gpus:.0f}%)"))
+        facts.append(line("idle ", str(t.idle)))
+        if t.draining:
+            facts.append(line("drain ", (str(t.draining), "warn")))
+        facts.append(line("lost ", (str(t.lost), "error" if t.lost else "")))
+    else:
+        facts.append(line(many(t.cpus, "CPU")))
+    facts.append(line("queue ", (str(t.waiting), "strong" if t.waiting else "")))
+    facts.append(line("running ", str(t.running)))
+    if t.power:
+        facts.append(line(watts(t.power)))
+    return facts_line(facts, glyphs, width)
+
+
+def facts_line(facts: Sequence[Line], glyphs: Glyphs, width: int) -> Line:
+    """Facts with dots between them; the last ones are left out when the line is full."""
+    out: list[Span] = [Span(" ")]
+    used = 1
+    for index, fact in enumerate(facts):
+        part = ((Span(f" {glyphs.dot} ", "dim"),) if index else BLANK) + fact
+        used += cells(part)
+        if used > width:
+            break
+        out.extend(part)
+    return tuple(out)
+
+
+# Heat map ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class HeatCells:
+    """How wide the parts of a node's cell are: `▸n03 j412 97█98█...`, or without numbers."""
+
+    name: int
+    job: int
+    gpus: int
+    numbers: bool
+
+    @property
+    def width(self) -> int:
+        return 1 + self.name + 1 + self.job + 1 + self.gpus * (3 if self.numbers else 1) + 1
+
+
+def heat_cells(nodes: Sequence[NodeView], width: int) -> HeatCells:
+    """Cells for these nodes in a pane of `width` cells; numbers are dropped when not even one node
+    with numbers fits."""
+    name = min(16, max((len(node["name"]) for node in nodes), default=3))
+    gpus = max((len(node["gpus"]) for node in nodes), default=0) or 3
+    job = min(6, max((len(_label(node)) for node in nodes), default=3))
+    cells = HeatCells(name, job, gpus, True)
+    return cells if cells.width <= width else HeatCells(name, job, gpus, False)
+
+
+def _label(node: NodeView) -> str:
+    """The job that has the node (with + when there are more), or why it takes none."""
+    if node["state"] not in WORKING:
+        return NODE_SHORT.get(node["state"], node["state"][:3])
+    jobs = node["jobs"]
+    return f"{jobs[0]}+" if len(jobs) > 1 else jobs[0] if jobs else "---"
+
+
+def reading(gpu: GpuView, metric: str) -> tuple[float, float] | None:
+    """(number to show, load in percent) of a GPU; None when it was not measured."""
+    match metric:
+        case "util":
+            return None if gpu["util"] is None else (gpu["util"], gpu["util"])
+        case "mem":
+            if gpu["mem_used"] is None or not gpu["mem_total"]:
+                return None
+            share = 100 * gpu["mem_used"] / gpu["mem_total"]
+            return share, share
+        case "temp":
+            # 30 to 90 degrees is the range that says something: room temperature to throttling.
+            value = gpu["temp"]
+            return None if value is None else (value, (value - 30) / 60 * 100)
+        case _:
+            if gpu["power"] is None or not gpu["power_limit"]:
+                return None
+            share = 100 * gpu["power"] / gpu["power_limit"]
+            return share, share
+
+
+def heat_cell(
+    node: NodeView, cells: HeatCells, metric: str, selected: bool, glyphs: Glyphs
+) -> Line:
+    """One node: name, job, and each GPU's load as number, block height and colour."""
+    tone = "" if node["state"] in WORKING else STATE_TONE[node["state"]]
+    label_tone = tone or ("dim" if not node["jobs"] else "info")
+    head = (
+        Span(glyphs.cursor if selected else " ", "key"),
+        Span(fit(node["name"], cells.name, ellipsis=glyphs.ellipsis) + " ", tone or "strong"),
+        Span(fit(_label(node), cells.job, ellipsis=glyphs.ellipsis) + " ", label_tone),
+    )
+    return head + _gpu_cells(node, cells, metric, glyphs) + (Span(" "),)
+
+
+def _gpu_cells(node: NodeView, cells: HeatCells, metric: str, glyphs: Glyphs) -> Line:
+    each = 3 if cells.numbers else 1
+    room = cells.gpus * each
+    if not node["gpus"]:
+        load = node["cpu"]["util"]
+        text = "cpu" if load is None else f"cpu {load:.0f}%"
+        return (Span(fit(text, room, ellipsis=glyphs.ellipsis), "dim"),)
+    if node["state"] not in WORKING and not node["jobs"]:
+        drawn = len(node["gpus"]) * each
+        tone = STATE_TONE[node["state"]]
+        return (Span(glyphs.crossed * drawn, tone), Span(" " * (room - drawn)))
+    out: list[Span] = []
+    for gpu in node["gpus"]:
+        value = reading(gpu, metric)
+        if node["state"] == "LOST" or value is None:
+            out.append(Span(" ?" + glyphs.empty if each == 3 else "?", "dim"))
+        elif gpu["job"] is None and value[0] < 1:
+            out.append(Span(glyphs.empty * each, "dim"))
+        else:
+            shape = block(value[1] / 100, glyphs)
+            # Two digits, so that cells stay narrow: 100 shows as 99, the node pane has it exactly.
+            text = f"{min(99, round(value[0])):2d}{shape}" if each == 3 else shape
+            out.append(Span(text, load_tone(value[1])))
+    out.append(Span(" " * (room - each * len(node["gpus"]))))
+    return tuple(out)
+
+
+# One node ------------------------------------------------------------------------------------------
+
+
+def node_title(node: NodeView, glyphs: Glyphs) -> str:
+    parts = [node["name"]]
+    if node["gpus"]:
+        sim = " sim" if node["gpus"][0]["simulated"] else ""
+        parts.append(f"{short_model(node['gpus'][0]['model'])}x{len(node['gpus'])}{sim}")
+    parts.extend(node["jobs"][:2])
+    return f" {glyphs.dot} ".join(parts)
+
+
+def short_model(model: str) -> str:
+    """`NVIDIA H100 80GB HBM3` as `H100`."""
+    words = [word for word in model.split() if word.upper() not in ("NVIDIA", "TESLA", "GEFORCE")]
+    return words[0] if words else model
+
+
+def node_lines(
+    node: NodeView,
+    history: Sequence[HistoryPoint],
+    now: float,
+    width: int,
+    height: int,
+    glyphs: Glyphs,
+) -> list[Line]:
+    """State, host figures, one row per GPU, and a chart of the last ten minutes where there is room."""
+    state = node["state"]
+    free = f"{count(node['free_gpus'])} of {len(node['gpus'])} GPUs free"
+    if not node["gpus"]:
+        free = f"{count(node['free_cpus'])} of {many(node['cpu']['count'], 'CPU')} free"
+    facts = [
+        line((f"{state_glyph(state, glyphs)} {state}", STATE_TONE[state])),
+        line(free),
+        line((f"seen {coarse(node['age'])} ago", "warn" if node["age"] > 5 else "dim")),
+    ]
+    out = [facts_line(facts, glyphs, width)]
+    out += [line((" " + text, "warn")) for text in wrap(node["reason"], width - 2)]
+    out += _host_lines(node, width, glyphs)
+    if node["gpus"]:
+        out.append(BLANK)
+        out.append(line((" gpu util   mem temp watt job     rank", "dim")))
+        out += [_gpu_line(gpu, glyphs) for gpu in node["gpus"]]
+    rows = height - len(out) - 2
+    if history and rows >= 3:
+        out.append(BLANK)
+        out.append(line((f" GPU util {glyphs.dot} 10 min", "dim")))
+        out += util_chart(history, width, min(rows, 8), 600, now, glyphs)
+    return out
+
+
+def _host_lines(node: NodeView, width: int, glyphs: Glyphs) -> list[Line]:
+    def part(name: str, value: str) -> Line:
+        return line((name + " ", "dim"), value)
+
+    cpu, memory, disk = node["cpu"], node["memory"], node["disk"]
+    load = "-" if cpu["util"] is None else f"{cpu['util']:.0f}% of {count(cpu['count'])}"
+    first = [part("cpu", load), part("mem", f"{size(memory['used'])}/{size(memory['total'])}")]
+    second = [part("disk", f"{size(disk['used'])}/{size(disk['total'])}")]
+    if node["net_rx"] is not None and node["net_tx"] is not None:
+        second.append(part("net", f"{size(node['net_rx'])}/s in, {size(node['net_tx'])}/s out"))
+    return [facts_line(first, glyphs, width), facts_line(second, glyphs, width)]
+
+
+def _gpu_line(gpu: GpuView, glyphs: Glyphs) -> Line:
+    util = gpu["util"]
+    load = (
+        Span("    - ", "dim")
+        if util is None
+        else Span(f"{util:4.0f}{block(util / 100, glyphs)} ", load_tone(util))
+    )
+    temp = "-" if gpu["temp"] is None else f"{gpu['temp']:.0f}C"
+    power = "-" if gpu["power"] is None else f"{gpu['power']:.0f}"
+    rank = "" if gpu["rank"] is None else f"r{gpu['rank']}"
+    notes = list(gpu["throttle"])
+    if gpu["ecc_errors"]:
+        notes.append(many(gpu["ecc_errors"], "ECC error"))
+    return line(
+        f" {gpu['index']:3d}",
+        load,
+        f"{size(gpu['mem_used']):>5} {temp:>4} {power:>4} ",
+        (f"{gpu['job'] or '':<7} {rank:<4} ", "info"),
+        (("sim " if gpu["simulated"] else "") + ", ".join(notes), "warn"),
+    )
+
+
+def util_chart(
+    history: Iterable[HistoryPoint],
+    width: int,
+    rows: int,
+    seconds: float,
+    now: float,
+    glyphs: Glyphs,
+) -> list[Line]:
+    """Utilisation on a fixed scale of 0 to 100, the right edge being now."""
+    samples = [Sample(point["at"], point["low"], point["high"]) for point in history]
+    return chart(samples, width, rows, PERCENT, glyphs, x0=now - seconds, x1=now)
+
+
+# Queue and events ----------------------------------------------------------------------------------
+
+
+def queue(world: World) -> list[JobView]:
+    """Jobs that wait, in the order in which they are considered, then those that run, oldest first."""
+    live = [job for job in world.jobs.values() if job["state"] not in TERMINAL]
+    waiting = [job for job in live if job["state"] not in ("RUNNING", "STOPPING")]
+    running = [job for job in live if job["state"] in ("RUNNING", "STOPPING")]
+    waiting.sort(key=lambda job: (-job["priority"], job["submitted_at"], natural(job["id"])))
+    running.sort(key=lambda job: (job["started_at"] or "", natural(job["id"])))
+    return waiting + running
+
+
+def queue_line(job: JobView, now: float, width: int, glyphs: Glyphs) -> Line:
+    """Who wants what, since when, and why it waits."""
+    running = job["state"] in ("RUNNING", "STOPPING")
+    since = job["started_at"] if running else job["submitted_at"]
+    wants = f"{count(job['gpus'])}GPU" if job["gpus"] else f"{count(job['cpus'])}CPU"
+    name = max(8, min(24, width - 56))
+    where = ", ".join(job["placed_on"])
+    reason = job["reason"] or (f"on {where}" if running and where else job["state"].lower())
+    tone = STATE_TONE[job["state"]]
+    cut = glyphs.ellipsis
+    used = 3 + 7 + 8 + 1 + name + 1 + 6 + 1 + 5 + 1
+    return line(
+        (f" {state_glyph(job['state'], glyphs)} ", tone),
+        (fit(job["id"], 7, ellipsis=cut), "strong"),
+        fit(job["user"], 8, ellipsis=cut) + " ",
+        fit(job["name"], name, ellipsis=cut) + " ",
+        fit(wants, 6, right=True, ellipsis=cut) + " ",
+        (fit(age(since, now), 5, right=True, ellipsis=cut) + " ", "dim"),
+        (fit(reason, width - used, ellipsis=cut), "dim" if running else ""),
+    )
+
+
+_SEVERITY_TONE = {"info": "info", "warning": "warn", "error": "error"}
+
+
+def event_line(event: EventView, width: int, glyphs: Glyphs) -> Line:
+    at = moment(event["at"])
+    shape = {"warning": glyphs.warn, "error": glyphs.failed}.get(event["severity"], glyphs.dot)
+    about = event["job"] or event["node"] or ""
+    text = event["message"]
+    if about and about not in text:
+        text = f"{about} {text}"
+    return line(
+        (f" {clock(at) if at is not None else '--:--'} ", "dim"),
+        (shape + " ", _SEVERITY_TONE.get(event["severity"], "")),
+        fit(text, width - 9, ellipsis=glyphs.ellipsis),
+    )

@@ -1,0 +1,91 @@
+"""What the console asks the controller to change, and the words for it. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from console.tui.core.format import count, many
+from jobs.views import TERMINAL, JobView, NodeView
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One change. `question` says what will happen, and is shown before anything does."""
+
+    verb: str  # "cancel", "retry", "drain", "undrain": a method of the source
+    target: str
+    question: str
+    effects: tuple[str, ...]
+    done: str
+    dangerous: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why there is nothing to confirm."""
+
+    why: str
+
+
+def cancel(job: JobView) -> Command | Refusal:
+    if job["state"] in TERMINAL:
+        return Refusal(f"{job['id']} has already ended ({job['state'].lower()}).")
+    effects: tuple[str, ...] = ("It waits in the queue and will never start.",)
+    if job["placed_on"]:
+        where = ", ".join(job["placed_on"][:4]) + (" …" if len(job["placed_on"]) > 4 else "")
+        effects = (
+            f"Its {many(job['ranks'], 'rank')} on {where} get SIGTERM, "
+            "and SIGKILL after the job's grace time.",
+            f"{many(job['gpus'], 'GPU')} will be free again."
+            if job["gpus"]
+            else f"{many(job['cpus'], 'CPU')} will be free again.",
+            "Logs, metrics and finished checkpoints stay.",
+        )
+    return Command(
+        "cancel",
+        job["id"],
+        f"Cancel {job['id']} ({job['name']}) of {job['user']}?",
+        effects,
+        f"{job['id']} is being cancelled",
+        dangerous=True,
+    )
+
+
+def retry(job: JobView) -> Command | Refusal:
+    if job["state"] not in TERMINAL:
+        return Refusal(f"{job['id']} has not ended yet ({job['state'].lower()}).")
+    if job["state"] == "SUCCEEDED":
+        return Refusal(f"{job['id']} succeeded; submit it again to run it once more.")
+    effects = (
+        f"It goes back to the queue as attempt {job['attempt'] + 1}, "
+        "from its newest checkpoint if it wrote one.",
+        f"It needs {many(job['nodes'], 'node')} with {count(job['gpus'])} GPUs in all.",
+    )
+    return Command(
+        "retry",
+        job["id"],
+        f"Retry {job['id']} ({job['name']})?",
+        effects,
+        f"{job['id']} is queued again",
+    )
+
+
+def drain(node: NodeView) -> Command:
+    """Drain, or undrain when the node is drained already."""
+    name = node["name"]
+    if node["state"] in ("DRAINING", "DRAINED"):
+        return Command(
+            "undrain",
+            name,
+            f"Take {name} back into service?",
+            (f"New ranks may be placed on its {many(len(node['gpus']), 'GPU')} at once.",),
+            f"{name} is back in service",
+        )
+    running = ", ".join(node["jobs"][:6]) + (" …" if len(node["jobs"]) > 6 else "")
+    effects = ["No new ranks are placed on it."]
+    effects.append(
+        f"What runs there runs on to its end: {running}." if running else "Nothing runs there."
+    )
+    return Command(
+        "drain", name, f"Drain {name}?", tuple(effects), f"{name} is draining", dangerous=True
+    )

@@ -1,0 +1,80 @@
+"""The two sets of characters the console draws with: Unicode, and plain ASCII (`--ascii`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Glyphs:
+    """Everything that is drawn and is not text. All are one cell wide."""
+
+    blocks: str  # rising heights; a fraction of 1 is the last
+    empty: str  # an idle GPU's block
+    crossed: str  # a GPU that takes no work
+    cursor: str
+    live: str
+    running: str
+    waiting: str
+    ok: str
+    failed: str
+    cancelled: str
+    warn: str
+    crumb: str
+    dot: str  # separates facts on one line
+    ellipsis: str
+    bar: str  # a vertical rule
+    braille: bool
+    frame: str  # Textual border type
+
+
+UNICODE = Glyphs(
+    blocks="▁▂▃▄▅▆▇█",
+    empty="░",
+    crossed="╳",
+    cursor="▸",
+    live="●",
+    running="●",
+    waiting="◌",
+    ok="✓",
+    failed="✗",
+    cancelled="⊘",
+    warn="!",
+    crumb="▸",
+    dot="·",
+    ellipsis="…",
+    bar="│",
+    braille=True,
+    frame="solid",
+)
+
+ASCII = Glyphs(
+    blocks="_.-:=+*#",
+    empty=".",
+    crossed="x",
+    cursor=">",
+    live="*",
+    running="*",
+    waiting="o",
+    ok="+",
+    failed="x",
+    cancelled="-",
+    warn="!",
+    crumb=">",
+    dot="-",
+    ellipsis="~",
+    bar="|",
+    braille=False,
+    frame="ascii",
+)
+
+
+def block(fraction: float, glyphs: Glyphs) -> str:
+    """The block whose height shows a fraction from 0 to 1 (values outside are clamped)."""
+    last = len(glyphs.blocks) - 1
+    return glyphs.blocks[max(0, min(last, int(fraction * len(glyphs.blocks))))]
+
+
+def load_tone(percent: float) -> str:
+    """One of five steps, so that colour says the same as number and height."""
+    return f"load{max(0, min(4, int(percent // 20)))}"

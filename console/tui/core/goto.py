@@ -1,0 +1,54 @@
+"""Where `:` can go, best match first. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from console.tui.core.cluster import natural
+from console.tui.core.world import World
+
+OFFERED = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    kind: Literal["screen", "job", "node"]
+    name: str
+    about: str
+
+    @property
+    def key(self) -> str:
+        return f"{self.kind} {self.name}"
+
+
+def complete(text: str, world: World, screens: Sequence[str]) -> list[Place]:
+    """Places whose name or description matches: the name itself, then names that start so, then names
+    or descriptions that have it inside; newest jobs first within each."""
+    wanted = text.strip().lower()
+    places = [Place("screen", name, "") for name in screens]
+    places += [
+        Place("job", job["id"], f"{job['state'].lower()} {job['name']} {job['user']}")
+        for job in sorted(world.jobs.values(), key=lambda job: natural(job["id"]), reverse=True)
+    ]
+    places += [
+        Place("node", node["name"], node["state"].lower())
+        for node in sorted(world.nodes.values(), key=lambda node: natural(node["name"]))
+    ]
+    scored: list[tuple[int, int, Place]] = []
+    for order, place in enumerate(places):
+        name = place.name.lower()
+        if name == wanted:
+            score = 0
+        elif name.startswith(wanted) or name.removeprefix("j") == wanted:
+            score = 1
+        elif wanted in name:
+            score = 2
+        elif wanted in place.about.lower():
+            score = 3
+        else:
+            continue
+        scored.append((score, order, place))
+    scored.sort(key=lambda item: item[:2])
+    return [place for _, _, place in scored[:OFFERED]]

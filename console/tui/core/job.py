@@ -1,0 +1,355 @@
+"""The Job screen in words: summary, ranks, GPUs, metrics, attempts, explanations, stacks. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from console.tui.core.chart import Sample, Scale, auto_scale, chart, strip
+from console.tui.core.cluster import facts_line
+from console.tui.core.format import (
+    STATE_TONE,
+    age,
+    clock,
+    coarse,
+    many,
+    moment,
+    number,
+    size,
+    span,
+    state_glyph,
+)
+from console.tui.core.glyphs import Glyphs
+from console.tui.core.jobs import duration
+from console.tui.core.lines import BLANK, Line, Span, fit, line, wrap
+from console.tui.core.logs import Quiet
+from jobs.views import (
+    AttemptView,
+    ExplainView,
+    FirstFailure,
+    HistoryPoint,
+    JobDetail,
+    JobView,
+    RankView,
+    SeriesPoint,
+    StacksView,
+)
+
+QUIET_AFTER = 60.0
+"""Seconds without a line after which a running rank is pointed out. A hint, not a verdict."""
+
+
+def current(job: JobDetail) -> AttemptView | None:
+    """The newest attempt."""
+    return job["attempts"][-1] if job["attempts"] else None
+
+
+def summary(job: JobView, now: float, width: int, glyphs: Glyphs) -> list[Line]:
+    """Two lines: what it is and how long, then where it runs, why it waits, or how it ended."""
+    ran = duration(job, now)
+    facts = [
+        line((job["id"], "strong"), " " + fit(job["name"], min(len(job["name"]), 40))),
+        line((f"{state_glyph(job['state'], glyphs)} {job['state']}", STATE_TONE[job["state"]])),
+        line(span(ran) if ran is not None else f"waits {age(job['submitted_at'], now)}"),
+        line(job["user"]),
+        line(many(job["ranks"], "rank") + f" on {many(job['nodes'], 'node')}"),
+    ]
+    if job["gpus"]:
+        facts.append(line(many(job["gpus"], "GPU")))
+    if job["attempt"] > 1 or job["restarts"]:
+        facts.append(line((f"attempt {job['attempt']}", "warn")))
+    if job["exit_code"]:
+        facts.append(line((f"exit {job['exit_code']}", "error")))
+    if job["objective"] is not None:
+        facts.append(line("objective ", (number(job["objective"]["value"]), "info")))
+    tone = "error" if job["state"] == "FAILED" else "dim"
+    where = ("on " + ", ".join(job["placed_on"])) if job["placed_on"] else ""
+    second = job["reason"] or where
+    return [
+        facts_line(facts, glyphs, width),
+        line((" " + fit(second, width - 2, ellipsis=glyphs.ellipsis), tone)),
+    ]
+
+
+# Ranks ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class RankCells:
+    """How wide the parts of a rank's cell are: `>r16 n03 g2,3 * 12s `."""
+
+    rank: int
+    where: int
+    word: int = 7
+
+    @property
+    def width(self) -> int:
+        return 1 + self.rank + 1 + self.where + 3 + self.word + 1
+
+
+def rank_cells(ranks: Sequence[RankView], indices: Mapping[str, int]) -> RankCells:
+    """Cells that fit these ranks; long node names are cut at 16 cells."""
+    numbers = max((len(f"r{rank['rank']}") for rank in ranks), default=2)
+    return RankCells(numbers, min(16, max((len(_where(r, indices)) for r in ranks), default=3)))
+
+
+def _where(rank: RankView, indices: Mapping[str, int]) -> str:
+    """Node, and GPU indices where they are known."""
+    known = sorted(indices[uuid] for uuid in rank["gpus"] if uuid in indices)
+    return f"{rank['node']} g{','.join(map(str, known))}" if known else rank["node"]
+
+
+def rank_word(rank: RankView, quiet: float | None) -> tuple[str, str]:
+    """How a rank is, shortly: how long it is quiet, or how it ended; and the tone."""
+    if rank["signal"]:
+        return rank["signal"].removeprefix("SIG").lower(), "error"
+    if rank["exit_code"]:
+        return f"exit {rank['exit_code']}", "error"
+    if rank["state"] == "EXITED":
+        return "done", "dim"
+    if rank["state"] != "RUNNING":
+        return rank["state"].lower(), STATE_TONE[rank["state"]]
+    if quiet is None:
+        return size(rank["log_bytes"]), "dim"
+    return coarse(quiet), "warn" if quiet > QUIET_AFTER else "ok"
+
+
+def rank_cell(
+    rank: RankView,
+    cells: RankCells,
+    indices: Mapping[str, int],
+    quiet: float | None,
+    selected: bool,
+    glyphs: Glyphs,
+) -> Line:
+    """One rank: number, node, GPUs, state, and when it last wrote a line."""
+    word, tone = rank_word(rank, quiet)
+    return line(
+        (glyphs.cursor if selected else " ", "key"),
+        (fit(f"r{rank['rank']}", cells.rank) + " ", "strong"),
+        fit(_where(rank, indices), cells.where, ellipsis=glyphs.ellipsis),
+        (f" {state_glyph(rank['state'], glyphs)} ", STATE_TONE[rank["state"]]),
+        (fit(word, cells.word, ellipsis=glyphs.ellipsis) + " ", tone),
+    )
+
+
+def ranks_title(ranks: Sequence[RankView], quiet: Quiet, now: float, glyphs: Glyphs) -> str:
+    """The ranks in one phrase, the worst one named."""
+    text = f"Ranks {len(ranks)}"
+    failed = [rank for rank in ranks if rank["exit_code"] or rank["signal"]]
+    if failed:
+        return f"{text} {glyphs.dot} {len(failed)} failed, r{failed[0]['rank']} among them"
+    running = [rank for rank in ranks if rank["state"] == "RUNNING"]
+    silences = [(quiet.since(rank["rank"], now), rank["rank"]) for rank in running]
+    known = [(age, rank) for age, rank in silences if age is not None]
+    if len(known) > 1 and max(known)[0] > QUIET_AFTER:
+        worst = max(known)
+        return f"{text} {glyphs.dot} r{worst[1]} is quiet for {coarse(worst[0])}"
+    return f"{text} {glyphs.dot} {len(running)} running" if running else text
+
+
+def gpu_names(attempt: AttemptView | None) -> dict[str, str]:
+    """GPU UUID -> `r0 n1`, by which people know it."""
+    if attempt is None:
+        return {}
+    return {
+        uuid: f"r{rank['rank']} {rank['node']}"
+        for rank in attempt["ranks"]
+        for uuid in rank["gpus"]
+    }
+
+
+def simulated(uuid: str) -> bool:
+    return uuid.startswith("SIM-")
+
+
+def gpu_lines(
+    attempt: AttemptView | None,
+    histories: Mapping[str, Sequence[HistoryPoint]],
+    width: int,
+    glyphs: Glyphs,
+) -> list[Line]:
+    """GPUs by time: a row per GPU, the newest sample at the right, and its last value in figures."""
+    names = gpu_names(attempt)
+    if not names:
+        return [line((" This job asked for no GPU.", "dim"))]
+    out: list[Line] = []
+    label = max(len(name) for name in names.values()) + 1
+    for uuid, name in names.items():
+        points = histories.get(uuid, ())
+        room = max(0, width - label - 10)
+        values: list[float | None] = [point["mean"] for point in points[-room:]] if room else []
+        padding = Span(" " * (room - len(values)))
+        last = f"{points[-1]['mean']:4.0f}%" if points else "   -"
+        sim = " sim" if simulated(uuid) else ""
+        out.append(
+            (
+                Span(f" {name:<{label}}", "dim"),
+                padding,
+                *strip(values, glyphs),
+                Span(last),
+                Span(sim, "warn"),
+            )
+        )
+    return out
+
+
+# Metrics -------------------------------------------------------------------------------------------
+
+
+def metric_lines(
+    series: Mapping[str, Sequence[SeriesPoint]],
+    chosen: str | None,
+    width: int,
+    height: int,
+    glyphs: Glyphs,
+) -> list[Line]:
+    """Charts of as many metrics as there is room for, from the chosen one on."""
+    names = sorted(series)
+    if not names:
+        return []
+    first = names.index(chosen) if chosen in names else 0
+    each = max(5, min(10, height // max(1, min(len(names), height // 7 or 1))))
+    out: list[Line] = []
+    for offset in range(len(names)):
+        if out and len(out) + each > height:
+            break
+        name = names[(first + offset) % len(names)]
+        out += _metric_chart(name, series[name], width, each, glyphs, selected=offset == 0)
+    return out
+
+
+def _metric_chart(
+    name: str,
+    points: Sequence[SeriesPoint],
+    width: int,
+    height: int,
+    glyphs: Glyphs,
+    *,
+    selected: bool,
+) -> list[Line]:
+    samples = [
+        Sample(float(p["step"]), p["value"], p["value"]) for p in points if p["value"] is not None
+    ]
+    last = next((p["value"] for p in reversed(points) if p["value"] is not None), None)
+    step = points[-1]["step"] if points else 0
+    odd = sum(p["value"] is None for p in points)
+    title = line(
+        (f" {name} ", "strong" if selected else ""),
+        (number(last), "info"),
+        (f" at step {step}", "dim"),
+        (f" {glyphs.dot} {odd} not finite" if odd else "", "error"),
+    )
+    if not samples:
+        return [title, line(("  no finite value yet", "dim"))]
+    scale: Scale = auto_scale(samples)
+    x0, x1 = samples[0].x, max(samples[-1].x, samples[0].x + 1)
+    return [title, *chart(samples, width, height - 1, scale, glyphs, x0=x0, x1=x1)]
+
+
+def metric_names(series: Mapping[str, Sequence[SeriesPoint]]) -> list[str]:
+    return sorted(series)
+
+
+# Attempts and failures -----------------------------------------------------------------------------
+
+
+def attempt_lines(job: JobDetail, now: float, width: int, glyphs: Glyphs) -> list[Line]:
+    """Attempts, newest first, each with its first failure and the last lines of that rank."""
+    out: list[Line] = []
+    for attempt in reversed(job["attempts"]):
+        start, end = moment(attempt["started_at"]), moment(attempt["ended_at"])
+        ran = None if start is None else (now if end is None else end) - start
+        out.append(
+            line(
+                (f" {attempt['id']} ", "strong"),
+                (
+                    f"{state_glyph(attempt['state'], glyphs)} {attempt['state']} ",
+                    STATE_TONE[attempt["state"]],
+                ),
+                (f"{clock(start) if start is not None else ''} {span(ran)}", "dim"),
+            )
+        )
+        out += [line(("   " + text, "dim")) for text in wrap(attempt["reason"], width - 4)]
+        if attempt["first_failure"] is not None:
+            out += failure_lines(attempt["first_failure"], width, glyphs)
+    for artifact in job["artifacts"]:
+        out.append(
+            line(
+                (f" {glyphs.ok} ", "ok"),
+                artifact["name"],
+                (f" {size(artifact['size'])} {artifact['digest'][:19]}", "dim"),
+            )
+        )
+    return out or [line((" Not started yet.", "dim"))]
+
+
+def failure_lines(failure: FirstFailure, width: int, glyphs: Glyphs) -> list[Line]:
+    how = failure["signal"] or f"exit code {failure['exit_code']}"
+    text = f"rank {failure['rank']} on {failure['node']} failed first: {how}. {failure['reason']}"
+    out = [line(("   " + part, "error")) for part in wrap(text, width - 4)]
+    out += [
+        line((f"   {glyphs.bar} ", "dim"), fit(text, width - 6, ellipsis=glyphs.ellipsis))
+        for text in failure["tail"][-8:]
+    ]
+    return out
+
+
+def explain_lines(view: ExplainView, width: int, glyphs: Glyphs) -> list[Line]:
+    """`qd explain` as a page: the sentence, the reasons, what would help, the story."""
+    out: list[Line] = [line((text, "strong")) for text in wrap(view["summary"], width)]
+    for reason in view["reasons"]:
+        out += _item(reason, width, glyphs)
+    if view["unblock"]:
+        out += [BLANK, line(("What would let it start, smallest change first", "dim"))]
+        for change in view["unblock"]:
+            out += _item(change["change"], width, glyphs)
+            if change["command"]:
+                out.append(line("    ", (change["command"], "key")))
+    if view["first_failure"] is not None:
+        out += [BLANK, *failure_lines(view["first_failure"], width, glyphs)]
+    if view["story"]:
+        out += [BLANK, line(("Story", "dim"))]
+        out += [line(text) for entry in view["story"] for text in wrap(entry, width)]
+    return out
+
+
+def _item(text: str, width: int, glyphs: Glyphs) -> list[Line]:
+    pieces = wrap(text, width - 4)
+    return [
+        line((f"  {glyphs.dot} " if index == 0 else "    ", "dim"), piece)
+        for index, piece in enumerate(pieces)
+    ]
+
+
+def stacks_lines(view: StacksView, width: int, glyphs: Glyphs) -> list[Line]:
+    """Stacks, equal ones together, innermost frame first."""
+    out: list[Line] = []
+    for group in view["groups"]:
+        out.append(
+            line(
+                (f"{many(len(group['ranks']), 'rank')}: {ranges(group['ranks'])}", "strong"),
+                (f" {glyphs.dot} thread {group['thread']}", "dim"),
+            )
+        )
+        out += [
+            line((f"  {glyphs.bar} ", "dim"), fit(frame, width - 5, ellipsis=glyphs.ellipsis))
+            for frame in group["frames"]
+        ]
+        out.append(BLANK)
+    for rank, why in sorted(view["failed"].items(), key=lambda item: int(item[0])):
+        out += [line((text, "warn")) for text in wrap(f"r{rank} could not be read: {why}", width)]
+    return out or [line(("No rank runs, so there is no stack to read.", "dim"))]
+
+
+def ranges(numbers: Sequence[int]) -> str:
+    """`0-3, 7` for 0 1 2 3 7."""
+    out: list[str] = []
+    held = sorted(set(numbers))
+    start = 0
+    for index in range(1, len(held) + 1):
+        if index == len(held) or held[index] != held[index - 1] + 1:
+            first, last = held[start], held[index - 1]
+            out.append(str(first) if first == last else f"{first}-{last}")
+            start = index
+    return ", ".join(out)

@@ -1,0 +1,100 @@
+"""The Jobs screen in words: its columns, its order and its filter. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from console.tui.core.cluster import natural
+from console.tui.core.filter import Filter, parse
+from console.tui.core.format import STATE_TONE, age, clock, count, moment, number, span, state_glyph
+from console.tui.core.glyphs import Glyphs
+from console.tui.core.table import Column
+from jobs.views import TERMINAL, JobView
+
+
+def duration(job: JobView, now: float) -> float | None:
+    """Seconds that the job ran or has run; None before it started."""
+    start, end = moment(job["started_at"]), moment(job["ended_at"])
+    if start is None:
+        return None
+    return (now if end is None else end) - start
+
+
+def _time(job: JobView, now: float, glyphs: Glyphs) -> tuple[str, str]:
+    ran = duration(job, now)
+    if ran is None:
+        return age(job["submitted_at"], now), "dim"
+    return span(ran), ""
+
+
+def _state(job: JobView, now: float, glyphs: Glyphs) -> tuple[str, str]:
+    return f"{state_glyph(job['state'], glyphs)} {job['state']}", STATE_TONE[job["state"]]
+
+
+def _submitted(job: JobView, now: float, glyphs: Glyphs) -> tuple[str, str]:
+    at = moment(job["submitted_at"])
+    return ("-" if at is None else clock(at)), "dim"
+
+
+def _objective(job: JobView, now: float, glyphs: Glyphs) -> tuple[str, str]:
+    best = job["objective"]
+    return ("" if best is None else number(best["value"])), "info"
+
+
+def _reason(job: JobView, now: float, glyphs: Glyphs) -> tuple[str, str]:
+    return job["reason"], "error" if job["state"] == "FAILED" else "dim"
+
+
+COLUMNS: tuple[Column[JobView], ...] = (
+    Column("id", 7, lambda j, n, g: (j["id"], "strong")),
+    Column("state", 11, _state),
+    Column("name", 14, lambda j, n, g: (j["name"], ""), grow=2),
+    Column("user", 8, lambda j, n, g: (j["user"], ""), rank=1),
+    Column("gpus", 4, lambda j, n, g: (count(j["gpus"]) if j["gpus"] else "-", ""), right=True),
+    Column("ranks", 5, lambda j, n, g: (str(j["ranks"]), ""), rank=2, right=True),
+    Column("time", 5, _time, right=True),
+    Column("prio", 4, lambda j, n, g: (str(j["priority"]), "dim"), rank=4, right=True),
+    Column("try", 3, lambda j, n, g: (str(j["attempt"]), "dim"), rank=5, right=True),
+    Column("at", 5, _submitted, rank=6),
+    Column("objective", 9, _objective, rank=3, right=True),
+    Column("reason", 16, _reason, rank=1, grow=3),
+    Column("on", 16, lambda j, n, g: (", ".join(j["placed_on"]), "dim"), rank=7, grow=1),
+)
+
+FIELDS: Mapping[str, Callable[[JobView], Any]] = {
+    "id": lambda job: job["id"],
+    "name": lambda job: job["name"],
+    "user": lambda job: job["user"],
+    "state": lambda job: job["state"],
+    "gpu": lambda job: job["gpus"],
+    "gpus": lambda job: job["gpus"],
+    "cpus": lambda job: job["cpus"],
+    "ranks": lambda job: job["ranks"],
+    "nodes": lambda job: job["nodes"],
+    "prio": lambda job: job["priority"],
+    "restarts": lambda job: job["restarts"],
+    "kind": lambda job: job["kind"],
+}
+
+
+def _anywhere(job: JobView) -> str:
+    tags = " ".join(f"{key}={value}" for key, value in job["tags"].items())
+    where = " ".join(job["placed_on"])
+    return " ".join((job["id"], job["name"], job["user"], job["state"], job["reason"], tags, where))
+
+
+def job_filter(text: str) -> Filter[JobView]:
+    return parse(text, FIELDS, _anywhere)
+
+
+def rows(jobs: Mapping[str, JobView], wanted: Filter[JobView]) -> list[str]:
+    """Ids that match: jobs that live first, then those that ended, each newest first."""
+    matching = (
+        list(jobs.values())
+        if not wanted.text.strip()
+        else [job for job in jobs.values() if wanted.matches(job)]
+    )
+    matching.sort(key=lambda job: natural(job["id"]), reverse=True)
+    matching.sort(key=lambda job: job["state"] in TERMINAL)
+    return [job["id"] for job in matching]

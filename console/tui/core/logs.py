@@ -1,0 +1,252 @@
+"""Logs in bounded memory: a ring of lines per rank, and the merged ring of all ranks.
+
+Lines are kept as bytes and turned into safe text only when shown: escapes, control characters and
+bidirectional overrides are made visible (console.text), colours are dropped, tabs are spaces.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Protocol
+
+from console.text import expand_tabs, neutralise
+from console.tui.core.lines import normal
+from jobs.views import LogLine
+
+RANK_BYTES = 4 << 20
+"""What is kept of one rank's log. The rest is a scroll to the top away (it is read again by offset)."""
+
+MERGED_LINES = 20_000
+CHUNK = 64 << 10
+"""Bytes asked for at once: a screenful is far less, and a slow link carries it in a moment."""
+
+LONGEST_LINE = 8 << 10
+"""Bytes of a line that are shown; a longer one is cut with a note, or one line could fill memory."""
+
+_COLOUR = re.compile(r"\x1b\[[0-9;:]*m")
+
+
+@lru_cache(maxsize=2048)
+def readable(raw: bytes) -> str:
+    """A line as it may be put on a screen. Of a progress bar that rewrote itself with carriage
+    returns, its last state is shown, as a terminal would."""
+    cut = len(raw) - LONGEST_LINE
+    text = raw[:LONGEST_LINE].decode("utf-8", "backslashreplace")
+    text = _COLOUR.sub("", text).rstrip("\r").rpartition("\r")[2]
+    text = expand_tabs(neutralise(normal(text)))
+    return text if cut <= 0 else f"{text} [{cut} more bytes]"
+
+
+class Lines(Protocol):
+    """What a log viewer shows: lines by number, from the oldest that is kept."""
+
+    @property
+    def first(self) -> int:
+        """Number of the oldest line that is kept: how many were dropped before it."""
+        ...
+
+    @property
+    def end(self) -> int:
+        """Number after the newest line."""
+        ...
+
+    def text(self, index: int) -> str: ...
+
+    def rank(self, index: int) -> int | None:
+        """The rank to show before the line; None when all lines are of one."""
+        ...
+
+
+class RankLog:
+    """A window of one rank's log file: `[start, end)` in bytes, as whole lines plus an unfinished one.
+
+    Not thread-safe: only message handlers touch it.
+    """
+
+    def __init__(self, budget: int = RANK_BYTES) -> None:
+        self._budget = budget
+        self._lines: list[bytes] = []
+        self._partial = b""
+        self._held = 0
+        self._number = 0  # of _lines[0]; below zero after earlier lines were read in
+        self.start = 0  # byte offset of _lines[0]
+        self.tail = 0  # byte offset after the last byte that was received
+        self.size = 0  # of the file, as last told
+
+    @property
+    def first(self) -> int:
+        return self._number
+
+    @property
+    def end(self) -> int:
+        return self._number + len(self._lines) + (1 if self._partial else 0)
+
+    def text(self, index: int) -> str:
+        at = index - self._number
+        return readable(self._lines[at] if at < len(self._lines) else self._partial)
+
+    def rank(self, index: int) -> int | None:
+        return None
+
+    @property
+    def empty(self) -> bool:
+        return not self._lines and not self._partial
+
+    def begin(self, offset: int) -> None:
+        """Start a window at a byte offset; a first line that is cut there is dropped on arrival."""
+        self._lines.clear()
+        self._partial = b""
+        self._held = self._number = 0
+        self.start = self.tail = offset
+
+    def extend(self, offset: int, data: bytes, size: int) -> int:
+        """Take bytes that follow what is held; returns how many lines were finished.
+
+        Bytes that do not connect (an answer that was overtaken) are ignored.
+        """
+        self.size = size
+        if offset != self.tail or not data:
+            return 0
+        self.tail += len(data)
+        if self.empty and offset == self.start and offset > 0 and not self._lines:
+            # The window was opened at an arbitrary byte: the first, halved line is not shown.
+            head, newline, data = data.partition(b"\n")
+            if not newline:
+                self.start = self.tail
+                return 0
+            self.start += len(head) + 1
+        *whole, self._partial = (self._partial + data).split(b"\n")
+        self._lines.extend(whole)
+        self._held += sum(len(one) + 1 for one in whole)
+        self._shrink()
+        return len(whole)
+
+    def prepend(self, offset: int, data: bytes) -> int:
+        """Take bytes that end where the window starts; returns how many lines came before it."""
+        if offset + len(data) != self.start or not data:
+            return 0
+        if offset > 0:
+            head, newline, data = data.partition(b"\n")
+            if not newline:
+                return 0
+            offset += len(head) + 1
+        whole = data.split(b"\n")[:-1]
+        self._lines[:0] = whole
+        self._held += len(data)
+        self._number -= len(whole)
+        self.start = offset
+        return len(whole)
+
+    def _shrink(self) -> None:
+        """Drop the oldest lines, a quarter at a time, so that each byte is moved a few times at most."""
+        if self._held <= self._budget * 5 // 4:
+            return
+        dropped = count = 0
+        while self._held - dropped > self._budget and count < len(self._lines):
+            dropped += len(self._lines[count]) + 1
+            count += 1
+        del self._lines[:count]
+        self._number += count
+        self._held -= dropped
+        self.start += dropped
+
+    @property
+    def held(self) -> int:
+        """Bytes kept."""
+        return self._held + len(self._partial)
+
+
+@dataclass(frozen=True, slots=True)
+class _Merged:
+    rank: int
+    raw: bytes
+
+
+class MergedLog:
+    """Lines of all ranks in the order of time, the newest `limit`.
+
+    A stream that was cut is opened again with the same tail; what is known already is recognised by
+    its offset and left out, so that no line is doubled.
+    """
+
+    def __init__(self, limit: int = MERGED_LINES) -> None:
+        self._limit = limit
+        self._lines: list[_Merged] = []
+        self._number = 0
+        self._seen: dict[int, int] = {}  # rank -> offset of its newest line
+
+    @property
+    def first(self) -> int:
+        return self._number
+
+    @property
+    def end(self) -> int:
+        return self._number + len(self._lines)
+
+    def text(self, index: int) -> str:
+        return readable(self._lines[index - self._number].raw)
+
+    def rank(self, index: int) -> int | None:
+        return self._lines[index - self._number].rank
+
+    def extend(self, lines: Iterable[LogLine]) -> int:
+        """Take lines of the stream; returns how many were new."""
+        new = 0
+        for one in lines:
+            if one["offset"] <= self._seen.get(one["rank"], -1):
+                continue
+            self._seen[one["rank"]] = one["offset"]
+            self._lines.append(
+                _Merged(one["rank"], one["line"].encode("utf-8", "backslashreplace"))
+            )
+            new += 1
+        if len(self._lines) > self._limit * 5 // 4:
+            drop = len(self._lines) - self._limit
+            del self._lines[:drop]
+            self._number += drop
+        return new
+
+
+def search(lines: Lines, needle: str, start: int, *, backwards: bool = False) -> int | None:
+    """Number of the next line after `start` that has `needle` in it (any case), going round once."""
+    if not needle or lines.end == lines.first:
+        return None
+    wanted = needle.lower()
+    total = lines.end - lines.first
+    step = -1 if backwards else 1
+    for distance in range(1, total + 1):
+        index = lines.first + (start - lines.first + step * distance) % total
+        if wanted in lines.text(index).lower():
+            return index
+    return None
+
+
+class Quiet:
+    """When each rank last wrote, by what the console itself has seen.
+
+    The API tells a log's size, not the time of its last byte: growth between two looks dates it.
+    A rank whose log did not grow since the first look is known only to be at least that quiet.
+    """
+
+    def __init__(self) -> None:
+        self._sizes: dict[int, int] = {}
+        self._grew: dict[int, float] = {}
+
+    def look(self, sizes: Sequence[tuple[int, int]], now: float) -> None:
+        """Take (rank, log bytes) pairs."""
+        for rank, size in sizes:
+            if rank in self._sizes and size > self._sizes[rank]:
+                self._grew[rank] = now
+            self._sizes[rank] = max(size, self._sizes.get(rank, 0))
+
+    def wrote(self, rank: int, at: float) -> None:
+        """A line of the rank was written at a known moment."""
+        self._grew[rank] = max(at, self._grew.get(rank, at))
+
+    def since(self, rank: int, now: float) -> float | None:
+        """Seconds since the rank's last line; None when no line was seen to come."""
+        at = self._grew.get(rank)
+        return None if at is None else max(0.0, now - at)

@@ -1,0 +1,67 @@
+"""Columns that fit themselves into a width. Pure; used by every table of the console."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from console.tui.core.glyphs import Glyphs
+from console.tui.core.lines import Line, Span, fit
+
+Row = TypeVar("Row")
+
+
+@dataclass(frozen=True, slots=True)
+class Column(Generic[Row]):
+    """One column.
+
+    Attributes:
+        title: its head.
+        width: cells at least.
+        cell: the row's text and tone, at a moment (seconds since the epoch).
+        rank: 0 is always shown; greater ones are dropped first when the width is short.
+        grow: its share of the cells that are left over; 0 keeps the width.
+        right: flush right, for numbers.
+    """
+
+    title: str
+    width: int
+    cell: Callable[[Row, float, Glyphs], tuple[str, str]]
+    rank: int = 0
+    grow: int = 0
+    right: bool = False
+
+
+def arrange(columns: Sequence[Column[Row]], width: int) -> list[tuple[Column[Row], int]]:
+    """The columns that fit, in order, with their widths; one space goes between two."""
+    chosen = list(columns)
+    while len(chosen) > 1 and sum(c.width + 1 for c in chosen) > width:
+        worst = max(c.rank for c in chosen)
+        if worst == 0:
+            break
+        last = max(i for i, c in enumerate(chosen) if c.rank == worst)
+        del chosen[last]
+    spare = max(0, width - sum(c.width + 1 for c in chosen))
+    shares = sum(c.grow for c in chosen)
+    out: list[tuple[Column[Row], int]] = []
+    for column in chosen:
+        extra = spare * column.grow // shares if shares else 0
+        out.append((column, column.width + extra))
+    return out
+
+
+def head(layout: Sequence[tuple[Column[Row], int]], glyphs: Glyphs) -> Line:
+    text = " ".join(fit(c.title, w, right=c.right, ellipsis=glyphs.ellipsis) for c, w in layout)
+    return (Span(" " + text, "dim"),)
+
+
+def row_line(
+    row: Row, layout: Sequence[tuple[Column[Row], int]], now: float, glyphs: Glyphs
+) -> Line:
+    out: list[Span] = [Span(" ")]
+    for column, width in layout:
+        text, tone = column.cell(row, now, glyphs)
+        out.append(Span(fit(text, width, right=column.right, ellipsis=glyphs.ellipsis), tone))
+        out.append(Span(" "))
+    return tuple(out)

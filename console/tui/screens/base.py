@@ -1,0 +1,223 @@
+"""The frame that every screen hangs in: header with badge, body, footer with the keys that work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from textual.app import ComposeResult
+from textual.css.query import NoMatches
+from textual.screen import Screen
+from textual.widget import Widget
+
+from console.tui import actions
+from console.tui.core import bars
+from console.tui.core.commands import Command, Refusal
+from console.tui.core.lines import Line
+from console.tui.core.world import World
+from console.tui.dispatch import Acts
+from console.tui.widgets.lines import LineView
+from console.tui.widgets.panel import Panel
+from jobs.errors import QuarterdeckError
+
+if TYPE_CHECKING:
+    from console.tui.app import QuarterdeckApp
+
+COMPACT_WIDTH = 110
+COMPACT_HEIGHT = 30
+"""Below either, panes beside each other would be too small to read: they become tabs."""
+
+
+class Frame(Acts, Screen[None]):
+    """A full screen.
+
+    Attributes:
+        NAME: as the header and the breadcrumbs say it.
+        SCOPE: its scope in the action registry.
+        TOPICS: what it watches beyond jobs and events, while it is on top.
+        PANES: ids of panes that `tab` goes through.
+        TABS: those of them that share one place when the terminal is small.
+    """
+
+    NAME: ClassVar[str] = ""
+    SCOPE: ClassVar[str] = ""
+    TOPICS: ClassVar[tuple[str, ...]] = ()
+    PANES: ClassVar[tuple[str, ...]] = ()
+    TABS: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.compact = False
+        self._tab = self.TABS[0] if self.TABS else ""
+        self._titles: dict[str, str] = {}
+
+    @property
+    def deck(self) -> QuarterdeckApp:
+        """The app, by its own type."""
+        from console.tui.app import QuarterdeckApp
+
+        app = self.app
+        assert isinstance(app, QuarterdeckApp)
+        return app
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        return self.TOPICS
+
+    def compose(self) -> ComposeResult:
+        yield Panel(self._header, id="header", focusable=False)
+        yield from self.body()
+        yield Panel(self._footer, id="footer", focusable=False)
+
+    # What a screen says.
+
+    def body(self) -> Iterable[Widget]:
+        raise NotImplementedError
+
+    def crumbs(self) -> tuple[str, ...]:
+        return (self.NAME,)
+
+    def show(self, world: World) -> None:
+        """A new picture: update what is shown. Called at most ten times a second, only on top."""
+
+    def tick(self) -> None:
+        """A second has passed: ask for what has to be asked for. Only on top."""
+
+    def fetched(self, key: str, value: Any, error: QuarterdeckError | None) -> None:
+        """An answer to `deck.fetch`."""
+
+    # The frame.
+
+    def _header(self, width: int, height: int) -> list[Line]:
+        deck = self.deck
+        return [
+            bars.header(
+                self.crumbs(),
+                [(name, screen.NAME) for name, screen in deck.SCREEN_KEYS],
+                self.NAME,
+                deck.world.link,
+                deck.clock.mono(),
+                width,
+                deck.glyphs,
+                read_only=deck.read_only,
+            )
+        ]
+
+    def _footer(self, width: int, height: int) -> list[Line]:
+        works = actions.allowed(actions.in_scopes(self.scopes()), read_only=self.deck.read_only)
+        keys = [(action.show, action.label) for action in works if action.label]
+        return [bars.footer(keys, width, self.deck.glyphs)]
+
+    def scopes(self) -> tuple[str, ...]:
+        """Scopes that work now: of the focused pane, of the screen, of the app."""
+        focused = self.focused
+        pane = (focused.PANE,) if isinstance(focused, LineView) and focused.PANE else ()
+        lines = ("lines",) if isinstance(focused, LineView) else ()
+        return (*pane, self.SCOPE, *lines, "app")
+
+    def redraw_frame(self) -> None:
+        for name in ("#header", "#footer"):
+            self.query_one(name, Panel).redraw()
+
+    def on_screen_resume(self) -> None:
+        self.deck.screen_changed()
+        self.refresh_all()
+
+    def on_descendant_focus(self) -> None:
+        for pane in self.PANES:
+            if (widget := self.pane(pane)) is not None and widget.has_focus_within:
+                self.open_tab(pane)
+        self.redraw_frame()
+
+    def refresh_all(self) -> None:
+        """Redraw from what is known; also for ages, once a second."""
+        self.redraw_frame()
+        self.show(self.deck.world)
+
+    # Panes.
+
+    def pane(self, name: str) -> Widget | None:
+        try:
+            return self.query_one(f"#{name}")
+        except NoMatches:
+            return None
+
+    def on_resize(self) -> None:
+        size = self.size
+        self.compact = size.width < COMPACT_WIDTH or size.height < COMPACT_HEIGHT
+        self.set_class(self.compact, "-compact")
+        self.set_class(size.width >= 180, "-wide")
+        self._lay_out_tabs()
+
+    def open_tab(self, name: str) -> None:
+        """Show a pane that shares its place with others."""
+        if name in self.TABS and name != self._tab:
+            self._tab = name
+            self._lay_out_tabs()
+
+    def _lay_out_tabs(self) -> None:
+        for name in self.TABS:
+            widget = self.pane(name)
+            if widget is not None:
+                widget.display = not self.compact or name == self._tab
+                self._write_title(name)
+        for column in self.query(".column"):
+            inside = [child for child in column.children if isinstance(child, LineView)]
+            column.display = any(child.display for child in inside)
+            self.set_class(any(c.id == self._tab for c in inside), f"-tab-{column.id}")
+        self.call_after_refresh(self.refresh_all)
+
+    def set_title(self, name: str, title: str) -> None:
+        """Name a pane; in a small terminal the tabs' names stand side by side on the open one."""
+        if self._titles.get(name) != title:
+            self._titles[name] = title
+            self._write_title(self._tab if self.compact and name in self.TABS else name)
+
+    def _write_title(self, name: str) -> None:
+        widget = self.pane(name)
+        if widget is None:
+            return
+        if self.compact and name in self.TABS:
+            parts = [
+                f"[b]{_plain(self._titles.get(tab, tab))}[/b]" if tab == self._tab else tab.title()
+                for tab in self.TABS
+            ]
+            widget.border_title = f" {self.deck.glyphs.bar} ".join(parts)
+        else:
+            widget.border_title = _plain(self._titles.get(name, name))
+
+    def do_pane_next(self) -> None:
+        self._cycle(1)
+
+    def do_pane_previous(self) -> None:
+        self._cycle(-1)
+
+    def _cycle(self, by: int) -> None:
+        names = [name for name in self.PANES if (p := self.pane(name)) is not None and p.can_focus]
+        if not names:
+            return
+        at = next((i for i, n in enumerate(names) if self.pane(n) is self.focused), -by)
+        self.focus_pane(names[(at + by) % len(names)])
+
+    def focus_pane(self, name: str) -> None:
+        self.open_tab(name)
+        widget = self.pane(name)
+        if widget is not None:
+            widget.focus()
+
+    # Changing things.
+
+    def propose(self, proposal: Command | Refusal | None) -> None:
+        """Ask in words before anything is changed."""
+        if isinstance(proposal, Refusal):
+            self.deck.tell(proposal.why, severity="warning")
+        elif proposal is not None:
+            self.deck.confirm(proposal)
+
+
+def _plain(text: str) -> str:
+    """A title may hold names from outside: no markup in it is meant."""
+    return text.replace("[", "(").replace("]", ")")
+
+
+Build = Callable[[int, int], Sequence[Line]]

@@ -1,0 +1,200 @@
+"""What opens over a screen: a question, a page of text, help, and the `:` prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
+
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.screen import ModalScreen
+from textual.widgets import Input
+
+from console.tui import actions
+from console.tui.core.commands import Command
+from console.tui.core.goto import Place, complete
+from console.tui.core.lines import BLANK, Line, fit, line, wrap
+from console.tui.core.world import World
+from console.tui.widgets.panel import Panel
+from console.tui.widgets.rows import Rows
+
+if TYPE_CHECKING:
+    from console.tui.app import QuarterdeckApp
+
+Answer = TypeVar("Answer")
+
+
+class Modal(ModalScreen[Answer], Generic[Answer]):
+    """A box over the screen below, which stays visible. Escape closes it."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss_empty", show=False)]
+
+    @property
+    def deck(self) -> QuarterdeckApp:
+        from console.tui.app import QuarterdeckApp
+
+        app = self.app
+        assert isinstance(app, QuarterdeckApp)
+        return app
+
+    def action_dismiss_empty(self) -> None:
+        self.dismiss(None)
+
+
+class Confirm(Modal[bool]):
+    """Asks before something is changed, and says what will happen."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("y,enter", "answer(True)", show=False),
+        Binding("n,escape,q", "answer(False)", show=False),
+    ]
+
+    def __init__(self, command: Command) -> None:
+        super().__init__()
+        self._command = command
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="box"):
+            yield Panel(self._lines, id="question")
+
+    def on_mount(self) -> None:
+        width = min(72, self.app.size.width - 4)
+        box = self.query_one(".box")
+        box.styles.width = width
+        box.styles.height = len(self._lines(width - 4, 0)) + 2
+        box.border_title = self._command.verb
+
+    def _lines(self, width: int, height: int) -> list[Line]:
+        dot = self.deck.glyphs.dot
+        tone = "error" if self._command.dangerous else "strong"
+        out = [line((text, tone)) for text in wrap(self._command.question, width)]
+        out.append(BLANK)
+        for effect in self._command.effects:
+            for index, text in enumerate(wrap(effect, width - 2)):
+                out.append(line((f"{dot} " if index == 0 else "  ", "dim"), text))
+        out.append(BLANK)
+        out.append(line(("y", "key"), " yes, do it    ", ("n", "key"), " no"))
+        return out
+
+    def action_answer(self, yes: bool) -> None:
+        self.dismiss(yes)
+
+
+class Page(Modal[None]):
+    """A page of lines that scrolls: explanations, stacks, help."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,q,question_mark", "dismiss_empty", show=False)
+    ]
+
+    def __init__(self, title: str, build: Callable[[int], Sequence[Line]]) -> None:
+        super().__init__()
+        self._title = title
+        self._build = build
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="box page"):
+            yield Panel(lambda width, height: self._build(width), id="page")
+
+    def on_mount(self) -> None:
+        self.query_one(".box").border_title = self._title
+        self.query_one(".box").border_subtitle = "esc closes"
+
+
+def help_lines(scopes: Sequence[str], *, read_only: bool) -> list[Line]:
+    """What the keys do where the help was asked for: made from the registry, like everything."""
+    names = {
+        "app": "Everywhere",
+        "lines": "In lists and logs",
+        "cluster": "Cluster",
+        "heat": "Heat map",
+        "queue": "Queue",
+        "events": "Events",
+        "ranks": "Ranks",
+        "jobs": "Jobs",
+        "job": "Job",
+    }
+    out: list[Line] = []
+    for scope in scopes:
+        out.append(line((names.get(scope, scope.title()), "strong")))
+        for action in actions.in_scopes((scope,)):
+            if action.help:
+                off = read_only and action.changes
+                out.append(
+                    line(
+                        ("  " + fit(action.show, 10), "dim" if off else "key"),
+                        (action.help, "dim" if off else ""),
+                        ("  off: read-only", "warn") if off else "",
+                    )
+                )
+        out.append(BLANK)
+    return out
+
+
+class Goto(Modal[Place]):
+    """`:` goes to a job, a node or a screen by name, with completion."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("down,ctrl+n", "move(1)", show=False, priority=True),
+        Binding("up,ctrl+p", "move(-1)", show=False, priority=True),
+        Binding("tab", "complete", show=False, priority=True),
+    ]
+
+    def __init__(self, world: World, screens: Sequence[str]) -> None:
+        super().__init__()
+        self._world = world
+        self._screens = screens
+        self._places: dict[str, Place] = {}
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="box goto"):
+            entry = Input(placeholder=": job, node or screen", compact=True, id="entry")
+            entry.cursor_blink = False
+            yield entry
+            yield Rows(self._row, id="places")
+
+    def on_mount(self) -> None:
+        self.query_one("#places").can_focus = False
+        self.query_one(".box").border_title = "go to"
+        self._refill("")
+
+    def _row(self, key: str, width: int) -> Line:
+        place = self._places[key]
+        return line(
+            " ",
+            (fit(place.name, 14), "strong"),
+            (fit(place.kind, 8), "dim"),
+            fit(place.about, width - 23),
+        )
+
+    def _refill(self, text: str) -> None:
+        self._places = {p.key: p for p in complete(text, self._world, self._screens)}
+        empty = [line((" nothing is called so", "dim"))]
+        self.query_one(Rows).set_keys(list(self._places), empty)
+
+    @on(Input.Changed)
+    def _typed(self, message: Input.Changed) -> None:
+        self._refill(message.value)
+
+    @on(Input.Submitted)
+    @on(Rows.Opened)
+    def _chosen(self) -> None:
+        key = self.query_one(Rows).cursor_key
+        if key is not None:
+            self.dismiss(self._places[key])
+
+    def action_move(self, by: int) -> None:
+        rows = self.query_one(Rows)
+        if by > 0:
+            rows.do_move_down()
+        else:
+            rows.do_move_up()
+
+    def action_complete(self) -> None:
+        key = self.query_one(Rows).cursor_key
+        if key is not None:
+            entry = self.query_one(Input)
+            entry.value = self._places[key].name
+            entry.cursor_position = len(entry.value)

@@ -1,0 +1,122 @@
+"""Where the console's data comes from: the API behind a small, typed, blocking interface.
+
+The screens never call it. Feeds and fetches do, in threads of their own; tests give the app a fake.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, Protocol, cast
+
+from console.client import Client, segment
+from console.tui.core.world import Resume
+from jobs.views import (
+    ExplainView,
+    HistoryPoint,
+    SeriesPoint,
+    StacksView,
+)
+
+SILENCE = 8.0
+"""Seconds without a line after which a watch counts as cut; the controller pings each second."""
+
+
+class Closable(Iterator[Any], Protocol):
+    def close(self) -> None:
+        """End the iteration; may be called from another thread."""
+        ...
+
+
+class Source(Protocol):
+    """Everything may raise an error of `jobs.errors`, and may block for as long as a slow link does."""
+
+    def watch(self, topics: Iterable[str], resume: Resume | None) -> Closable:
+        """Deltas of the topics (`jobs.views.Delta`), with their full state first unless resumed."""
+        ...
+
+    def follow_logs(self, job: str, attempt: int, tail: int) -> Closable:
+        """The newest `tail` lines of all ranks and then what comes (`jobs.views.LogLine`)."""
+        ...
+
+    def read_log(
+        self, job: str, attempt: int, rank: int, offset: int, limit: int
+    ) -> tuple[bytes, int]:
+        """Bytes of a rank's log from an offset, and the log's size now."""
+        ...
+
+    def series(self, job: str, points: int) -> dict[str, list[SeriesPoint]]: ...
+    def job_gpus(self, job: str, seconds: int, points: int) -> dict[str, list[HistoryPoint]]: ...
+    def node_history(self, node: str, seconds: int, points: int) -> list[HistoryPoint]: ...
+    def cluster_history(self, seconds: int, points: int) -> list[HistoryPoint]: ...
+    def explain(self, job: str) -> ExplainView: ...
+    def stacks(self, job: str) -> StacksView: ...
+    def act(self, verb: str, target: str) -> None:
+        """Do what a `core.commands.Command` says."""
+        ...
+
+
+_ACTS = {
+    "cancel": "/v1/jobs/{}/cancel",
+    "retry": "/v1/jobs/{}/retry",
+    "drain": "/v1/nodes/{}/drain",
+    "undrain": "/v1/nodes/{}/undrain",
+}
+
+
+class LiveSource:
+    """The API of a running control plane."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def watch(self, topics: Iterable[str], resume: Resume | None) -> Closable:
+        return self._client.stream(
+            "/v1/watch",
+            idle_timeout=SILENCE,
+            topics=",".join(topics),
+            since=resume.rev if resume else None,
+            boot=resume.boot if resume else None,
+        )
+
+    def follow_logs(self, job: str, attempt: int, tail: int) -> Closable:
+        return self._client.stream(
+            f"/v1/jobs/{segment(job)}/logs", attempt=attempt, tail=tail, follow=1
+        )
+
+    def read_log(
+        self, job: str, attempt: int, rank: int, offset: int, limit: int
+    ) -> tuple[bytes, int]:
+        data, headers = self._client.raw(
+            f"/v1/jobs/{segment(job)}/logs/{rank}/raw",
+            attempt=attempt,
+            offset=offset,
+            limit=limit,
+        )
+        return data, int(headers.get("X-Size", offset + len(data)))
+
+    def series(self, job: str, points: int) -> dict[str, list[SeriesPoint]]:
+        path = f"/v1/jobs/{segment(job)}/series"
+        return cast("dict[str, list[SeriesPoint]]", self._client.get(path, points=points))
+
+    def job_gpus(self, job: str, seconds: int, points: int) -> dict[str, list[HistoryPoint]]:
+        path = f"/v1/jobs/{segment(job)}/gpus"
+        answer = self._client.get(path, seconds=seconds, points=points)
+        return cast("dict[str, list[HistoryPoint]]", answer)
+
+    def node_history(self, node: str, seconds: int, points: int) -> list[HistoryPoint]:
+        path = f"/v1/nodes/{segment(node)}/history"
+        answer = self._client.get(path, metric="gpu_util", seconds=seconds, points=points)
+        return cast("list[HistoryPoint]", answer)
+
+    def cluster_history(self, seconds: int, points: int) -> list[HistoryPoint]:
+        answer = self._client.get("/v1/history", metric="gpu_util", seconds=seconds, points=points)
+        return cast("list[HistoryPoint]", answer)
+
+    def explain(self, job: str) -> ExplainView:
+        return cast("ExplainView", self._client.get(f"/v1/jobs/{segment(job)}/explain"))
+
+    def stacks(self, job: str) -> StacksView:
+        return cast("StacksView", self._client.get(f"/v1/jobs/{segment(job)}/stacks"))
+
+    def act(self, verb: str, target: str) -> None:
+        self._client.act(_ACTS[verb].format(segment(target)))

@@ -1,0 +1,1 @@
+"""Widgets that draw lines. They hold a cursor and a scroll position, and no knowledge of jobs."""

@@ -1,0 +1,157 @@
+"""The base of every pane: lines drawn one by one, only where something changed.
+
+A subclass says how many lines there are and what each one is. Ten thousand rows cost nothing until
+they are looked at, and an update repaints only the visible lines that differ.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from rich.segment import Segment
+from rich.style import Style
+from textual.geometry import Size
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
+
+from console.text import neutralise
+from console.tui.actions import bindings
+from console.tui.core.glyphs import Glyphs
+from console.tui.core.lines import BLANK, Line, crop
+from console.tui.dispatch import Acts
+
+if TYPE_CHECKING:
+    from console.tui.app import QuarterdeckApp
+
+
+class LineView(Acts, ScrollView, can_focus=True):
+    """Scrollable lines. `PANE` is the scope of its own actions in the registry, if it has any."""
+
+    BINDINGS = bindings("lines")
+    PANE: ClassVar[str] = ""
+    DEFAULT_CSS = """
+    LineView { scrollbar-size: 1 1; overflow-x: hidden; overflow-y: auto; }
+    """
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._painted: dict[int, tuple[Line, bool]] = {}  # screen row -> what stands there
+
+    # What subclasses say.
+
+    def count(self) -> int:
+        """How many lines there are."""
+        raise NotImplementedError
+
+    def line_at(self, index: int) -> Line:
+        """Line number `index`, 0 being the first."""
+        raise NotImplementedError
+
+    def highlighted(self, index: int) -> bool:
+        """Whether the line has the cursor's background."""
+        return False
+
+    def wide(self) -> int:
+        """Cells of the widest line; more than the pane's own width lets it scroll sideways."""
+        return 0
+
+    # What they may use.
+
+    @property
+    def deck(self) -> QuarterdeckApp:
+        """The app, by its own type."""
+        from console.tui.app import QuarterdeckApp
+
+        app = self.app
+        assert isinstance(app, QuarterdeckApp)
+        return app
+
+    @property
+    def glyphs(self) -> Glyphs:
+        return self.deck.glyphs
+
+    @property
+    def room(self) -> Size:
+        """The cells there are to draw in."""
+        return self.scrollable_content_region.size
+
+    def update_lines(self) -> None:
+        """Something changed: repaint the visible lines that are different now."""
+        if not self.is_mounted:
+            return
+        self.virtual_size = Size(max(self.wide(), 1), self.count())
+        for y in range(self.size.height):
+            index = y + self.scroll_offset.y
+            if self._painted.get(y) != self._content(index):
+                self.refresh_line(index)
+
+    def _content(self, index: int) -> tuple[Line, bool]:
+        if 0 <= index < self.count():
+            return self.line_at(index), self.highlighted(index)
+        return BLANK, False
+
+    def render_line(self, y: int) -> Strip:
+        index = y + self.scroll_offset.y
+        content = self._content(index)
+        self._painted[y] = content
+        parts, highlighted = content
+        width = self.size.width
+        base = self.rich_style
+        if highlighted:
+            base += self.deck.tones["cursor"]
+        return self.paint(crop(parts, self.scroll_offset.x, width), width, base)
+
+    def paint(self, parts: Line, width: int, base: Style) -> Strip:
+        """A line as Textual wants it. All text passes here, and here it is made safe: nothing that
+        came from a job or a person can act on the terminal."""
+        tones = self.deck.tones
+        segments = [
+            Segment(neutralise(text), base + tones[tone] if tone else base) for text, tone in parts
+        ]
+        return Strip(segments).adjust_cell_length(width, base)
+
+    def scroll_row(self, y: int) -> None:
+        """Put line `y` at the top, as far as there are lines below it."""
+        # Forced, because before the next layout Textual still believes that nothing scrolls here.
+        self.scroll_to(y=y, animate=False, force=True)
+
+    def scroll_lines(self, by: int) -> None:
+        self.scroll_row(self.scroll_offset.y + by)
+
+    # Moving without a cursor scrolls; lists and grids move their cursor instead.
+
+    def do_move_down(self) -> None:
+        self.scroll_lines(1)
+
+    def do_move_up(self) -> None:
+        self.scroll_lines(-1)
+
+    def do_move_left(self) -> None:
+        self.scroll_to(x=self.scroll_offset.x - 8, animate=False, force=True)
+
+    def do_move_right(self) -> None:
+        self.scroll_to(x=self.scroll_offset.x + 8, animate=False, force=True)
+
+    def do_move_top(self) -> None:
+        self.scroll_row(0)
+
+    def do_move_bottom(self) -> None:
+        self.scroll_row(self.max_scroll_y)
+
+    def do_move_half_down(self) -> None:
+        self._jump(max(1, self.size.height // 2))
+
+    def do_move_half_up(self) -> None:
+        self._jump(-max(1, self.size.height // 2))
+
+    def do_move_page_down(self) -> None:
+        self._jump(max(1, self.size.height - 1))
+
+    def do_move_page_up(self) -> None:
+        self._jump(-max(1, self.size.height - 1))
+
+    def _jump(self, by: int) -> None:
+        self.scroll_lines(by)
+
+    def do_row_open(self) -> None:
+        """Nothing to open in a pane without a cursor."""

@@ -1,0 +1,51 @@
+"""A pane of lines that are made for its size: details, charts, bars."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from textual import events
+
+from console.tui.core.lines import Line
+from console.tui.core.lines import width as cells
+from console.tui.widgets.lines import LineView
+
+Builder = Callable[[int, int], Sequence[Line]]
+
+
+class Panel(LineView):
+    """Draws what `build(width, height)` gives. The builder is called again at `redraw` and after a
+    change of size; it gets the size of the pane and may give more lines, which scroll."""
+
+    def __init__(
+        self,
+        build: Builder,
+        *,
+        id: str | None = None,
+        focusable: bool = True,
+    ) -> None:
+        super().__init__(id=id)
+        self._build = build
+        self._lines: Sequence[Line] = ()
+        self.can_focus = focusable
+
+    def count(self) -> int:
+        return len(self._lines)
+
+    def line_at(self, index: int) -> Line:
+        return self._lines[index]
+
+    def wide(self) -> int:
+        return max(map(cells, self._lines), default=0)
+
+    def redraw(self) -> None:
+        """Build again, and repaint what differs. Costs nothing while the pane is not shown."""
+        if self.is_mounted and self.display and self.size.width:
+            self._lines = self._build(self.room.width, self.room.height)
+            self.update_lines()
+
+    def on_resize(self, event: events.Resize) -> None:
+        self.redraw()
+
+    def on_show(self, event: events.Show) -> None:
+        self.redraw()
