@@ -10,6 +10,7 @@ import http.client
 import json
 import os
 import socket
+import struct
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -198,7 +199,7 @@ class Client:
                 f"no permission to use the socket {self.socket}",
                 "Ask the owner of the control plane to add you to its group.",
             )
-        if isinstance(error, TimeoutError):
+        if isinstance(error, TimeoutError | BlockingIOError):
             return Unreachable(
                 f"the control plane did not answer within {self.timeout:g} s",
                 "See what is wrong with `qd doctor`.",
@@ -291,7 +292,11 @@ def _dial(path: Path, timeout: float) -> socket.socket:
     """Connect to a unix socket, also one whose path is longer than the kernel takes."""
     connected = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        connected.settimeout(timeout)
+        # Blocking, with the kernel's own timeout: a connect that does not block fails at once while
+        # the queue of a busy controller is full.
+        whole, part = divmod(timeout, 1)
+        limit = struct.pack("ll", int(whole), int(part * 1e6))
+        connected.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
         if len(os.fsencode(path)) <= _LONGEST_PATH:
             connected.connect(str(path))
         else:
@@ -300,6 +305,7 @@ def _dial(path: Path, timeout: float) -> socket.socket:
                 connected.connect(f"/proc/self/fd/{folder}/{path.name}")
             finally:
                 os.close(folder)
+        connected.settimeout(timeout)
     except BaseException:
         connected.close()
         raise

@@ -61,10 +61,8 @@ class LogCursor:
 
 
 def _seen(line: LogLine, last: LogLine) -> bool:
-    if "attempt" in line and "attempt" in last:
-        return (line["attempt"], line["offset"]) <= (last["attempt"], last["offset"])
-    # A later attempt has a new log, whose offsets start again; its times do not.
-    return line["offset"] <= last["offset"] and line["at"] <= last["at"]
+    # A later attempt has a new log, whose offsets start again.
+    return (line["attempt"], line["offset"]) <= (last["attempt"], last["offset"])
 
 
 def follow_logs(

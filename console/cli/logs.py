@@ -107,9 +107,9 @@ def print_lines(
     """
     attempt = None
     for line in lines:
-        if attempt is not None and line.get("attempt", attempt) != attempt:
+        if attempt not in (None, line["attempt"]):
             narrate(f"attempt {line['attempt']} starts")
-        attempt = line.get("attempt", attempt)
+        attempt = line["attempt"]
         text = neutralise(line["line"])
         if named:
             mark = paint(f"[r{line['rank']}]", _RANK_COLOURS[line["rank"] % len(_RANK_COLOURS)])

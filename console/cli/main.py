@@ -16,6 +16,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.exceptions import TyperException
 
+from console.cli.coercion import lighten
 from console.cli.commands import COMMANDS, Entry
 from console.cli.output import narrate, paint
 from jobs.errors import QuarterdeckError
@@ -26,7 +27,12 @@ BROKEN_PIPE = 141  # what a shell reports for a program that SIGPIPE ended
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
-class _WithCommand(TyperCommand):
+class _Command(TyperCommand):
+    def get_params(self, ctx: Any) -> list[Any]:
+        return lighten(super().get_params(ctx))
+
+
+class _WithCommand(_Command):
     """A command that ends with a command line of the user's, after `--`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -39,12 +45,21 @@ class _WithCommand(TyperCommand):
 class _LazyGroup(TyperGroup):
     """The root command. It knows its commands from the table, and imports the one that is used."""
 
+    def get_params(self, ctx: Any) -> list[Any]:
+        return lighten(super().get_params(ctx))
+
     def list_commands(self, ctx: Any) -> list[str]:
         return list(COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         entry = COMMANDS.get(cmd_name)
         return None if entry is None else build(cmd_name, entry)
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:  # before Typer makes it exit code 1
+            raise typer.Exit(_leave_quietly()) from None
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         name = args[0]
@@ -78,7 +93,7 @@ def build(name: str, entry: Entry) -> Any:
     module, _, function = entry.place.partition(":")
     callback: Callable[..., Any] = getattr(importlib.import_module(module), function)
     app = typer.Typer(add_completion=False, rich_markup_mode=None, context_settings=_SETTINGS)
-    app.command(name, cls=_WithCommand if entry.takes_command else TyperCommand)(callback)
+    app.command(name, cls=_WithCommand if entry.takes_command else _Command)(callback)
     return typer.main.get_command(app)
 
 
@@ -95,6 +110,12 @@ def _root(
     version: bool = typer.Option(
         False, "--version", callback=_version, is_eager=True, help="Show the version and exit."
     ),
+    read_only: bool = typer.Option(
+        False, "--read-only", help="Open the console without its actions."
+    ),
+    ascii_only: bool = typer.Option(
+        False, "--ascii", help="Open the console without block characters."
+    ),
 ) -> None:
     """Quarterdeck: a control plane for GPU training clusters.
 
@@ -105,7 +126,7 @@ def _root(
             print(ctx.get_help())
             return
         # By name: the import graph of the commands stays free of the TUI.
-        importlib.import_module("console.tui.app").run()
+        importlib.import_module("console.tui.app").run(read_only=read_only, ascii_only=ascii_only)
 
 
 def _application() -> Any:

@@ -1,0 +1,243 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from typing import Any
+
+import pytest
+from fake_controller import CUT, FakeController, Reply, Request
+from hypothesis import given
+from hypothesis import strategies as st
+from sample_views import detail, job, line
+
+from console.cli.follow import LogCursor
+from console.cli.main import main
+from jobs.errors import InvalidInput
+
+LOGS = "GET /v1/jobs/j1/logs"
+
+
+@pytest.fixture
+def logs(controller: FakeController) -> FakeController:
+    controller.on("GET /v1/jobs/j1", detail())
+    controller.on(LOGS, Reply.stream([line("one"), line("two", rank=1, at=1)]))
+    return controller
+
+
+def test_ranks_are_named_when_there_are_several(qd: Any, logs: FakeController) -> None:
+    assert qd("logs", "j1").out == "[r0] one\n[r1] two\n"
+    logs.on(LOGS, Reply.stream([line("two", rank=1)]))
+    assert qd("logs", "j1", "--rank", "1").out == "two\n"
+    assert logs.requests[-1].one("rank") == "1"
+
+
+def test_last_and_runs(qd: Any, logs: FakeController) -> None:
+    logs.on("GET /v1/jobs/last", detail())
+    assert qd("logs", "last").code == 0
+    assert qd("logs", "j1.2/r1").code == 0
+    request = logs.requests[-1]
+    assert (request.path, request.one("attempt"), request.one("rank")) == (
+        "/v1/jobs/j1/logs",
+        "2",
+        "1",
+    )
+
+
+def test_options_reach_the_control_plane(qd: Any, logs: FakeController) -> None:
+    qd("logs", "j1", "--grep", "loss=.*", "--tail", "5", "--since", "2026-01-01T00:00:00Z")
+    request = logs.requests[-1]
+    assert (request.one("grep"), request.one("tail")) == ("loss=.*", "5")
+    assert request.one("since") == "2026-01-01T00:00:00.000Z"
+    assert request.one("follow") is None
+
+
+def test_bad_options(qd: Any, logs: FakeController) -> None:
+    assert "has no rank 2" in qd("logs", "j1", "--rank", "2").err
+    assert qd("logs", "j1", "--since", "yesterday").code == 2
+    assert qd("logs", "j1", "--raw", "--grep", "x").code == 2
+    logs.on(LOGS, InvalidInput("--grep: unbalanced parenthesis"))
+    assert qd("logs", "j1", "--grep", "(").code == 2
+
+
+def test_control_characters_are_made_visible(qd: Any, logs: FakeController) -> None:
+    text = "\x1b[2Jgone\x9b31m \u202eback\tand tab"
+    logs.on(LOGS, Reply.stream([line(text)]))
+    assert qd("logs", "j1").out == "[r0] ␛[2Jgone\\x9b31m \\u202eback\tand tab\n"
+    assert json.loads(qd("logs", "j1", "--json").out)["line"] == text
+
+
+def test_json_has_the_fields_of_the_contract(qd: Any, logs: FakeController) -> None:
+    documents = [json.loads(text) for text in qd("logs", "j1", "--json").out.splitlines()]
+    assert all({"rank", "offset", "at", "line"} <= set(d) for d in documents)
+
+
+def test_a_log_that_is_cut_short_is_not_taken_for_whole(qd: Any, logs: FakeController) -> None:
+    logs.on(LOGS, Reply.stream([line("one")], cut=True))
+    result = qd("logs", "j1")
+    assert (result.code, result.out) == (5, "[r0] one\n")
+
+
+class Ranks:
+    """A log that is served as docs/api.md says, and breaks off after so many lines."""
+
+    def __init__(self, lines: list[dict[str, Any]], cuts: list[int]) -> None:
+        self.lines = lines
+        self.cuts = cuts
+        self.known = 0  # lines that were there when the last stream ended
+
+    def __call__(self, request: Request) -> Reply:
+        if self.cuts and self.cuts[0] < 0:
+            self.cuts.pop(0)
+            return CUT
+        rank, since = request.one("rank"), request.one("since")
+        assert request.one("follow") == "1"
+        told = [
+            x
+            for x in self.lines
+            if (rank is None or x["rank"] == int(rank)) and (since is None or x["at"] >= since)
+        ]
+        tail = request.one("tail")
+        if tail is not None:
+            told = told[-int(tail) :]
+        if self.cuts:
+            return Reply.stream(told[: self.cuts.pop(0)], cut=True)
+        return Reply.stream(told)
+
+
+def test_following_survives_restarts_without_loss_or_doubles(
+    qd: Any, logs: FakeController, clock: Any
+) -> None:
+    lines = [line(f"{n}", rank=n % 2, offset=n * 10, at=n) for n in range(40)]
+    logs.on(LOGS, Ranks(lines, [7, -1, -1, 5, 12]))
+    result = qd("logs", "j1", "-f")
+    assert result.code == 0
+    assert result.out == "".join(f"[r{n % 2}] {n}\n" for n in range(40))
+    assert result.err.count("connection lost") == 3
+    assert result.err.count("connected again") == 3
+
+
+def test_following_a_restarted_job_goes_on_in_the_new_log(
+    qd: Any, logs: FakeController, clock: Any
+) -> None:
+    first = [line(f"a{n}", offset=n * 10, at=n) for n in range(3)]
+    second = [line(f"b{n}", offset=n * 10, at=20 + n, attempt=2) for n in range(3)]
+    logs.on(LOGS, Ranks([*first, *second], [3]))
+    result = qd("logs", "j1", "-f")
+    assert result.out == "".join(f"[r0] {x['line']}\n" for x in [*first, *second])
+    assert "attempt 2 starts" in result.err
+
+
+def test_following_gives_up_in_the_end(qd: Any, logs: FakeController, clock: Any) -> None:
+    logs.on(LOGS, Reply.stream([line("one")], cut=True), CUT)
+    result = qd("logs", "j1", "-f")
+    assert (result.code, result.out) == (5, "[r0] one\n")
+
+
+def test_following_a_tail_shows_nothing_older_after_a_restart(
+    qd: Any, logs: FakeController, clock: Any
+) -> None:
+    old = [line("old", rank=1, offset=0, at=0)]
+    new = [line(f"{n}", rank=0, offset=n * 10, at=60 + n) for n in range(4)]
+    logs.on(LOGS, Ranks([*old, *new], [1]))
+    out = qd("logs", "j1", "-f", "--tail", "2").out
+    assert out == "[r0] 2\n[r0] 3\n"
+
+
+@st.composite
+def merged_logs(draw: st.DrawFn) -> tuple[list[dict[str, Any]], list[int]]:
+    """Lines of up to three ranks in the order they are told, and where connections break."""
+    at, offsets, lines = 0, [0, 0, 0], []
+    for n in range(draw(st.integers(0, 30))):
+        rank = draw(st.integers(0, 2))
+        at += draw(st.integers(0, 3))
+        lines.append(line(str(n), rank=rank, offset=offsets[rank], at=at))
+        offsets[rank] += draw(st.integers(1, 5))
+    return lines, draw(st.lists(st.integers(0, 30), max_size=4))
+
+
+@given(merged_logs())
+def test_any_cuts_leave_every_line_once(log: tuple[list[dict[str, Any]], list[int]]) -> None:
+    lines, cuts = log
+    query: dict[str, Any] = {"since": None, "tail": None}
+    cursor = LogCursor(query, [0, 1, 2])
+    taken = []
+    for cut in [*cuts, None]:
+        since = query["since"]
+        told = [x for x in lines if since is None or x["at"] >= since]
+        taken += [x["line"] for x in told[:cut] if cursor.take(x)]
+        query = cursor.resume()
+    assert taken == [x["line"] for x in lines]
+
+
+RAW = "GET /v1/jobs/j1/logs/0/raw"
+
+
+def disk(data: bytes, piece: int = 1 << 20) -> Any:
+    def serve(request: Request) -> Reply:
+        offset = int(request.one("offset") or 0)
+        part = data[offset : offset + min(piece, int(request.one("limit") or piece))]
+        return Reply(part, headers={"X-Size": str(len(data))})
+
+    return serve
+
+
+def test_raw_is_what_lies_on_disk(
+    logs: FakeController, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    data = b"\x1b[31m\xff\x00no newline" * 1000
+    logs.on(RAW, disk(data, 700))
+    assert main(["logs", "j1", "--raw", "--rank", "0"]) == 0
+    assert capfdbinary.readouterr().out == data
+
+
+def test_raw_of_several_ranks_asks_for_one(qd: Any, logs: FakeController) -> None:
+    result = qd("logs", "j1", "--raw")
+    assert result.code == 2
+    assert "--rank" in result.err
+
+
+def test_raw_followed_through_a_restart(
+    logs: FakeController, clock: Any, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    logs.on("GET /v1/jobs/j1/wait", job(1), CUT, job(1), job(1, "SUCCEEDED"))
+    logs.on(RAW, disk(b"ab"), disk(b"abcd"), disk(b"abcdef"))
+    assert main(["logs", "j1", "--raw", "--rank", "0", "-f"]) == 0
+    assert capfdbinary.readouterr().out == b"abcdef"
+
+
+def test_metrics(qd: Any, controller: FakeController) -> None:
+    points = [
+        {"name": "loss", "step": n, "at": "2026-01-01T10:00:00.000Z", "value": v, "rank": r}
+        for n, v, r in ((1, 2.5, 0), (2, None, 0), (3, 0.5, 0), (3, 9.0, 1))
+    ]
+    controller.on("GET /v1/jobs/j1/metrics", lambda _: Reply.stream(points))
+    rows = qd("metrics", "j1").out.splitlines()
+    assert rows[0].split() == ["METRIC", "LAST", "STEP", "MIN", "MAX", "POINTS"]
+    assert rows[1].split() == ["loss", "0.5", "3", "0.5", "9", "4"]
+    assert [json.loads(x) for x in qd("metrics", "j1", "--json").out.splitlines()] == points
+    assert "loss nan" in qd("metrics", "j1", "--points", "--name", "loss").out
+    assert controller.requests[-1].one("name") == "loss"
+
+
+def test_no_metrics_teach(qd: Any, controller: FakeController) -> None:
+    controller.on("GET /v1/jobs/j1/metrics", Reply.stream([]))
+    result = qd("metrics", "j1")
+    assert result.out == ""
+    assert "quarterdeck.log" in result.err
+
+
+def test_lines_are_written_as_they_come(
+    logs: FakeController, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pipe sees a followed line before the next one exists."""
+    hold = threading.Event()
+    logs.on(LOGS, Reply.stream([line("first")], hold=hold))
+    command = [sys.executable, "-m", "console.cli.main", "logs", "j1", "-f"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=os.environ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"[r0] first\n"
+        hold.set()
+        assert process.wait(10) == 0

@@ -1,0 +1,288 @@
+from __future__ import annotations
+
+import io
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_controller import CUT, FakeController, Reply, Request
+from sample_views import attempt, detail, event, failure, job, line
+
+from console.cli.upload import packed
+from jobs.errors import Conflict, InvalidInput
+from jobs.pack import read_pack
+
+ACCEPTED = {"id": "j1", "state": "QUEUED", "created": True, "reason": ""}
+
+
+class Shop:
+    """Takes blobs and jobs as the controller does."""
+
+    def __init__(self, controller: FakeController) -> None:
+        self.blobs: dict[str, bytes] = {}
+        self.controller = controller
+        controller.on("POST /v1/blobs/missing", self._missing)
+        controller.on("POST /v1/blobs", self._store)
+        controller.on("POST /v1/jobs", ACCEPTED)
+
+    def _missing(self, request: Request) -> dict[str, Any]:
+        return {"missing": [d for d in request.json["digests"] if d not in self.blobs]}
+
+    def _store(self, request: Request) -> dict[str, Any]:
+        got = dict(read_pack(io.BytesIO(request.body)))
+        self.blobs |= got
+        return {"stored": len(got)}
+
+    @property
+    def jobs(self) -> list[dict[str, Any]]:
+        return [request.json for request in self.controller.asked("POST /v1/jobs")]
+
+    def files(self, job: dict[str, Any]) -> dict[str, bytes]:
+        manifest = json.loads(self.blobs[job["snapshot"].removeprefix("sha256:")])
+        return {entry["path"]: self.blobs[entry["sha256"]] for entry in manifest["files"]}
+
+
+@pytest.fixture
+def work(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = home / "work"
+    folder.mkdir()
+    (folder / "train.py").write_text("print('hi')\n")
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture
+def shop(controller: FakeController, work: Path) -> Shop:
+    return Shop(controller)
+
+
+def test_a_command(qd: Any, shop: Shop) -> None:
+    result = qd("submit", "--", "python", "train.py", "--json", "-h")
+    assert (result.code, result.out) == (0, "j1\n")
+    [sent] = shop.jobs
+    assert sent["spec"]["command"] == ["python", "train.py", "--json", "-h"]
+    assert sent["spec"]["python"] is None
+    assert shop.files(sent) == {"train.py": b"print('hi')\n"}
+    assert len(sent["key"]) == 36
+
+
+def test_options(qd: Any, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "s3cret")
+    words = """submit --name n --nodes 2 --procs-per-node 4 --gpus 8 --cpus 16 --memory 8GiB
+        --accelerator H100 --env A=1 --env B=x=y --secret HF_TOKEN --priority 70 --timeout 2h
+        --max-restarts 3 --seed 7 --tag team=vision --output model=out/m.onnx --key k --no-workdir
+        --json -- true"""
+    result = qd(*words.split())
+    assert json.loads(result.out) == ACCEPTED
+    [sent] = shop.jobs
+    spec = sent["spec"]
+    assert (spec["name"], spec["nodes"], spec["procs_per_node"]) == ("n", 2, 4)
+    assert spec["resources"] == {
+        "gpu": 8.0,
+        "cpu": 16.0,
+        "memory": 8 << 30,
+        "accelerator": "H100",
+    }
+    assert spec["env"] == {"A": "1", "B": "x=y"}
+    assert (spec["priority"], spec["timeout"], spec["max_restarts"]) == (70, 7200.0, 3)
+    assert (spec["seed"], spec["tags"], spec["outputs"]) == (
+        7,
+        {"team": "vision"},
+        {"model": "out/m.onnx"},
+    )
+    assert sent["secrets"] == {"HF_TOKEN": "s3cret"}
+    assert sent["key"] == "k"
+    assert "snapshot" not in sent
+
+
+def test_a_file_and_its_folder(qd: Any, shop: Shop, home: Path, work: Path) -> None:
+    code = home / "project"
+    (code / "src").mkdir(parents=True)
+    (code / "src" / "model.py").write_text("x = 1\n")
+    (code / "job.yaml").write_text(
+        "command: python model.py\nworkdir: src\npriority: 10\nsecrets: []\nname: from-file\n"
+    )
+    assert qd("submit", "../project/job.yaml", "--priority", "90").code == 0
+    [sent] = shop.jobs
+    assert (sent["spec"]["priority"], sent["spec"]["name"]) == (90, "from-file")
+    assert shop.files(sent) == {"model.py": b"x = 1\n"}
+    assert qd("submit", "../project/job.yaml", "--workdir", ".").code == 0
+    assert shop.files(shop.jobs[1]) == {"train.py": b"print('hi')\n"}
+
+
+def test_only_what_is_missing_is_sent(qd: Any, shop: Shop, work: Path) -> None:
+    qd("submit", "--", "true")
+    assert len(shop.blobs) == 2
+    (work / "more.py").write_text("y = 2\n")
+    qd("submit", "--", "true")
+    assert len(shop.blobs) == 4
+    packs = shop.controller.asked("POST /v1/blobs")
+    assert [len(list(read_pack(io.BytesIO(pack.body)))) for pack in packs] == [2, 2]
+    qd("submit", "--", "true")
+    assert len(shop.controller.asked("POST /v1/blobs")) == 2
+
+
+def test_an_empty_folder_sends_nothing(qd: Any, shop: Shop, work: Path) -> None:
+    (work / "train.py").unlink()
+    assert qd("submit", "--", "echo", "hi").code == 0
+    assert [request.path for request in shop.controller.requests] == ["/v1/jobs"]
+
+
+def test_a_lost_answer_makes_no_second_job(qd: Any, shop: Shop, clock: Any) -> None:
+    shop.controller.on("POST /v1/jobs", CUT, {**ACCEPTED, "created": False})
+    result = qd("submit", "--no-workdir", "--", "true")
+    assert (result.code, result.out) == (0, "j1\n")
+    first, second = shop.jobs
+    assert first == second
+
+
+def test_an_upload_that_is_cut_is_taken_up_again(qd: Any, shop: Shop, clock: Any) -> None:
+    shop.controller.on("POST /v1/blobs", CUT, shop._store)
+    result = qd("submit", "--", "true")
+    assert result.code == 0
+    assert shop.files(shop.jobs[0])
+    assert "connection lost" in result.err
+
+
+def test_an_upload_that_is_refused(qd: Any, shop: Shop) -> None:
+    shop.controller.on("POST /v1/blobs", Conflict("no room"))
+    assert qd("submit", "--", "true").code == 6
+    assert not shop.jobs
+
+
+def test_dry_run_checks_and_sends_no_code(qd: Any, shop: Shop) -> None:
+    result = qd("submit", "--dry-run", "--watch", "--", "true")
+    assert (result.code, result.out) == (0, "")
+    assert "with 1 files; nothing was submitted" in result.err
+    assert shop.jobs[0]["dry_run"] is True
+    assert not shop.blobs
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["submit"], "nothing to submit"),
+        (["submit", "--"], "nothing to submit"),
+        (["submit", "no.yaml"], "`qd submit -- no.yaml`"),
+        (["submit", "echo", "hi"], "hi"),
+        (["submit", "train.py", "--", "true"], "both a file"),
+        (["submit", "--nodes", "0", "--", "true"], "--nodes"),
+        (["submit", "--env", "X", "--", "true"], "--env"),
+        (["submit", "--timeout", "soon", "--", "true"], "--timeout"),
+        (["submit", "--secret", "NOT_SET_ANYWHERE", "--", "true"], "NOT_SET_ANYWHERE"),
+        (["submit", "--workdir", ".", "--no-workdir", "--", "true"], "exclude"),
+        (["submit", "--workdir", "nowhere", "--", "true"], "nowhere"),
+    ],
+)
+def test_wrong_usage_submits_nothing(qd: Any, shop: Shop, words: list[str], told: str) -> None:
+    result = qd(*words)
+    assert (result.code, result.out) == (2, "")
+    assert told in result.err
+    assert not shop.controller.requests
+
+
+def test_a_bad_file_names_the_line(qd: Any, shop: Shop, work: Path) -> None:
+    (work / "job.yaml").write_text("command: true.sh\nprioriti: 3\n")
+    result = qd("submit", "job.yaml")
+    assert result.code == 2
+    assert "job.yaml:2" in result.err
+    assert "priority" in result.err
+
+
+def test_the_active_environment_is_the_interpreter(
+    qd: Any, shop: Shop, home: Path, work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in (home / "venv", work / ".venv"):
+        (folder / "bin").mkdir(parents=True)
+        (folder / "bin" / "python").symlink_to("/bin/true")
+        (folder / "pyvenv.cfg").touch()
+    monkeypatch.setenv("VIRTUAL_ENV", str(home / "venv"))
+    qd("submit", "--", "true")
+    qd("submit", "--python", ".venv/bin/python", "--", "true")
+    qd("submit", "--python", "/opt/elsewhere/python", "--", "true")
+    assert [sent["spec"]["python"] for sent in shop.jobs] == [
+        str(home / "venv" / "bin" / "python"),
+        str(work / ".venv" / "bin" / "python"),
+        "/opt/elsewhere/python",
+    ]
+
+
+def test_wait_ends_as_the_job_does(qd: Any, shop: Shop) -> None:
+    shop.controller.on("GET /v1/jobs/j1/wait", job(1, "FAILED", exit_code=42))
+    shop.controller.on(
+        "GET /v1/jobs/j1", detail(1, "FAILED", attempts=[attempt(first_failure=failure())])
+    )
+    result = qd("submit", "--wait", "--json", "--", "true")
+    assert result.code == 42
+    assert json.loads(result.out) == ACCEPTED
+    assert "j1 FAILED after 3m12s" in result.err
+    assert "first failure: rank 1 on n1: exit code 3" in result.err
+
+
+@pytest.fixture
+def running(shop: Shop) -> FakeController:
+    """A job of two ranks that succeeds."""
+    controller = shop.controller
+    logs = [line("one"), line("two", rank=1, at=1)]
+    controller.on("GET /v1/jobs/j1/logs", Reply.stream(logs, cut=True), Reply.stream(logs))
+    controller.on("GET /v1/events", Reply.stream([event(1, "j1 is RUNNING on n1")]))
+    controller.on("GET /v1/jobs/j1/wait", job(1, "SUCCEEDED"))
+    objective = {"metric": "val_acc", "goal": "maximize"}
+    controller.on("GET /v1/jobs/j1", detail(1, "SUCCEEDED", spec={"objective": objective}))
+    return controller
+
+
+def test_watch(qd: Any, running: FakeController, clock: Any) -> None:
+    result = qd("submit", "--watch", "--procs", "2", "--", "true")
+    assert result.code == 0
+    assert result.out == "j1\n[r0] one\n[r1] two\n"
+    assert "j1 SUCCEEDED after 3m12s" in result.err
+    assert "val_acc = 0.975 at step 5" in result.err
+    assert "model: out/model.onnx (4KiB)" in result.err
+
+
+def test_watch_as_json_is_a_stream(qd: Any, running: FakeController, clock: Any) -> None:
+    result = qd("submit", "--watch", "--procs", "2", "--json", "--", "true")
+    first, *lines = [json.loads(text) for text in result.out.splitlines()]
+    assert first == ACCEPTED
+    assert [x["line"] for x in lines] == ["one", "two"]
+
+
+def test_leaving_a_watch_leaves_the_job(
+    qd: Any, running: FakeController, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("console.cli.watch.print_lines", interrupt)
+    result = qd("submit", "--watch", "--", "true")
+    assert (result.code, result.out) == (130, "j1\n")
+    assert "j1 runs on" in result.err
+    assert "qd cancel j1" in result.err
+
+
+def test_a_pack_streams_and_its_errors_arrive(tmp_path: Path) -> None:
+    import hashlib
+
+    content = os.urandom(1 << 20)
+    file = tmp_path / "weights"
+    file.write_bytes(content)
+    digest = hashlib.sha256(content).hexdigest()
+    assert list(read_pack(io.BytesIO(b"".join(packed([(digest, file)]))))) == [(digest, content)]
+    file.write_bytes(b"changed")
+    with pytest.raises(InvalidInput, match="changed"):
+        list(packed([(digest, file)]))
+
+
+def test_a_pack_that_nobody_reads_leaves_no_thread(tmp_path: Path) -> None:
+    import hashlib
+    import threading
+
+    content = bytes(1 << 20)
+    before = threading.active_count()
+    chunks = packed([(hashlib.sha256(content).hexdigest(), content)])
+    next(chunks)
+    chunks.close()
+    assert threading.active_count() == before
