@@ -208,16 +208,15 @@ class Guard:
         handle |= {"cgroup": self.cgroup, "tag": self.launch["tag"]}
         write_file(records.HANDLE, json.dumps(handle).encode(), durable=True)
         if failure := self._start_ranks():
-            self._end("failed", failure)
+            self._end("failed", failure, boot_clock())
         self._save()
         self._hint()
         with contextlib.suppress(OSError):  # the agent may be gone by now
             os.write(self.ready, b"1")
         os.close(self.ready)
-        while any(rank.alive for rank in self.ranks):
+        told = False
+        while self._reap(boot_clock(), told):
             told = self._wait()
-            self._reap()
-            self._consider(boot_clock(), told)
         self._kill_descendants()
         self._record()
         self._hint()
@@ -249,7 +248,8 @@ class Guard:
             return signal.SIGTERM in os.read(self.waker, 4096)
         return False
 
-    def _reap(self) -> None:
+    def _reap(self, now: float, told: bool) -> bool:
+        """Take note of who ended, and do what follows from it; whether a rank is left."""
         ended = False
         with contextlib.suppress(ChildProcessError):
             while (pid_status := os.waitpid(-1, os.WNOHANG))[0]:
@@ -262,19 +262,24 @@ class Guard:
         if ended or self.unsaved:
             self._save()
             self._hint()
+        alive = any(rank.alive for rank in self.ranks)
+        self._consider(now, told, alive)
+        return alive
 
-    def _consider(self, now: float, told: bool) -> None:
+    def _consider(self, now: float, told: bool, alive: bool) -> None:
         """Begin to end if there is a cause, and take the step that is due."""
         stop = read_json(records.STOP)
         if self.ending is None:
             if self.first_failed is not None:
-                self._end("failed", self.first_failed.story())
+                self._end("failed", self.first_failed.story(), now)
+            elif not alive:  # all done: nothing is left to be stopped
+                return
             elif stop is not None:
-                self._end("stopped", str(stop["reason"]), float(stop["grace"]))
+                self._end("stopped", str(stop["reason"]), now, float(stop["grace"]))
             elif told:
-                self._end("stopped", "somebody sent SIGTERM to the guard")
+                self._end("stopped", "somebody sent SIGTERM to the guard", now)
             elif now >= self._read_lease():
-                self._end("fenced", "the lease ran out")
+                self._end("fenced", "the lease ran out", now)
         elif stop is not None:
             self.ending.hurry(float(stop["at"]), float(stop["grace"]))
         if self.ending is None:
@@ -286,12 +291,12 @@ class Guard:
         if now >= self.ending.kill_at:
             self._signal(signal.SIGKILL)
 
-    def _end(self, cause: str, reason: str, grace: float | None = None) -> None:
+    def _end(self, cause: str, reason: str, now: float, grace: float | None = None) -> None:
         listening = any(os.path.exists(f"listening-{rank.rank}") for rank in self.ranks)
         self.ending = ending(
             cause,
             reason,
-            boot_clock(),
+            now,
             grace=self.launch["grace"] if grace is None else grace,
             notice=self.launch["notice"],
             listening=listening,

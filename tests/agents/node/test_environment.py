@@ -1,0 +1,141 @@
+"""What a rank finds in its environment (pure)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from agents.node import environment
+from agents.node.launch import write_launch
+from jobs.wire import GpuFacts, LaunchRequest
+from tests.agents.node.conftest import plan_of
+
+FOLDER = Path("/a/c-j4.2")
+
+
+def request(**changes: Any) -> LaunchRequest:
+    base: dict[str, Any] = {
+        "key": "c-j4.2",
+        "epoch": 1,
+        "master_addr": "10.0.0.1",
+        "master_port": 21000,
+        "node_addresses": ["10.0.0.1", "10.0.0.2"],
+        "secrets": {},
+        "lease_until": 0.0,
+        "ray_address": "10.0.0.1:6379",
+    }
+    return LaunchRequest(**{**base, **changes})  # type: ignore[typeddict-item]
+
+
+def node(*gpus: GpuFacts, python: str | None = None) -> environment.Node:
+    base = environment.base_environment({"PATH": "/bin"})
+    return environment.Node(FOLDER, Path("/ck/c-j4"), "c-j4.2@/a", python, gpus, base)
+
+
+def gpu(uuid: str, simulated: bool = False) -> GpuFacts:
+    return GpuFacts(index=0, uuid=uuid, model="M", memory=1, simulated=simulated)
+
+
+PLAN = {"procs": 2, "first_rank": 2, "node_rank": 1, "nnodes": 2, "world_size": 4, "cpus": 8}
+
+
+def test_what_torchrun_gives_and_a_second_node_finds() -> None:
+    plan = plan_of("c-j4.2", 1, "x", seed=7, params={"lr": 0.1}, **PLAN)
+    env = environment.common(plan, request(), node(gpu("GPU-1"), gpu("GPU-2")))
+    env |= environment.of_rank(plan, request(), FOLDER, 1)
+    expected = {
+        "RANK": "3",
+        "WORLD_SIZE": "4",
+        "LOCAL_RANK": "1",
+        "LOCAL_WORLD_SIZE": "2",
+        "NODE_RANK": "1",
+        "GROUP_RANK": "1",
+        "MASTER_ADDR": "10.0.0.1",
+        "MASTER_PORT": "21000",
+        "TORCHELASTIC_RUN_ID": "j4.2",
+        "TORCHELASTIC_RESTART_COUNT": "1",
+        "JAX_COORDINATOR_ADDRESS": "10.0.0.1:21001",
+        "JAX_PROCESS_ID": "3",
+        "JAX_NUM_PROCESSES": "4",
+        "CUDA_VISIBLE_DEVICES": "GPU-1,GPU-2",
+        "OMP_NUM_THREADS": "4",
+        "PYTHONUNBUFFERED": "1",
+        "QD_JOB": "j4",
+        "QD_RUN": "j4.2",
+        "QD_RANK": "3",
+        "QD_SEED": "7",
+        "QD_GUARD": "c-j4.2@/a",
+        "QD_METRICS_FILE": "/a/c-j4.2/metrics-3.jsonl",
+        "QD_STOP_FILE": "/a/c-j4.2/stop",
+        "QD_STOP_LISTENER_FILE": "/a/c-j4.2/listening-3",
+        "QD_CHECKPOINT_DIR": "/ck/c-j4",
+        "QD_WORK_DIR": "/a/c-j4.2/work",
+        "QD_PARAMS": '{"lr": 0.1}',
+    }
+    assert {name: env.get(name) for name in expected} == expected
+    assert (Path(env["PYTHONPATH"]) / "quarterdeck.py").exists()
+    tf = json.loads(env["TF_CONFIG"])
+    assert tf["task"] == {"type": "worker", "index": 3}
+    assert tf["cluster"]["worker"][1:3] == ["10.0.0.1:21003", "10.0.0.2:21002"]
+
+
+def test_gpus_of_others_are_hidden_and_simulated_ones_are_none_for_cuda() -> None:
+    plan = plan_of("c-j4.2", 1, "x")
+    assert environment.common(plan, request(), node())["CUDA_VISIBLE_DEVICES"] == ""
+    env = environment.common(plan, request(), node(gpu("SIM-1", simulated=True)))
+    assert (env["CUDA_VISIBLE_DEVICES"], env["QD_SIMULATED_GPUS"]) == ("", "SIM-1")
+
+
+def test_a_single_process_gets_no_tf_config_and_no_seed() -> None:
+    plan = plan_of("c-j4.2", 1, "x")
+    env = environment.common(plan, request(), node()) | environment.of_rank(
+        plan, request(), FOLDER, 0
+    )
+    assert "TF_CONFIG" not in env
+    assert "QD_SEED" not in env
+
+
+def test_what_the_user_sets_wins_but_over_our_mark() -> None:
+    wanted = {"OMP_NUM_THREADS": "1", "NCCL_DEBUG": "INFO", "QD_GUARD": "stray", "PATH": "/mine"}
+    env = environment.common(plan_of("c-j4.2", 1, "x", env=wanted, **PLAN), request(), node())
+    assert (env["OMP_NUM_THREADS"], env["NCCL_DEBUG"], env["PATH"]) == ("1", "INFO", "/mine")
+    assert env["QD_GUARD"] == "c-j4.2@/a"
+
+
+def test_nothing_of_the_agent_passes_that_is_not_named() -> None:
+    base = environment.base_environment(
+        {
+            "PATH": "/bin",
+            "HOME": "/root",
+            "LC_ALL": "C",
+            "https_proxy": "http://p",
+            "NCCL_SOCKET_IFNAME": "eth0",
+            "RAY_AUTH_TOKEN": "secret",
+            "RAY_ADDRESS": "x",
+            "QD_HOME": "/q",
+            "PYTHONPATH": "/p",
+            "PYTHONHOME": "/p",
+            "OMP_NUM_THREADS": "1",
+            "CUDA_VISIBLE_DEVICES": "",
+            "VIRTUAL_ENV": "/v",
+            "AWS_SECRET_ACCESS_KEY": "secret",
+        }
+    )
+    names = {"PATH", "HOME", "LC_ALL", "https_proxy", "NCCL_SOCKET_IFNAME", "LANG"}
+    assert set(base) == names
+
+
+def test_only_a_ray_job_is_told_where_ray_is_and_how_to_get_in(
+    tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", "/t")
+    ray_node = environment.Node(tmp_path, tmp_path / "ck", "t", None, (), {"PATH": "/bin"})
+    for kind, address in (("gang", None), ("ray", "10.0.0.1:6379")):
+        plan = plan_of("c-j4.2", 1, "x", kind=kind)
+        assert environment.common(plan, request(), ray_node).get("RAY_ADDRESS") == address
+        write_launch(tmp_path, plan, request(), ray_node)
+        secrets = json.loads((tmp_path / "secrets.json").read_text())
+        assert secrets.get("RAY_AUTH_TOKEN_PATH") == ("/t" if kind == "ray" else None)
+        assert "RAY_AUTH" not in (tmp_path / "launch.json").read_text()
+        assert (tmp_path / "secrets.json").stat().st_mode & 0o777 == 0o600
