@@ -29,7 +29,7 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 
 demo: $(VENV)/.demo ## train on two ranks on a one-machine cluster, end to end
 	$(BIN)/qd up $(DEMO_GPUS)
-	$(BIN)/qd submit examples/digits/job.yaml --python $(BIN)/python --gpus 2 --watch
+	$(BIN)/qd submit examples/digits/job.yaml --python $(abspath $(BIN)/python) --gpus 2 --watch
 	@$(BIN)/qd job last --json | $(BIN)/python examples/digits/check.py
 	@echo
 	@echo "The console:     $(BIN)/qd"

@@ -9,9 +9,9 @@ scheduler places before the ledger has picked, so `Room` promises room only wher
 - A share whose GPU is known (`Share.gpu_ids`) loads that GPU.
 - Every other share is anonymous. An anonymous whole GPU can be any empty one. An anonymous fraction
   can sit on any GPU that has room for it; for a gang that needs whole GPUs it spoils one.
-- For a fraction `s`, a GPU is spoiled when its load is over `1 - s`. With every other anonymous
-  fraction at most `u`, spoiling a GPU of known load `l` takes at least `(1 - s - l) // u + 1` of
-  them. While there are fewer than that sum over all GPUs, one GPU is left that takes `s`.
+- With `a` the largest and `b` the second largest anonymous fraction of a node, a GPU of known load `l`
+  surely takes `(1 - a - l) // b + 1` of them, since at most one of them is over `b`. While there are
+  no more of them than that sum over all GPUs, the last one finds a GPU that has not had its number.
 
 Equal fractions therefore fill a node to the last slot, odd mixtures may wait until the ledger has
 said where the earlier ones went.
@@ -166,13 +166,12 @@ class Room:
             return True
         if self._whole:
             return False  # it could take the GPU that an anonymous whole share has yet to find
-        if not self._parts:
-            return self._holes(part, MICRO) > 0
-        # Each anonymous fraction must find room after all others. The largest is the hardest to
-        # seat; among the others, whom the largest can crowd out, the second largest is.
-        first, second = sorted([*self._parts, part], reverse=True)[:2]
-        others = len(self._parts)
-        return others < self._holes(first, second) and others < self._holes(second, first)
+        # The sum that the module's description gives.
+        sizes = sorted([*self._parts, part], reverse=True)
+        limit, second = MICRO - sizes[0], sizes[min(1, len(self._parts))]
+        seats = max(0, self._empty) * (limit // second + 1)
+        seats += sum((limit - load) // second + 1 for load in self._loads.values() if load <= limit)
+        return len(sizes) <= seats
 
     def take(self, ask: Need, gpu_ids: tuple[str, ...] = ()) -> None:
         """Hold it, whether it fits or not. `gpu_ids` as in Share; a wrong number of them is as good
@@ -209,14 +208,6 @@ class Room:
         else:
             del self._loads[gpu]
         self._empty += (not after) - (not before)
-
-    def _holes(self, part: int, largest: int) -> int:
-        """How many fractions of at most `largest` it takes to leave no GPU with room for `part`."""
-        limit = MICRO - part
-        empty = max(0, self._empty) * (limit // largest + 1)
-        return empty + sum(
-            (limit - load) // largest + 1 for load in self._loads.values() if load <= limit
-        )
 
 
 def hosts(nodes: Sequence[NodeCapacity], shape: Shape) -> list[NodeCapacity]:

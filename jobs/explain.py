@@ -1,6 +1,7 @@
 """Why a job waits, and the smallest changes that would let it start now.
 
-Every suggestion was tried: it is only made when `plan()` on the changed input starts the job.
+Every suggestion was tried: it is only made when `plan()` on the changed input starts the job. For a
+job that pauses before its next attempt, they are what would let it start when the pause is over.
 """
 
 from __future__ import annotations
@@ -13,14 +14,18 @@ from jobs.blockers import jobs_in_the_way
 from jobs.capacity import MICRO, NodeCapacity, hosts, need_of
 from jobs.errors import NotFound
 from jobs.scheduling import Plan, Request, Running, order, plan
+from jobs.units import format_size
 from jobs.views import Unblock
-from jobs.words import counted, duration, joined, listed, number, size
+from jobs.words import counted, duration, joined, listed, number
 
 TRIES = 40
 """How many passes each kind of change may cost. A pass over the largest queues takes some 25 ms."""
 
 ALONE = TRIES // 4
 """How many of these tries look for one thing that would do alone."""
+
+NAMED = 8
+"""More running jobs than this are counted rather than named, and nobody is told to cancel them."""
 
 PRIORITY_MAX = 100
 """The highest priority that a job may ask for."""
@@ -217,7 +222,9 @@ def _smaller_asks(case: _Case, works: _Try) -> list[_Found]:
     unit = 30 if shape.memory >= 4 << 30 else 20
     memory = _largest(-(-shape.memory // (1 << unit)), lambda n: lowered("memory", n << unit))
     if memory:
-        text = f"ask for {size(memory << unit)} a node instead of {size(shape.memory)}"
+        text = (
+            f"ask for {format_size(memory << unit)} a node instead of {format_size(shape.memory)}"
+        )
         amount = f"{memory}{'GiB' if unit == 30 else 'MiB'}"
         add((memory << unit) / shape.memory, text, f"--memory {amount}")
     return found or _scaled(case, works)
@@ -244,7 +251,7 @@ def _scaled(case: _Case, works: _Try) -> list[_Found]:
         change += f", and {number(less.cpus)} CPUs instead of {number(shape.cpus)}"
         command += f" --cpus {number(less.cpus)}"
     if less.memory:
-        change += f", and {size(less.memory)} instead of {size(shape.memory)}"
+        change += f", and {format_size(less.memory)} instead of {format_size(shape.memory)}"
         command += f" --memory {less.memory >> 20}MiB"
     return [_Found(2, 1 - gpus / whole, change, command)]
 
@@ -260,7 +267,7 @@ def _jobs_that_end(case: _Case, works: _Try) -> list[_Found]:
 
     alone, together = jobs_in_the_way(case.request.shape, case.nodes, case.running)
     jobs = _smallest(alone, ended, ALONE) if alone else []
-    jobs = jobs or _smallest(together, ended, 0)
+    jobs = sorted(jobs or _smallest(together, ended, 0))
     if not jobs:
         return []
     ends = [attempt.ends_by for attempt in case.running if attempt.job in jobs]
@@ -272,7 +279,7 @@ def _jobs_that_end(case: _Case, works: _Try) -> list[_Found]:
         change += f", in {duration(max(known) - case.now)} at the latest"
     elif len(jobs) == 1:
         change += ", which has no time limit"
-    command = " && ".join(f"qd cancel j{job}" for job in jobs)
+    command = " && ".join(f"qd cancel j{job}" for job in jobs) if few else ""
     return [_Found(len(jobs), 0.5, change, command)]
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 from jobs.capacity import Need, NodeCapacity, Room, Shape, Share, matches, need, need_of
 
@@ -82,6 +83,8 @@ class Fleet:
         given there, which is what a claim leaves over.
         """
         ask = need_of(shape)
+        if not (skip or beside or ask.memory or ask.part):
+            return list(islice(self._tightest(ask, shape.accelerator), count))
         chosen: list[int] = []
         for i in self._tightest(ask, shape.accelerator):
             if i in skip or (ask.part and i in chosen):

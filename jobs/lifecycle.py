@@ -510,7 +510,9 @@ def _finish_if_over(job: Job, now: float) -> _Next:
         return new, (Note("job.succeeded", f"attempt {attempt.number} succeeded"),)
     if job.cancel or attempt.ending == "cancelled":
         return _end(job, replace(attempt, state="CANCELLED"), "CANCELLED", job.reason, now)
-    if attempt.ending == "timeout":
+    if attempt.ending in ("timeout", "stage"):
+        # What cannot be staged (no such interpreter, a package that does not exist) cannot be staged
+        # a second time either; restarting would only hide the reason.
         return _end(job, replace(attempt, state="FAILED"), "FAILED", job.reason, now)
     if attempt.ending in ("lost", "preempted"):
         state: AttemptState = "LOST" if attempt.ending == "lost" else "PREEMPTED"

@@ -9,7 +9,8 @@ from typing import Literal
 
 from jobs.capacity import MICRO, NodeCapacity, Room, Shape, hosts, matches, need_of
 from jobs.fleet import Fleet
-from jobs.words import counted, duration, joined, listed, number, size
+from jobs.units import format_size
+from jobs.words import counted, duration, joined, listed, number
 
 
 def never_fits(shape: Shape, nodes: Sequence[NodeCapacity]) -> str | None:
@@ -184,7 +185,7 @@ class _Quantity:
 
     def bare(self, amount: int) -> str:
         """An amount of this kind without its noun: "5", "12.5 GiB"."""
-        return size(amount) if self.kind == "memory" else number(amount / MICRO)
+        return format_size(amount) if self.kind == "memory" else number(amount / MICRO)
 
 
 def _asked(shape: Shape) -> list[_Quantity]:

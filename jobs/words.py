@@ -1,4 +1,4 @@
-"""Numbers, sizes, durations and lists as people read them."""
+"""Numbers, durations and lists as people read them."""
 
 from __future__ import annotations
 
@@ -25,14 +25,6 @@ def duration(seconds: float) -> str:
 def number(amount: float) -> str:
     """A count without needless digits: "8", "0.5"."""
     return f"{amount:.6f}".rstrip("0").rstrip(".")
-
-
-def size(amount: int) -> str:
-    """Bytes in the largest binary unit, rounded down to a tenth: "64 GiB"."""
-    for exponent, unit in ((40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")):
-        if amount >= 1 << exponent:
-            return f"{number(amount * 10 // (1 << exponent) / 10)} {unit}"
-    return f"{amount} bytes"
 
 
 def counted(count: int, noun: str) -> str:

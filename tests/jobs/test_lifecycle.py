@@ -82,6 +82,13 @@ def test_a_failure_is_restarted_while_restarts_are_left_and_only_then() -> None:
     assert job.state == "FAILED"
 
 
+def test_what_cannot_be_staged_is_not_restarted() -> None:
+    job = run(Job(id=1, restarts_left=2), lc.Placed(("n1",), 7), lc.Granted())
+    job = run(job, lc.StageFailed(7, "n1", "no such interpreter"), ended("n1", "refused"))
+    assert job.state == "FAILED"
+    assert "no such interpreter" in job.reason
+
+
 def test_a_lost_node_does_not_count_against_the_scripts_restarts() -> None:
     job = run(running(("n1",)), lc.Gone(7, "n1", "silent"))
     assert (job.state, job.losses, job.restarts_left) == ("QUEUED", 1, 0)
