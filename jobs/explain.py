@@ -272,9 +272,9 @@ def _jobs_that_end(case: _Case, works: _Try) -> list[_Found]:
         return []
     ends = [attempt.ends_by for attempt in case.running if attempt.job in jobs]
     known = [end for end in ends if end is not None]
-    change = (
-        f"wait until {joined([f'j{job}' for job in jobs])} {'ends' if len(jobs) == 1 else 'end'}"
-    )
+    few = len(jobs) <= NAMED
+    names = (joined if few else listed)([f"j{job}" for job in jobs])
+    change = f"wait until {names} {'ends' if len(jobs) == 1 else 'end'}"
     if len(known) == len(ends):
         change += f", in {duration(max(known) - case.now)} at the latest"
     elif len(jobs) == 1:

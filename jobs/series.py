@@ -7,8 +7,8 @@ resolutions in a fixed amount of memory. In both a spike of one sample stays vis
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Sequence
-from math import floor, isfinite, nan
+from collections.abc import Sequence
+from math import ceil, floor, isfinite, isnan, nan
 
 from jobs.views import HistoryPoint
 
@@ -52,8 +52,10 @@ def decimate(points: Sequence[Point], buckets: int) -> list[Point]:
 class RingHistory:
     """The recent past of one quantity: mean, low and high of each second, ten seconds and minute.
 
-    Adding is O(1). Memory is allocated once: 36 bytes a bucket, 0.45 MB with the default levels.
-    Times are seconds on any one clock; a value older than what a level still holds is left out there.
+    Adding takes constant time, over a gap as long as the gap. A bucket takes 12 bytes and is only
+    there once its time has come: 150 kB after a week with the default levels, and no more after that.
+    Times are seconds on any one clock, and values have to come in their order: one that belongs into
+    an earlier bucket than the last is left out of that level.
     """
 
     __slots__ = ("_levels",)
@@ -71,25 +73,78 @@ class RingHistory:
         """The last `seconds` before `now`, oldest first, as at most `points` points.
 
         The finest level that reaches back far enough answers, or the coarsest; its buckets are joined
-        until they are few enough. A point's `at` is the beginning of its span. Spans in which nothing
-        was recorded have no point. Raises ValueError if `points` or `seconds` is not positive.
+        until they are few enough, along fixed moments, so that a chart does not flicker as time goes
+        by. A point's `at` is the beginning of its span. A span without a value has no point. Raises
+        ValueError if `points` or `seconds` is not positive.
         """
         if points < 1 or not seconds > 0:
             raise ValueError(f"{points} points of {seconds} s; both have to be positive")
         level = next((ring for ring in self._levels if ring.reach >= seconds), self._levels[-1])
-        return level.query(now - seconds, now, points)
+        return level.query(seconds, points, now)
 
 
 class _Ring:
-    """Buckets of one width. Bucket number `n` covers `[n * width, (n + 1) * width)` and lies in slot
-    `n % count`, where it replaces an older one."""
+    """Buckets of one width. Bucket number `n` covers `[n * width, (n + 1) * width)`. The arrays grow
+    up to `count` buckets, then the newest takes the place of the oldest."""
 
-    __slots__ = ("_high", "_low", "_number", "_seen", "_sum", "count", "width")
+    __slots__ = ("_first", "_high", "_low", "_mean", "_newest", "_seen", "_sum", "_width", "count")
 
     def __init__(self, width: float, count: int) -> None:
-        self.width, self.count = width, count
-        self._number = array("q", [-1]) * count  # which bucket is in the slot
-        self._seen = array("L", [0]) * count
-        self._sum = array("d", [0.0]) * count
-        self._low = array("f", [nan]) * count
-        self._high = array("f", [nan]) * count
+        self._width, self.count = width, count
+        self._first = 0  # the bucket in slot 0 when the arrays were begun
+        self._newest = -1
+        self._sum, self._seen = 0.0, 0  # of the newest bucket
+        # Single precision: 7 digits are plenty for a chart, and there is one ring per GPU and metric.
+        self._mean, self._low, self._high = array("f"), array("f"), array("f")
+
+    @property
+    def reach(self) -> float:
+        return self.count * self._width
+
+    def add(self, at: float, value: float) -> None:
+        number = floor(at / self._width)
+        if not self._mean or number - self._newest >= self.count:
+            self._mean, self._low, self._high = array("f"), array("f"), array("f")
+            self._first, self._newest = number, number - 1
+        if number < self._newest:
+            return
+        while self._newest < number:
+            self._begin(self._newest + 1)
+        slot = (number - self._first) % self.count
+        self._sum += value
+        self._seen += 1
+        self._low[slot] = min(self._low[slot], value) if self._seen > 1 else value
+        self._high[slot] = max(self._high[slot], value) if self._seen > 1 else value
+        # A mean of equal values may be off by a rounding error, and must not leave their range.
+        mean = self._sum / self._seen
+        self._mean[slot] = min(max(mean, self._low[slot]), self._high[slot])
+
+    def _begin(self, number: int) -> None:
+        slot = (number - self._first) % self.count
+        for column in (self._mean, self._low, self._high):
+            if slot == len(column):
+                column.append(nan)
+            else:
+                column[slot] = nan
+        self._newest, self._sum, self._seen = number, 0.0, 0
+
+    def query(self, seconds: float, points: int, now: float) -> list[HistoryPoint]:
+        last = floor(now / self._width)
+        first = floor((now - seconds) / self._width) + 1
+        joined = max(1, ceil((last - first + 1) / points))
+        first = max(first, (last // joined - points + 1) * joined)
+        first = max(first, self._first, self._newest - self.count + 1)
+        groups: dict[int, list[int]] = {}
+        for number in range(first, min(last, self._newest) + 1):
+            slot = (number - self._first) % self.count
+            if not isnan(self._mean[slot]):
+                groups.setdefault(number // joined, []).append(slot)
+        return [
+            HistoryPoint(
+                at=group * joined * self._width,
+                mean=sum(self._mean[slot] for slot in slots) / len(slots),
+                low=min(self._low[slot] for slot in slots),
+                high=max(self._high[slot] for slot in slots),
+            )
+            for group, slots in groups.items()
+        ]

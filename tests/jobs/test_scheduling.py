@@ -284,6 +284,30 @@ def test_without_a_known_end_no_job_is_short_enough() -> None:
     assert result.claim == scheduling.Claim(1, 50, ("n1",), None)
 
 
+def test_what_the_claim_leaves_over_is_given_once() -> None:
+    """At 160 the head takes 6 of 8 GPUs; until then 4 are free, of which 2 can be had for ever."""
+    queue = [job(1, gpus=6), job(2, gpus=2), job(3, gpus=2), job(4, gpus=2, timeout=60.0)]
+    result = plan(queue, [node("n1")], [holds(9, "n1", 4, ends=160.0)], NOW)
+    assert placed(result) == {2: ("n1",), 4: ("n1",)}
+
+
+def test_what_outlasts_the_heads_start_leaves_nothing_over() -> None:
+    """At 160 the head takes the 6 GPUs that are free then; the other 2 are free only at 500."""
+    running = [holds(8, "n1", 4, ends=160.0), holds(9, "n1", 2, ends=500.0)]
+    result = plan([job(1, gpus=6), job(2, gpus=2)], [node("n1")], running, NOW)
+    assert result.claim == scheduling.Claim(1, 50, ("n1",), 160.0)
+    assert placed(result) == {}
+
+
+def test_a_gang_starts_when_the_last_of_its_nodes_is_free() -> None:
+    nodes, gang = [node("n1"), node("n2"), node("n3")], job(1, gpus=8, nodes=3)
+    ends = [holds(8, "n2", 8, ends=160.0), holds(9, "n3", 8, ends=130.0)]
+    claim = plan([gang], nodes, ends, NOW).claim
+    assert claim == scheduling.Claim(1, 50, ("n1", "n2", "n3"), 160.0)
+    claim = plan([gang], nodes, [ends[0], holds(9, "n3", 8)], NOW).claim
+    assert claim == scheduling.Claim(1, 50, ("n1", "n2", "n3"), None)
+
+
 def test_an_impossible_job_blocks_nobody() -> None:
     nodes = [node("n1"), node("n2", schedulable=False, why_not="draining")]
     result = plan([job(1, gpus=16), job(2, gpus=8, nodes=2), job(3, gpus=8)], nodes, [], NOW)
