@@ -219,11 +219,9 @@ class Attempt:
         return self.standing.state in ("running", "stopping")
 
     def remember(self, staged: Staged) -> None:
-        """Keep what staging came to."""
+        """Keep what staging came to. Raises StorageFull."""
         content = {"gpus": staged.gpus, "port": staged.port, "python": staged.python}
-        records.write_file(
-            str(self.folder / "stage.json"), json.dumps(content).encode(), durable=False
-        )
+        self._write("stage.json", content, durable=False)
         self.staged = staged
 
     def refresh(self, now: float) -> tuple[bool, bool]:
@@ -242,22 +240,14 @@ class Attempt:
 
     def refuse(self, reason: str) -> None:
         """Keep a staged attempt from ever being launched, by whoever. Raises StorageFull."""
-        content = json.dumps({"epoch": self.epoch, "reason": reason}).encode()
-        try:
-            records.write_file(str(self.folder / records.REFUSED), content, durable=True)
-        except OSError as error:
-            raise StorageFull(f"cannot write to {self.folder}: {error.strerror}") from error
+        self._write(records.REFUSED, {"epoch": self.epoch, "reason": reason}, durable=True)
 
     def ask_to_stop(self, grace: float, reason: str) -> None:
         """Tell the guard to stop, or to hurry when it does. Raises StorageFull."""
-        path = self.folder / records.STOP
-        known = records.read_json(str(path))
+        known = records.read_json(str(self.folder / records.STOP))
         if known is None or grace < known["grace"]:
             content = {"grace": grace, "reason": reason, "at": records.boot_clock()}
-            try:
-                records.write_file(str(path), json.dumps(content).encode(), durable=False)
-            except OSError as error:
-                raise StorageFull(f"cannot write to {path}: {error.strerror}") from error
+            self._write(records.STOP, content, durable=False)
         # A signal is only a wake-up: the guard looks at the file each second anyway.
         guard = guard_of(self.folder)
         if guard is not None and (self.folder / records.HANDLE).exists():
@@ -270,6 +260,13 @@ class Attempt:
                         signal.pidfd_send_signal(descriptor, signal.SIGTERM)
                 finally:
                     os.close(descriptor)
+
+    def _write(self, name: str, content: dict[str, Any], *, durable: bool) -> None:
+        try:
+            path = str(self.folder / name)
+            records.write_file(path, json.dumps(content).encode(), durable=durable)
+        except OSError as error:
+            raise StorageFull(f"cannot write to {self.folder}: {error.strerror}") from error
 
     def report(self) -> AttemptReport:
         standing = self.standing

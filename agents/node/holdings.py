@@ -63,7 +63,11 @@ class Holdings:
         """Look at all that is not over; (whether a standing changed, whether a file grew)."""
         changed = grew = False
         for attempt in [a for a in self._attempts.values() if a.standing.state != "ended"]:
-            news, more = attempt.refresh(now)
+            try:
+                news, more = attempt.refresh(now)
+            except OSError as error:  # the others are looked at all the same
+                log.warning("cannot look at %s: %s", attempt.key, error)
+                continue
             changed, grew = changed or news, grew or more
             if attempt.standing.state == "ended":
                 self.settle(attempt)

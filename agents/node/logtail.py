@@ -6,12 +6,14 @@ is a file beside it and outlives the agent.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
 from collections.abc import Sequence
 from pathlib import Path
 
 _MARK = struct.Struct("<Qd")  # end offset in bytes, unix time
+_PAGE = 1024  # marks read at once
 
 MAX_LINE = 65_536
 """Bytes of a metrics line that is waited for; longer ones are passed on in pieces, for the reader to
@@ -24,21 +26,29 @@ class TimeIndex:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self.size, self._last = 0, 0.0
+        self.size, self._last, self._count = 0, 0.0, 0
         if path.exists():
-            whole = path.stat().st_size // _MARK.size
-            os.truncate(path, whole * _MARK.size)  # a torn mark, from a node that lost power
-            if whole:
-                self.size, self._last = self._marks(whole - 1, whole)[0]
+            # A torn mark at the end, from a node that lost power, is written over.
+            self._count = path.stat().st_size // _MARK.size
+            if self._count:
+                self.size, self._last = self._marks(self._count - 1, self._count)[0]
 
     def observe(self, size: int, at: float) -> bool:
-        """Note that the log has `size` bytes at unix time `at`; whether that is more than before."""
+        """Note that the log has `size` bytes at unix time `at`; whether that is more than before.
+
+        Without room on the disk the time is lost, and these bytes count as seen with the next ones.
+        """
         if size <= self.size:
             return False
-        self._last = max(self._last, at)
-        with self._path.open("ab") as file:
-            file.write(_MARK.pack(size, self._last))
-        self.size = size
+        self.size, self._last = size, max(self._last, at)
+        with contextlib.suppress(OSError):
+            descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                mark = _MARK.pack(size, self._last)
+                written = os.pwrite(descriptor, mark, self._count * _MARK.size)
+            finally:
+                os.close(descriptor)
+            self._count += written == len(mark)
         return True
 
     def between(self, start: int, end: int) -> list[tuple[int, float]]:
@@ -46,8 +56,7 @@ class TimeIndex:
         first of them at `start`; empty for no bytes."""
         if start >= min(end, self.size):
             return []
-        count = self._path.stat().st_size // _MARK.size
-        low, high = 0, count - 1
+        low, high = 0, self._count
         while low < high:  # the first mark that ends behind start
             middle = (low + high) // 2
             if self._marks(middle, middle + 1)[0][0] > start:
@@ -55,14 +64,14 @@ class TimeIndex:
             else:
                 low = middle + 1
         times = []
-        while low < count and start < end:
-            for mark_end, at in self._marks(low, min(low + 1024, count)):
+        while low < self._count and start < end:
+            for mark_end, at in self._marks(low, min(low + _PAGE, self._count)):
                 times.append((start, at))
                 start = mark_end
                 if start >= end:
                     break
-            low += 1024
-        return times
+            low += _PAGE
+        return times if start >= end else [*times, (start, self._last)]
 
     def _marks(self, first: int, last: int) -> list[tuple[int, float]]:
         data = read_at(self._path, first * _MARK.size, (last - first) * _MARK.size)

@@ -89,7 +89,7 @@ async def _dump(pid: int) -> list[dict[str, Any]]:
         raise OSError(words[0] if words else f"py-spy ended with exit code {process.returncode}")
     return [
         {
-            "name": thread.get("thread_name") or f"thread {thread.get('os_thread_id', '?')}",
+            "name": thread.get("thread_name") or _name(pid, thread.get("os_thread_id")),
             "frames": [
                 f"{frame['name']} ({frame.get('short_filename') or frame['filename']}"
                 f":{frame['line']})"
@@ -98,3 +98,8 @@ async def _dump(pid: int) -> list[dict[str, Any]]:
         }
         for thread in json.loads(output)
     ]
+
+
+def _name(pid: int, thread: int | None) -> str:
+    """Of a thread whose name py-spy did not find (it asks `threading`, which may not be loaded)."""
+    return "MainThread" if thread == pid else f"thread {thread}"

@@ -82,7 +82,7 @@ async def test_a_guard_of_an_earlier_boot_is_dead(node: Node) -> None:
     await node.agent.close()
     (node.folder() / records.EXIT).unlink()
     path = node.folder() / records.HANDLE
-    stranger = subprocess.Popen(["sleep", "300"])
+    stranger = await asyncio.create_subprocess_exec("sleep", "300")
     try:
         handle = json.loads(path.read_text())
         handle |= {"pid": stranger.pid, "start_time": records.start_time(stranger.pid)}
@@ -91,11 +91,11 @@ async def test_a_guard_of_an_earlier_boot_is_dead(node: Node) -> None:
         await node.agent.start()
         report = await node.end()
         assert (report["outcome"], report["reason"]) == ("died", "the node was restarted")
-        assert stranger.poll() is None
+        assert stranger.returncode is None
         path.unlink()
     finally:
         stranger.kill()
-        stranger.wait()
+        await stranger.wait()
 
 
 async def test_an_agent_killed_while_it_launches_starts_the_ranks_once(root: Path) -> None:
@@ -340,6 +340,7 @@ async def test_stacks_of_python_below_a_shell_and_of_none(node: Node) -> None:
     await node.log("1", 1)
     python, sleep = await node.agent.stacks("c-j1.1")
     assert (python["rank"], python["error"]) == (0, "")
+    assert python["threads"][0]["name"] == "MainThread"
     assert python["threads"][0]["frames"][0].startswith("spin (<string>:3")
     assert "runs no Python" in sleep["error"]
     with pytest.raises(NotFound):

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
-import stat
 import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from agents.node import records
@@ -135,8 +136,13 @@ async def test_what_ranks_leave_behind_is_killed(node: Node) -> None:
     report = await node.end()
     assert report["outcome"] == "done"
     assert node.processes() == []
-    left = subprocess.run(["pgrep", "-fx", "sleep 8642[1-4]"], capture_output=True, check=False)
-    assert left.stdout == b""
+    assert [process for process in psutil.process_iter() if is_sleeper(process)] == []
+
+
+def is_sleeper(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.Error):
+        return process.cmdline()[1:] in [[str(number)] for number in range(86421, 86425)]
+    return False
 
 
 async def test_ranks_die_with_their_guard(node: Node) -> None:
@@ -243,13 +249,14 @@ asyncio.run(main())
 async def test_the_guard_is_small_and_alone(node: Node) -> None:
     await node.run(*SLEEP)
     pid = node.guard_pid()
-    status = Path(f"/proc/{pid}/status").read_text()
-    fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
-    assert int(fields["VmRSS"].split()[0]) <= 20_000  # kB
+    guard = psutil.Process(pid)
+    assert guard.memory_info().rss <= 20e6
     assert os.getsid(pid) == pid
-    kinds = [os.stat(f"/proc/{pid}/fd/{fd}").st_mode for fd in os.listdir(f"/proc/{pid}/fd")]
-    assert sum(stat.S_ISREG(kind) for kind in kinds) == 3, "its log twice and its lock"
-    assert sum(stat.S_ISSOCK(kind) for kind in kinds) == 0
+    assert sorted(Path(file.path).name for file in guard.open_files()) == [
+        "guard.lock",
+        *["guard.log"] * 2,
+    ]
+    assert guard.net_connections("all") == []
     handle = records.read_json(str(node.folder() / records.HANDLE))
     assert handle is not None
     assert handle["start_time"] == records.start_time(pid)

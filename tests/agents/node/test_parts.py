@@ -117,6 +117,16 @@ def test_times_survive_a_torn_last_mark(tmp_path: Path) -> None:
     assert TimeIndex(path).between(0, 12) == [(0, 1.0), (10, 2.0)]
 
 
+def test_a_log_is_told_without_times_when_they_cannot_be_kept(tmp_path: Path) -> None:
+    path = tmp_path / "full" / "times"
+    index = TimeIndex(path)
+    assert index.observe(10, 1.0)
+    assert (index.size, index.between(0, 10)) == (10, [(0, 1.0)])
+    path.parent.mkdir()  # there is room again
+    index.observe(20, 2.0)
+    assert TimeIndex(path).between(0, 20) == [(0, 2.0)]
+
+
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=40), st.data())
 def test_times_are_found_at_any_offset(
     tmp_path_factory: pytest.TempPathFactory, sizes: list[int], data: st.DataObject
@@ -130,7 +140,7 @@ def test_times_are_found_at_any_offset(
     end = data.draw(st.integers(start + 1, len(seen)))
     times = index.between(start, end)
     assert times[0][0] == start
-    told = {offset: at for offset, at in times}
+    told = dict(times)
     at = -1.0
     for offset in range(start, end):
         at = told.get(offset, at)

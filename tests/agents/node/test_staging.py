@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from agents.node import staging
-from agents.node.environment import base_environment
 from agents.node.envcache import EnvCache
+from agents.node.environment import base_environment
 from jobs.errors import InvalidInput
 from jobs.pack import write_pack
 from jobs.snapshot import FileEntry, Manifest
