@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
 from typing import Annotated, cast
 
@@ -25,10 +24,14 @@ _COLOURS = {"warning": "yellow", "error": "red"}
 def events(
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on with what comes.")] = False,
     limit: Annotated[
-        int, typer.Option("-n", "--limit", min=0, help="How many of the newest to begin with.")
+        int,
+        typer.Option(
+            "-n", "--limit", min=0, max=1000, help="How many of the newest to begin with."
+        ),
     ] = 50,
     after: Annotated[
-        int | None, typer.Option(metavar="NUMBER", help="Everything after this event instead.")
+        int | None,
+        typer.Option(metavar="NUMBER", min=1, help="Everything after this event instead."),
     ] = None,
     job: Annotated[
         str | None,
@@ -39,20 +42,25 @@ def events(
     """Show what happened, newest last."""
     client = Client.from_environment()
     name = None if job is None else target(job).job
-    first = after or 0
-    newest: deque[EventView] = deque(maxlen=limit if after is None else None)
-    for event in _past(client, first, name):
-        first = event["id"]
-        newest.append(event)
-    for event in newest:
-        _write(event, as_json)
+    last = 0
+    for event in _newest(client, limit, name) if after is None else _since(client, after, name):
+        last = event["id"]
+        if after is not None or limit:
+            _write(event, as_json)
     if follow:
-        for event in follow_events(client, first, name, Patience(client)):
+        for event in follow_events(client, last or after or 0, name, Patience(client)):
             _write(event, as_json)
 
 
-def _past(client: Client, after: int, job: str | None) -> Iterator[EventView]:
-    """Events that have happened, oldest first, page by page."""
+def _newest(client: Client, limit: int, job: str | None) -> Iterator[EventView]:
+    """The newest events, oldest first; one at least, to follow from."""
+    with client.stream("/v1/events", limit=max(limit, 1), job=job) as stream:
+        for document in stream:
+            yield cast(EventView, document)
+
+
+def _since(client: Client, after: int, job: str | None) -> Iterator[EventView]:
+    """All events after one, page by page."""
     while True:
         with client.stream("/v1/events", after=after, limit=_PAGE, job=job) as stream:
             page = [cast(EventView, document) for document in stream]

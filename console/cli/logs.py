@@ -86,11 +86,10 @@ def log_lines(
     client: Client, job: Target, query: dict[str, Any], ranks: list[int], *, follow: bool
 ) -> Iterator[LogLine]:
     """Lines of a job's log as the query asks for them; with `follow` until the job has ended."""
-    path = job.path("logs")
     if follow:
-        yield from follow_logs(client, path, query, ranks, Patience(client))
+        yield from follow_logs(client, job, query, ranks, Patience(client))
         return
-    with client.stream(path, **query) as stream:
+    with client.stream(job.path("logs"), **query) as stream:
         for document in stream:
             yield cast(LogLine, document)
 

@@ -70,6 +70,10 @@ def submit(
 ) -> None:
     """Submit a job: a file, or a command after `--`.
 
+    \b
+      qd submit job.yaml --priority 70
+      qd submit --gpus 2 --watch -- python train.py --epochs 5
+
     Prints the job's id. With --wait and --watch the exit code is that of the first failing rank.
     Options are stronger than the file.
     """

@@ -26,7 +26,7 @@ def watch(client: Client, job: Target, ranks: int, *, as_json: bool) -> JobView:
     """
     with _Changes(client, job):
         query: dict[str, Any] = {}
-        lines = follow_logs(client, job.path("logs"), query, list(range(ranks)), Patience(client))
+        lines = follow_logs(client, job, query, list(range(ranks)), Patience(client))
         if as_json:
             for line in lines:
                 emit_line(line)

@@ -168,19 +168,22 @@ def test_top_fits_the_screen(
     assert rows[-1].endswith("more lines")
 
 
-def test_events_shows_the_newest(qd: Any, controller: FakeController) -> None:
-    def page(request: Request) -> Reply:
-        after, limit = int(request.one("after") or 0), int(request.one("limit") or 0)
-        numbers = range(after + 1, min(after + limit, 450) + 1)
-        return Reply.stream([event(n, f"message {n}") for n in numbers])
+def served_events(request: Request) -> Reply:
+    """450 events, the newest of them when no event is named to start from."""
+    after, limit = int(request.one("after") or 0), int(request.one("limit") or 200)
+    first = after + 1 if after else 451 - limit
+    return Reply.stream([event(n, f"message {n}") for n in range(first, 451)][:limit])
 
-    controller.on("GET /v1/events", page)
+
+def test_events_shows_the_newest(qd: Any, controller: FakeController) -> None:
+    controller.on("GET /v1/events", served_events)
     out = [json.loads(text)["id"] for text in qd("events", "--json", "-n", "3").out.splitlines()]
     assert out == [448, 449, 450]
-    out = [json.loads(x)["id"] for x in qd("events", "--json", "--after", "440").out.splitlines()]
-    assert out == [*range(441, 451)]
+    out = [json.loads(x)["id"] for x in qd("events", "--json", "--after", "5").out.splitlines()]
+    assert out == [*range(6, 451)]
     assert "message 450" in qd("events", "--job", "1").out
     assert controller.requests[-1].one("job") == "j1"
+    assert qd("events", "-n", "0").out == ""
 
 
 def test_events_followed_through_a_restart(qd: Any, controller: FakeController, clock: Any) -> None:
@@ -197,7 +200,7 @@ def test_events_followed_through_a_restart(qd: Any, controller: FakeController, 
     controller.on("GET /v1/events", serve)
     result = qd("events", "-f", "-n", "0", "--json")
     assert [json.loads(text)["id"] for text in result.out.splitlines()] == [2, 3]
-    assert asked == [("0", None), ("1", "1"), ("2", "1")]
+    assert asked == [(None, None), ("1", "1"), ("2", "1")]
 
 
 def test_explain(qd: Any, controller: FakeController) -> None:

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import threading
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from fake_controller import CUT, FakeController, Reply, Request
@@ -16,6 +16,7 @@ from sample_views import detail, job, line
 from console.cli.follow import LogCursor
 from console.cli.main import main
 from jobs.errors import InvalidInput
+from jobs.views import LogLine
 
 LOGS = "GET /v1/jobs/j1/logs"
 
@@ -24,6 +25,7 @@ LOGS = "GET /v1/jobs/j1/logs"
 def logs(controller: FakeController) -> FakeController:
     controller.on("GET /v1/jobs/j1", detail())
     controller.on(LOGS, Reply.stream([line("one"), line("two", rank=1, at=1)]))
+    controller.on("GET /v1/jobs/j1/wait", job(1, "SUCCEEDED"))
     return controller
 
 
@@ -86,19 +88,24 @@ class Ranks:
     def __init__(self, lines: list[dict[str, Any]], cuts: list[int]) -> None:
         self.lines = lines
         self.cuts = cuts
-        self.known = 0  # lines that were there when the last stream ended
+
+    def _asked(self, request: Request, x: dict[str, Any]) -> bool:
+        rank, since = request.one("rank"), request.one("since")
+        attempt, offset = request.one("attempt"), request.one("offset")
+        assert offset is None or rank is not None
+        return (
+            (rank is None or x["rank"] == int(rank))
+            and (since is None or x["at"] >= since)
+            and (attempt is None or x["attempt"] == int(attempt))
+            and (offset is None or x["offset"] >= int(offset))
+        )
 
     def __call__(self, request: Request) -> Reply:
         if self.cuts and self.cuts[0] < 0:
             self.cuts.pop(0)
             return CUT
-        rank, since = request.one("rank"), request.one("since")
         assert request.one("follow") == "1"
-        told = [
-            x
-            for x in self.lines
-            if (rank is None or x["rank"] == int(rank)) and (since is None or x["at"] >= since)
-        ]
+        told = [x for x in self.lines if self._asked(request, x)]
         tail = request.one("tail")
         if tail is not None:
             told = told[-int(tail) :]
@@ -119,15 +126,38 @@ def test_following_survives_restarts_without_loss_or_doubles(
     assert result.err.count("connected again") == 3
 
 
-def test_following_a_restarted_job_goes_on_in_the_new_log(
+def test_following_one_rank_reads_on_from_its_offset(
     qd: Any, logs: FakeController, clock: Any
 ) -> None:
-    first = [line(f"a{n}", offset=n * 10, at=n) for n in range(3)]
-    second = [line(f"b{n}", offset=n * 10, at=20 + n, attempt=2) for n in range(3)]
-    logs.on(LOGS, Ranks([*first, *second], [3]))
+    lines = [line(f"{n}", offset=n * 10, at=n) for n in range(9)]
+    logs.on(LOGS, Ranks(lines, [4, 2]))
+    assert qd("logs", "j1", "-f", "--rank", "0").out.split() == [str(n) for n in range(9)]
+    asked = [request.one("offset") for request in logs.asked(LOGS)]
+    assert asked == [None, "30", "40"]
+
+
+def test_following_a_restarted_job_reads_every_attempt(
+    qd: Any, logs: FakeController, clock: Any
+) -> None:
+    """Also when the control plane was away while one attempt ended and others followed."""
+    lines = [
+        line(f"a{attempt}-{n}", offset=n * 10, at=attempt * 10 + n, attempt=attempt)
+        for attempt in (1, 2, 3)
+        for n in range(3)
+    ]
+    logs.on(LOGS, Ranks(lines, [2]))
+    between = job(1, "QUEUED", attempt=1)
+    logs.on("GET /v1/jobs/j1/wait", between, job(1, attempt=3), job(1, "SUCCEEDED", attempt=3))
     result = qd("logs", "j1", "-f")
-    assert result.out == "".join(f"[r0] {x['line']}\n" for x in [*first, *second])
+    assert result.out == "".join(f"[r0] {x['line']}\n" for x in lines)
     assert "attempt 2 starts" in result.err
+    assert [request.one("attempt") for request in logs.asked(LOGS)] == [None, "1", "2", "3"]
+
+
+def test_following_one_attempt_ends_with_it(qd: Any, logs: FakeController, clock: Any) -> None:
+    lines = [line(f"{n}", offset=n, at=n, attempt=n // 2 + 1) for n in range(4)]
+    logs.on(LOGS, Ranks(lines, [1]))
+    assert qd("logs", "j1.1", "-f").out == "[r0] 0\n[r0] 1\n"
 
 
 def test_following_gives_up_in_the_end(qd: Any, logs: FakeController, clock: Any) -> None:
@@ -167,7 +197,7 @@ def test_any_cuts_leave_every_line_once(log: tuple[list[dict[str, Any]], list[in
     for cut in [*cuts, None]:
         since = query["since"]
         told = [x for x in lines if since is None or x["at"] >= since]
-        taken += [x["line"] for x in told[:cut] if cursor.take(x)]
+        taken += [x["line"] for x in told[:cut] if cursor.take(cast(LogLine, x))]
         query = cursor.resume()
     assert taken == [x["line"] for x in lines]
 
