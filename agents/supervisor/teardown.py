@@ -16,8 +16,9 @@ from jobs.places import Places
 CONTROLLER_GRACE = 10.0
 """Seconds for the controller to finish its writes. It can be killed at any time; this is politeness."""
 
-RAY_GRACE = 5.0
-"""Seconds for `ray start --block` to end its processes (it takes about one)."""
+RAY_GRACE = 1.0
+"""Seconds for `ray start --block` to end its processes. With an agent on it Ray takes ten times as
+long, and there is nothing to save: an agent may be killed at any moment."""
 
 GUARD_GRACE = 40.0
 """Seconds for a guard to stop its ranks: a job's grace is 30 s unless it says otherwise."""
