@@ -1,0 +1,167 @@
+"""The loop with small programs in place of Ray and the controller."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from agents.supervisor import head, teardown
+from agents.supervisor import record as records
+from agents.supervisor.policy import Asked, Size
+from agents.supervisor.process import Identity
+from agents.supervisor.program import Program
+from agents.supervisor.supervisor import Settings, Supervisor
+from jobs.places import Places
+
+from .conftest import Spawn, end, until
+
+SLEEP = "import time; time.sleep(60)"
+
+
+@pytest.fixture
+def settings(where: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
+    (tmp_path / "sleepy.py").write_text(SLEEP)
+
+    def command(places: Places, node: str, size: Size, port: int) -> list[str]:
+        return [sys.executable, "-c", SLEEP, f"--temp-dir={head.folder(places)}", str(port)]
+
+    monkeypatch.setattr(head, "command", command)
+    environ = dict(os.environ) | {"PYTHONPATH": str(tmp_path)}
+    size = Size(2, 1, simulated=True)
+    yield Settings(where, Asked(simulate_gpus=1), size, "n1", "sleepy", 0o022, environ)
+    teardown.take_down(where, records.read(where.cluster_file))
+
+
+@pytest.fixture
+def wake() -> Iterator[socket.socket]:
+    one, other = socket.socketpair()
+    yield one
+    one.close()
+    other.close()
+
+
+def running(where: Places) -> dict[str, Identity | None]:
+    record = records.read(where.cluster_file)
+    assert record is not None
+    return records.processes(record)
+
+
+def drop(supervisor: Supervisor) -> None:
+    """Let go of the children as a supervisor that is killed does."""
+    for program in (supervisor.ray, supervisor.controller):
+        if program.descriptor is not None:
+            os.close(program.descriptor)
+        child = program._child
+        if child is not None:
+            child.returncode = 0  # so that Popen does not warn
+
+
+def test_what_dies_is_started_again_and_written_down(
+    settings: Settings, wake: socket.socket
+) -> None:
+    supervisor = Supervisor(settings, None)
+    supervisor._start_what_is_due()
+    first = running(settings.places)
+    assert all(process and process.alive for process in first.values())
+    before = records.read(settings.places.cluster_file)
+    assert before is not None
+    assert (before["ray"]["incarnation"], before["cpus"], before["gpus"]) == (1, 2, 1)
+
+    end(first["ray"])
+    supervisor._wait(wake)
+    assert running(settings.places)["ray"] is None, "nobody may take the dead one for Ray"
+    supervisor._start_what_is_due()
+    second = running(settings.places)
+    assert second["ray"] != first["ray"]
+    assert second["controller"] == first["controller"], "the other one is left alone"
+    after = records.read(settings.places.cluster_file)
+    assert after is not None
+    assert after["ray"]["incarnation"] == 2
+    assert after["ray_address"] == before["ray_address"], "nodes know the head by its address"
+    assert after["ray"]["exit"] == "killed by SIGKILL"
+    assert len(after["ray"]["restarts"]) == 1
+
+    end(second["ray"])
+    supervisor._wait(wake)
+    supervisor._start_what_is_due()
+    assert supervisor.ray.process is None, "the second restart in a row waits"
+    assert supervisor.ray.due is not None
+    drop(supervisor)
+
+
+def test_a_new_supervisor_adopts_what_runs(settings: Settings, wake: socket.socket) -> None:
+    dead = Supervisor(settings, None)
+    dead._start_what_is_due()
+    drop(dead)
+    first = running(settings.places)
+
+    supervisor = Supervisor(settings, records.read(settings.places.cluster_file))
+    supervisor._start_what_is_due()
+    supervisor._write()
+    assert running(settings.places) == first
+
+    end(first["controller"])
+    supervisor._wait(wake)
+    supervisor._start_what_is_due()
+    second = running(settings.places)
+    assert second["controller"] not in (None, first["controller"])
+    assert second["ray"] == first["ray"]
+    drop(supervisor)
+
+
+def test_what_a_dead_ray_left_is_ended_before_the_next_one_starts(
+    settings: Settings, spawn: Spawn
+) -> None:
+    program = "import sys, time; print(end='.', flush=True); time.sleep(60)"
+    stray = spawn(program, f"--session-dir={head.folder(settings.places)}/session_x")
+    supervisor = Supervisor(settings, None)
+    supervisor._start_what_is_due()
+    until(lambda: not stray.alive)
+    drop(supervisor)
+
+
+def test_a_program_that_cannot_be_started_is_tried_again_later(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(head, "command", lambda *_: ["/nowhere/ray"])
+    supervisor = Supervisor(settings, None)
+    supervisor._start_what_is_due()
+    assert supervisor.ray.process is None
+    assert supervisor.ray.due is not None
+    assert supervisor.controller.process is not None, "the other one starts all the same"
+    drop(supervisor)
+
+
+def test_take_down_leaves_nothing(settings: Settings) -> None:
+    where = settings.places
+    supervisor = Supervisor(settings, None)
+    supervisor._start_what_is_due()
+    started = running(where)
+    where.socket.touch()
+    drop(supervisor)
+    assert teardown.remains(where, records.read(where.cluster_file))
+    assert teardown.take_down(where, records.read(where.cluster_file)) == []
+    assert not any(process and process.alive for process in started.values())
+    assert not where.ray_temp.exists()
+    assert not where.socket.exists()
+    assert not where.cluster_file.exists()
+    assert teardown.take_down(where, None) == [], "and again"
+
+
+def test_a_long_log_is_put_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agents.supervisor.program.LOG_LIMIT", 10)
+    log = tmp_path / "x.log"
+    log.write_text("much too long")
+    program = Program("x", log)
+    program.start([sys.executable, "-c", "print('new')"], {}, 0o077, 0.0, 0.0)
+    assert program._child is not None
+    program._child.wait()
+    assert program.died(1.0, 1.0) == 0.0
+    assert log.read_text() == "new\n"
+    assert (tmp_path / "x.log.1").read_text() == "much too long"
+    assert program.exit == "exit code 0"
