@@ -6,6 +6,7 @@ from console.cli.format import count, elapsed, local_moment, number, size
 from console.cli.output import Column, paint, paint_state, say, show
 from console.text import neutralise, pad, width
 from jobs.views import AttemptView, FirstFailure, JobDetail
+from jobs.words import counted
 
 _RANKS_SHOWN = 64
 """Above this, only ranks that are out of line are listed: nobody reads 4,000 rows."""
@@ -27,14 +28,15 @@ def show_job(job: JobDetail, now: float) -> None:
     """
     say(f"{paint(job['id'], 'bold')} {neutralise(job['name'])}  {paint_state(job['state'])}")
     command = job["spec"].get("command", "")
-    shape = f"{job['nodes']} nodes, {job['ranks']} ranks, {count(job['gpus'])} GPUs, "
+    gang = f"{counted(job['ranks'], 'rank')} on {counted(job['nodes'], 'node')}"
+    needs = f"{count(job['gpus'])} GPUs, {count(job['cpus'])} CPUs"
     git = job["git"]
     facts(
         [
             ("reason", neutralise(job["reason"])),
             ("user", neutralise(job["user"])),
             ("command", neutralise(command if isinstance(command, str) else " ".join(command))),
-            ("asks for", f"{shape}{count(job['cpus'])} CPUs, priority {job['priority']}"),
+            ("asks for", f"{gang}, {needs} in all, priority {job['priority']}"),
             ("submitted", local_moment(job["submitted_at"])),
             ("started", local_moment(job["started_at"]) if job["started_at"] else ""),
             ("ended", local_moment(job["ended_at"]) if job["ended_at"] else ""),

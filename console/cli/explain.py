@@ -11,6 +11,7 @@ from console.cli.output import emit, narrate, paint, paint_state, say
 from console.client import Client
 from console.text import neutralise
 from jobs.views import ExplainView, StacksView
+from jobs.words import counted
 
 _STACKS_TIMEOUT = 60.0
 """Seconds: the stacks of a thousand ranks are read on many nodes."""
@@ -76,4 +77,4 @@ def rank_list(ranks: list[int]) -> str:
         else:
             runs.append([rank, rank])
     text = ", ".join(str(low) if low == high else f"{low}-{high}" for low, high in runs)
-    return f"{len(ranks)} rank{'s' if len(ranks) != 1 else ''}: {text}"
+    return f"{counted(len(ranks), 'rank')}: {text}"

@@ -15,6 +15,7 @@ from console.client import Client
 from console.text import neutralise
 from jobs.errors import Unreachable
 from jobs.views import Problem, StatusView
+from jobs.words import counted
 
 
 def status(as_json: Json = False) -> None:
@@ -52,8 +53,7 @@ def cluster_line(status: StatusView) -> str:
     cluster = status["cluster"]
     simulated = " (sim)" if cluster["simulated"] else ""
     return (
-        f"{cluster['nodes']} node{'s' if cluster['nodes'] != 1 else ''}, "
-        f"{cluster['gpus']} GPU{'s' if cluster['gpus'] != 1 else ''}{simulated}, "
+        f"{counted(cluster['nodes'], 'node')}, {counted(cluster['gpus'], 'GPU')}{simulated}, "
         f"{count(cluster['cpus'])} CPUs"
     )
 

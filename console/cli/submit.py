@@ -16,6 +16,7 @@ from console.cli.output import emit, narrate, say
 from console.client import Client
 from jobs.errors import InvalidInput
 from jobs.views import SubmitView
+from jobs.words import counted
 
 if TYPE_CHECKING:
     from jobs.spec import JobSpec
@@ -200,7 +201,7 @@ def _tell(view: SubmitView, scan: Scan | None, dry_run: bool, as_json: bool) -> 
     elif not dry_run:
         say(view["id"])
     if dry_run:
-        code = "" if scan is None else f" with {len(scan.manifest.files)} files"
+        code = "" if scan is None else f" with {counted(len(scan.manifest.files), 'file')}"
         narrate(f"the job is well-formed{code}; nothing was submitted")
     if view["reason"]:
         narrate(view["reason"])

@@ -155,7 +155,7 @@ def test_an_upload_that_is_refused(qd: Any, shop: Shop) -> None:
 def test_dry_run_checks_and_sends_no_code(qd: Any, shop: Shop) -> None:
     result = qd("submit", "--dry-run", "--watch", "--", "true")
     assert (result.code, result.out) == (0, "")
-    assert "with 1 files; nothing was submitted" in result.err
+    assert "with 1 file; nothing was submitted" in result.err
     assert shop.jobs[0]["dry_run"] is True
     assert not shop.blobs
 
