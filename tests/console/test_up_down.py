@@ -1,0 +1,206 @@
+"""`qd up` and `qd down`, with the supervisor played by the test; one test runs the real cluster."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_controller import FakeController
+from sample_views import job
+
+from console.cli import cluster
+from console.client import Client
+from jobs.errors import Conflict, Unreachable
+from jobs.places import places
+
+STATUS = {
+    "state": "ok",
+    "version": "0.1.0",
+    "cluster": {"nodes": 1, "gpus": 2, "simulated": True, "cpus": 2.0, "jobs": {}},
+    "problems": [],
+    "ray": "connected",
+}
+READY = {"name": "n1", "state": "READY"}
+
+
+class Supervisor:
+    """Notes what it is told and answers as the real one does."""
+
+    def __init__(self, **answer: Any) -> None:
+        self.told: list[list[str]] = []
+        self.answer = answer
+
+    def __call__(self, *words: str) -> dict[str, Any]:
+        self.told.append(list(words))
+        return dict(self.answer)
+
+
+@pytest.fixture
+def supervisor(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Supervisor]:
+    def make(**answer: Any) -> Supervisor:
+        fake = Supervisor(**answer)
+        monkeypatch.setattr(cluster, "supervisor", fake)
+        return fake
+
+    return make
+
+
+def page(*jobs: dict[str, Any], following: str | None = None) -> dict[str, Any]:
+    return {"jobs": list(jobs), "next": following, "total": len(jobs)}
+
+
+def test_up_waits_for_a_node_and_says_what_there_is(
+    qd: Any, controller: FakeController, supervisor: Any
+) -> None:
+    told = supervisor(started=True, cluster={})
+    controller.on("GET /v1/status", STATUS | {"ray": "connecting"}, STATUS)
+    controller.on("GET /v1/nodes", [], [READY | {"state": "LOST"}], [READY])
+    result = qd("up", "--simulate-gpus", "2", "--cpus", "2")
+    assert (result.code, result.out) == (0, "The cluster is up: 1 node, 2 CPUs, 2 GPUs (sim).\n")
+    assert told.told == [["start", "--simulate-gpus", "2", "--cpus", "2"]]
+    assert "starting Ray" in result.err
+    assert "Ray answers" in result.err
+
+
+def test_up_again_changes_nothing_and_says_so(
+    qd: Any, controller: FakeController, supervisor: Any
+) -> None:
+    supervisor(started=False, cluster={})
+    controller.on("GET /v1/status", STATUS)
+    controller.on("GET /v1/nodes", [READY])
+    result = qd("up")
+    assert (result.code, result.err) == (0, "")
+    assert "was up already" in result.out
+    document = json.loads(qd("up", "--json").out)
+    assert document["started"] is False
+    assert document["cluster"]["gpus"] == 2
+    assert document["socket"] == str(controller.socket)
+
+
+def test_a_cluster_that_does_not_come_up_shows_its_logs(
+    qd: Any, home: Path, supervisor: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    supervisor(started=True, cluster={})
+    monkeypatch.setattr(cluster, "READY_TIMEOUT", 0.0)
+    logs = places().daemon_logs
+    logs.mkdir(parents=True)
+    (logs / "controller.log").write_text("\n".join(f"line {n}" for n in range(99)) + "\nno disk\n")
+    result = qd("up")
+    assert result.code == 5
+    assert "no disk" in result.err
+    assert "line 5\n" not in result.err, "only the end of it"
+    assert "not ready after 0 s: the controller does not answer" in result.err
+
+
+def test_what_is_missing_is_named(controller: FakeController) -> None:
+    now = [0.0]
+
+    def sleep(seconds: float) -> None:
+        now[0] += 10
+
+    client = Client(controller.socket)
+    controller.on("GET /v1/status", STATUS | {"ray": "connecting"})
+    controller.on("GET /v1/nodes", [])
+    with pytest.raises(Unreachable, match="after 30 s: Ray does not answer"):
+        cluster.wait_ready(client, 30, lambda: now[0], sleep)
+    controller.on("GET /v1/status", STATUS)
+    with pytest.raises(Unreachable, match="no node is ready"):
+        cluster.wait_ready(client, 30, lambda: now[0], sleep)
+
+
+def test_down_stops_an_idle_cluster(qd: Any, controller: FakeController, supervisor: Any) -> None:
+    told = supervisor(stopped=True, ranks=[])
+    controller.on("GET /v1/jobs", page())
+    result = qd("down")
+    assert (result.code, result.out) == (0, "The cluster is down.\n")
+    assert told.told == [["stop"]]
+    states = controller.asked("GET /v1/jobs")[0].query["state"]
+    assert "RUNNING" in states
+    assert "SUCCEEDED" not in states
+
+
+def test_down_refuses_while_jobs_have_not_ended(
+    qd: Any, controller: FakeController, supervisor: Any
+) -> None:
+    told = supervisor(stopped=True, ranks=[])
+    controller.on(
+        "GET /v1/jobs", page(job(3), following="j3"), page(job(1, "QUEUED"), following=None)
+    )
+    result = qd("down")
+    assert result.code == Conflict.exit_code
+    assert "2 jobs have not ended: j3, j1" in result.err
+    assert "--force" in result.err
+    assert told.told == []
+
+
+def test_down_by_force_cancels_first(qd: Any, controller: FakeController, supervisor: Any) -> None:
+    told = supervisor(stopped=True, ranks=[])
+    controller.on("GET /v1/jobs", page(job(2), job(1)))
+    controller.on("POST /v1/jobs/j2/cancel", job(2, "STOPPING"))
+    controller.on("POST /v1/jobs/j1/cancel", Conflict("j1 has ended"))
+    controller.on("GET /v1/jobs/j2/wait", job(2, "STOPPING"), job(2, "CANCELLED"))
+    controller.on("GET /v1/jobs/j1/wait", job(1, "SUCCEEDED"))
+    result = qd("down", "--force", "--json")
+    assert result.code == 0
+    assert json.loads(result.out) == {"stopped": True, "ranks": [], "cancelled": ["j2", "j1"]}
+    assert told.told == [["stop", "--ranks"]]
+
+
+def test_down_works_without_a_controller(qd: Any, home: Path, supervisor: Any) -> None:
+    told = supervisor(stopped=False, ranks=["c-j1.1"])
+    result = qd("down", "--force")
+    assert (result.code, result.out) == (0, "No cluster was running.\n")
+    assert "stopped the ranks of c-j1.1" in result.err
+    assert told.told == [["stop", "--ranks"]]
+
+
+def test_errors_of_the_supervisor_keep_their_code(
+    home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    program = tmp_path / "python"
+    monkeypatch.setattr(sys, "executable", str(program))
+    document = json.dumps(Conflict("another size", "do this").to_json())
+    program.write_text(f"#!/bin/sh\necho '{document}'\nexit 6\n")
+    program.chmod(0o700)
+    with pytest.raises(Conflict, match="another size"):
+        cluster.supervisor("start")
+    program.write_text("#!/bin/sh\necho 'no such module' >&2\nexit 1\n")
+    with pytest.raises(Unreachable, match="no such module"):
+        cluster.supervisor("start")
+
+
+@pytest.mark.ray
+def test_a_real_cluster_from_up_to_down() -> None:
+    """One command starts it, a second one changes nothing, another leaves nothing."""
+    home = Path(tempfile.mkdtemp(prefix="qdt-"))
+    environ = os.environ | {"QD_HOME": str(home)}
+
+    def qd(*words: str) -> tuple[int, Any]:
+        program = "import sys; from console.cli.main import main; sys.exit(main())"
+        command = [sys.executable, "-c", program, *words, "--json"]
+        done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+        return done.returncode, json.loads(done.stdout or done.stderr.splitlines()[-1])
+
+    try:
+        code, document = qd("up", "--simulate-gpus", "2", "--cpus", "2")
+        assert code == 0, document
+        assert document["cluster"] | {"jobs": {}} == STATUS["cluster"]
+        assert qd("up", "--cpus", "2")[1]["started"] is False
+        assert qd("up", "--cpus", "1")[0] == Conflict.exit_code
+        assert places(environ).socket.stat().st_mode & 0o077 == 0
+    finally:
+        code, document = qd("down", "--force")
+        left = places(environ).ray_temp
+        again = qd("down")
+        shutil.rmtree(home, ignore_errors=True)
+    assert (code, document["stopped"]) == (0, True)
+    assert not left.exists()
+    assert again[1]["stopped"] is False
