@@ -9,7 +9,8 @@ Rules:
    wait, though the nodes in service could run it, claims the nodes that are free for it first. A
    later job starts only beside that claim: on other nodes, or on what the claim leaves over, or,
    where the ends of all that is in the claim's way are known, if it ends before the claim begins.
-   A known end is a bound, so the head starts at that moment or before.
+   A known end is a bound, so the head starts at that moment or before. Where an end is not known,
+   what the head needs on the claimed nodes is kept from everybody, and more nodes with time.
 5. A job that the nodes in service could not run even if they were empty claims nothing.
 
 Clocks: `now`, `arrival`, `not_before` and `ends_by` are seconds on one clock, that of the caller.
@@ -35,14 +36,12 @@ BACKFILL_DEPTH = 100
 fail again without a search, so that only a queue of very many different shapes ever gets here; each
 search looks at every node once, 0.1 ms for a thousand."""
 
-
-NOWHERE: frozenset[int] = frozenset()
-
-
 PATIENCE = 3600.0
 """Seconds. A head that waits for ends that nobody knows claims as many nodes again for every such
 time since it arrived: the nodes that it claimed first may be held for ever, and small jobs that
 follow one another on all the others would starve it."""
+
+NOWHERE: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +96,7 @@ class Claim:
 class Plan:
     """The decision. `reasons` has one sentence for each job that was not placed; it is for people,
     may change with every pass, and is cheap to make again. `next_wake` is when the next `not_before`
-    passes: until then a pass over the same input decides the same."""
+    passes: until then, time alone lets nobody start."""
 
     placements: list[Placement] = field(default_factory=list)
     reasons: dict[int, str] = field(default_factory=dict)

@@ -17,7 +17,6 @@ from jobs.views import Unblock
 from tests.jobs.clusters import Cluster, clusters
 
 NOW = 100.0
-OPTIONS = {"--gpus": "gpus", "--cpus": "cpus", "--nodes": "nodes", "--memory": "memory"}
 
 
 def node(name: str, gpus: float = 8, cpus: float = 64, **more: object) -> NodeCapacity:
@@ -54,14 +53,24 @@ def starts_after(command: str, number: int, cluster: Cluster, now: float) -> boo
                     if option == "--priority":
                         request = replace(request, priority=int(text))
                     else:
-                        value = parse_size(text) if option == "--memory" else float(text)
-                        changed = replace(request.shape, **{OPTIONS[option]: value})
-                        request = replace(request, shape=changed)
-                changed = replace(request.shape, nodes=int(request.shape.nodes))
-                queue[number] = replace(request, shape=changed)
+                        request = replace(request, shape=_set(request.shape, option, text))
+                queue[number] = request
             case _:
                 raise AssertionError(f"not a command of ours: {words}")
     return number not in plan(list(queue.values()), nodes, running, now).reasons
+
+
+def _set(shape: Shape, option: str, text: str) -> Shape:
+    match option:
+        case "--gpus":
+            return replace(shape, gpus=float(text))
+        case "--cpus":
+            return replace(shape, cpus=float(text))
+        case "--nodes":
+            return replace(shape, nodes=int(text))
+        case "--memory":
+            return replace(shape, memory=parse_size(text))
+    raise AssertionError(f"not an option of ours: {option}")
 
 
 @settings(max_examples=60)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from jobs import scheduling
 from jobs.capacity import Room, hosts, need, need_of
+from jobs.fleet import Fleet
 from jobs.scheduling import (
     NodeCapacity,
     Placement,
@@ -394,13 +395,13 @@ def test_after_many_failed_searches_the_pass_gives_up(monkeypatch: pytest.Monkey
 
 def test_ten_thousand_jobs_of_one_shape_cost_one_search(monkeypatch: pytest.MonkeyPatch) -> None:
     searches = []
-    find = scheduling.Fleet.find
+    find = Fleet.find
 
-    def counted(self: scheduling.Fleet, *args: object) -> list[int]:
+    def counted(self: Fleet, *args: object) -> list[int]:
         searches.append(args)
         return find(self, *args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(scheduling.Fleet, "find", counted)
+    monkeypatch.setattr(Fleet, "find", counted)
     result = plan([job(n) for n in range(1, 10_001)], [node("n1", gpus=1)], [], NOW)
     assert placed(result) == {1: ("n1",)}
     assert len(searches) == 2

@@ -124,6 +124,13 @@ def test_a_gap_has_no_points_and_old_values_go() -> None:
     assert ring.query(10, 10, 6000.0) == []
 
 
+def test_a_question_that_goes_back_too_far_gets_what_there_is() -> None:
+    ring = RingHistory([(1.0, 10)])
+    for second in range(25):
+        ring.add(float(second), float(second))
+    assert [p["mean"] for p in ring.query(1000, 1000, 24.0)] == [float(n) for n in range(15, 25)]
+
+
 def test_late_and_broken_values_are_left_out() -> None:
     ring = RingHistory([(1.0, 10)])
     for at, value in ((100.0, 1.0), (102.0, 2.0), (101.0, 50.0), (102.1, nan), (102.2, inf)):
