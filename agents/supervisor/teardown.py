@@ -52,9 +52,12 @@ def remains(places: Places, record: ClusterRecord | None) -> list[int]:
 
 
 def guards(node: Path) -> dict[str, Identity]:
-    """The guards of this node that run, by the folder of their attempt."""
+    """The guards of this node that have ranks, by the folder of their attempt. One that has written
+    its last record has none: it is only about to end."""
     found = {}
     for handle in sorted((node / "attempts").glob(f"*/{node_records.HANDLE}")):
+        if (handle.parent / node_records.EXIT).exists():
+            continue
         value = node_records.read_json(str(handle)) or {}
         with suppress(KeyError, TypeError, ValueError):
             guard = Identity(int(value["pid"]), int(value["start_time"]), str(value["boot_id"]))

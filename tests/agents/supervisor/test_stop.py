@@ -81,6 +81,8 @@ def test_guards_of_the_past_do_not_count(where: Places) -> None:
     attempt(where.node, "c-j2.1", Identity(own.pid, own.started, "before the reboot"))
     (where.node / "attempts" / "c-j3.1").mkdir()
     (where.node / "attempts" / "c-j3.1" / node_records.HANDLE).write_text("{")
+    attempt(where.node, "c-j4.1", own)
+    (where.node / "attempts" / "c-j4.1" / node_records.EXIT).write_text("{}")  # about to end
     assert teardown.guards(where.node) == {}
     assert stop(where, ranks=False) == {"stopped": False, "ranks": []}
 
