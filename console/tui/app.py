@@ -220,7 +220,8 @@ class QuarterdeckApp(Acts, App[None]):
     @property
     def settled(self) -> bool:
         """Whether nothing is under way: tests wait for it."""
-        return not self._fetches.busy and not any(feed.pending for feed in self._feeds.values())
+        pending = any(feed.pending for feed in self._feeds.values())
+        return not (pending or self._fetches.busy or self._frame_due is not None)
 
     # Actions out.
 

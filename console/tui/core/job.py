@@ -51,15 +51,15 @@ def summary(job: JobView, now: float, width: int, glyphs: Glyphs) -> list[Line]:
         line((job["id"], "strong"), " " + fit(job["name"], min(len(job["name"]), 40))),
         line((f"{state_glyph(job['state'], glyphs)} {job['state']}", STATE_TONE[job["state"]])),
         line(span(ran) if ran is not None else f"waits {age(job['submitted_at'], now)}"),
-        line(job["user"]),
-        line(many(job["ranks"], "rank") + f" on {many(job['nodes'], 'node')}"),
     ]
-    if job["gpus"]:
-        facts.append(line(many(job["gpus"], "GPU")))
-    if job["attempt"] > 1 or job["restarts"]:
-        facts.append(line((f"attempt {job['attempt']}", "warn")))
     if job["exit_code"]:
         facts.append(line((f"exit {job['exit_code']}", "error")))
+    if job["attempt"] > 1 or job["restarts"]:
+        facts.append(line((f"attempt {job['attempt']}", "warn")))
+    facts.append(line(job["user"]))
+    facts.append(line(f"{many(job['ranks'], 'rank')} on {many(job['nodes'], 'node')}"))
+    if job["gpus"]:
+        facts.append(line(many(job["gpus"], "GPU")))
     if job["objective"] is not None:
         facts.append(line("objective ", (number(job["objective"]["value"]), "info")))
     tone = "error" if job["state"] == "FAILED" else "dim"

@@ -44,10 +44,11 @@ class Modal(ModalScreen[Answer], Generic[Answer]):
 
 
 class Confirm(Modal[bool]):
-    """Asks before something is changed, and says what will happen."""
+    """Asks before something is changed, and says what will happen. Enter is no answer: it may have been
+    meant for what stood there a moment before."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("y,enter", "answer(True)", show=False),
+        Binding("y", "answer(True)", show=False),
         Binding("n,escape,q", "answer(False)", show=False),
     ]
 
@@ -57,7 +58,7 @@ class Confirm(Modal[bool]):
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="box"):
-            yield Panel(self._lines, id="question")
+            yield Panel(self._lines, id="question", focusable=False)
 
     def on_mount(self) -> None:
         width = min(72, self.app.size.width - 4)

@@ -311,12 +311,21 @@ class FakeStream:
 
     def __init__(self) -> None:
         self._items: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._waits = False
+        self._closed = False
+
+    @property
+    def quiet(self) -> bool:
+        """Whether all that was pushed has been taken and dealt with."""
+        return self._closed or (self._waits and self._items.empty())
 
     def __iter__(self) -> FakeStream:
         return self
 
     def __next__(self) -> Any:
+        self._waits = True
         item = self._items.get()
+        self._waits = False
         if item is _END:
             raise StopIteration
         if isinstance(item, BaseException):
@@ -331,6 +340,7 @@ class FakeStream:
         self._items.put(error)
 
     def close(self) -> None:
+        self._closed = True
         self._items.put(_END)
 
 
@@ -403,6 +413,11 @@ class FakeSource:
     def open_streams(self) -> list[tuple[tuple[str, ...], FakeStream]]:
         with self._lock:
             return list(self._streams)
+
+    @property
+    def quiet(self) -> bool:
+        """Whether every watcher has taken what it was told."""
+        return all(stream.quiet for _, stream in self.open_streams())
 
     def _tell(self, topic: str, delta: dict[str, Any]) -> None:
         for topics, stream in self.open_streams():

@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # fakes and pilots serve all tests here
+
+
+@pytest.fixture(autouse=True)
+def _steady(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The same terminal and time zone for everyone, and no thread left behind."""
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("COLORTERM", "truecolor")
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    yield
+    deadline = time.monotonic() + 2
+    while (left := _ours()) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    monkeypatch.undo()
+    time.tzset()
+    assert not left, f"threads left behind: {left}"
+
+
+def _ours() -> list[str]:
+    return [t.name for t in threading.enumerate() if t.name.startswith("qd-")]

@@ -1,0 +1,60 @@
+"""The registry: one list, and everything in it works."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from console.tui import actions
+from console.tui.app import QuarterdeckApp
+from console.tui.screens.cluster import ClusterScreen, Events, Heat, Queue
+from console.tui.screens.job import JobScreen, Ranks
+from console.tui.screens.jobs import JobsScreen
+from console.tui.widgets.lines import LineView
+
+PLACES: dict[str, tuple[type, ...]] = {
+    "app": (QuarterdeckApp,),
+    "lines": (LineView,),
+    "cluster": (ClusterScreen,),
+    "heat": (Heat, ClusterScreen),
+    "queue": (Queue, ClusterScreen),
+    "events": (Events, ClusterScreen),
+    "jobs": (JobsScreen,),
+    "job": (JobScreen,),
+    "ranks": (Ranks, JobScreen),
+}
+
+
+def test_ids_are_unique() -> None:
+    assert max(Counter(action.id for action in actions.ACTIONS).values()) == 1
+
+
+@pytest.mark.parametrize("action", actions.ACTIONS, ids=lambda action: action.id)
+def test_every_action_has_its_method_wherever_it_works(action: actions.Action) -> None:
+    for scope in action.scopes:
+        assert any(hasattr(place, action.method) for place in PLACES[scope]), scope
+
+
+@pytest.mark.parametrize(
+    "scopes", [("heat", "cluster"), ("queue", "cluster"), ("jobs",), ("ranks", "job"), ("job",)]
+)
+def test_no_key_means_two_things_at_once(scopes: tuple[str, ...]) -> None:
+    """A pane may take over a key of the app on purpose: the strip of ranks takes the digits."""
+    keys = Counter(
+        key for action in actions.in_scopes((*scopes, "lines", "app")) for key in action.keys
+    )
+    twice = {key for key, count in keys.items() if count > 1}
+    assert twice <= ({"1", "2"} if "ranks" in scopes else set())
+
+
+def test_what_changes_the_cluster_is_off_in_a_read_only_console() -> None:
+    left = {action.id for action in actions.allowed(actions.ACTIONS, read_only=True)}
+    assert not left & {"job.cancel", "job.retry", "node.drain"}
+    assert "job.explain" in left
+
+
+def test_every_action_is_explained_or_shares_the_line_of_its_opposite() -> None:
+    unexplained = [action.id for action in actions.ACTIONS if not action.help]
+    shown = " ".join(action.show for action in actions.ACTIONS if action.help).split()
+    assert all(actions.by_id(name).show in shown for name in unexplained)

@@ -1,0 +1,459 @@
+"""The console as a person uses it: keys in, screens out, over a fake source and a fake clock."""
+
+from __future__ import annotations
+
+import pytest
+from fakes import FakeClock, FakeSource, job, jobs, node
+from pilots import press, running, screen_text, settle, text, title
+
+from console.tui.screens.cluster import ClusterScreen
+from console.tui.screens.job import JobScreen
+from console.tui.screens.jobs import JobsScreen
+from console.tui.screens.modals import Confirm, Goto, Page
+from jobs.errors import Conflict
+
+# Going places ----------------------------------------------------------------------------------------
+
+
+async def test_number_keys_switch_and_escape_goes_back_one() -> None:
+    async with running() as (pilot, app):
+        assert isinstance(app.screen, ClusterScreen)
+        await press(pilot, "2")
+        assert isinstance(app.screen, JobsScreen)
+        await press(pilot, "enter")
+        assert isinstance(app.screen, JobScreen)
+        assert app.screen.job_id == "j434"
+        await press(pilot, "escape")
+        assert isinstance(app.screen, JobsScreen)
+        await press(pilot, "escape")
+        assert isinstance(app.screen, ClusterScreen)
+        await press(pilot, "escape")
+        assert isinstance(app.screen, ClusterScreen)
+
+
+async def test_one_returns_to_the_cluster_from_anywhere() -> None:
+    async with running(start="j412") as (pilot, app):
+        assert isinstance(app.screen, JobScreen)
+        await press(pilot, "1")
+        assert isinstance(app.screen, ClusterScreen)
+        assert len(app.screen_stack) == 1
+
+
+async def test_goto_completes_and_opens_jobs_and_nodes() -> None:
+    async with running() as (pilot, app):
+        await press(pilot, "colon")
+        assert isinstance(app.screen, Goto)
+        await press(pilot, *"41", "tab", "enter")
+        assert isinstance(app.screen, JobScreen)
+        assert app.screen.job_id == "j419"
+        await press(pilot, "colon", *"n17", "enter")
+        assert isinstance(app.screen, ClusterScreen)
+        assert title(app, "node").startswith("n17")
+
+
+async def test_goto_of_nothing_changes_nothing() -> None:
+    async with running() as (pilot, app):
+        await press(pilot, "colon", *"zzz", "enter")
+        assert isinstance(app.screen, Goto)
+        await press(pilot, "escape")
+        assert isinstance(app.screen, ClusterScreen)
+
+
+async def test_help_is_made_from_the_keys_that_work_here() -> None:
+    async with running() as (pilot, app):
+        await press(pilot, "question_mark")
+        assert isinstance(app.screen, Page)
+        told = text(app, "page")
+        assert "Drain the node" in told
+        assert "Cancel the job" not in told
+        await press(pilot, "escape", "2", "question_mark")
+        assert "Cancel the job" in text(app, "page")
+
+
+async def test_the_palette_offers_actions_and_does_them() -> None:
+    async with running() as (pilot, app):
+        await press(pilot, "ctrl+p", *"all jobs")
+        await pilot.pause(0.2)
+        await press(pilot, "enter")
+        assert isinstance(app.screen, JobsScreen)
+
+
+async def test_tab_goes_through_panes_and_small_terminals_show_one() -> None:
+    async with running(size=(80, 24)) as (pilot, app):
+        assert app.screen.query_one("#node").display
+        assert not app.screen.query_one("#queue").display
+        await press(pilot, "tab", "tab", "tab")
+        assert app.focused is app.screen.query_one("#queue")
+        assert app.screen.query_one("#queue").display
+        assert not app.screen.query_one("#node").display
+        assert not app.screen.query_one("#right").display
+        assert "needs 8 GPUs" in screen_text(app)
+        await press(pilot, "enter")
+        assert isinstance(app.screen, JobScreen)
+
+
+async def test_vim_keys_and_arrows_move_alike() -> None:
+    async with running(start="jobs") as (pilot, app):
+        table = app.screen.query_one("#table")
+        await press(pilot, "j", "down", "k")
+        assert table.cursor_key == "j433"  # type: ignore[attr-defined]
+        await press(pilot, "G")
+        assert table.cursor_key == "j397"  # type: ignore[attr-defined]
+        await press(pilot, "g", "g")
+        assert table.cursor_key == "j434"  # type: ignore[attr-defined]
+        await press(pilot, "ctrl+d", "ctrl+u")
+        assert table.cursor_key == "j434"  # type: ignore[attr-defined]
+
+
+async def test_the_heat_map_moves_by_node_and_shows_the_node() -> None:
+    async with running() as (pilot, app):
+        await press(pilot, "j", "j")
+        assert title(app, "node").startswith("n03")
+        assert "power cap" in text(app, "node")
+        await press(pilot, "l")
+        assert title(app, "node").startswith("n17")
+        await press(pilot, "u")
+        assert "(mem)" in title(app, "heat")
+
+
+async def test_it_opens_a_job_that_is_not_there_and_says_so() -> None:
+    async with running(start="j9999") as (_, app):
+        assert "There is no job j9999" in text(app, "summary")
+
+
+# Changing things -------------------------------------------------------------------------------------
+
+
+async def test_cancel_asks_in_words_and_acts_on_yes_alone() -> None:
+    source = FakeSource()
+    async with running(source, start="j412") as (pilot, app):
+        await press(pilot, "c")
+        assert isinstance(app.screen, Confirm)
+        assert "Cancel j412 (pretrain-7b) of mira?" in text(app, "question")
+        assert "16 ranks on n02, n03 get SIGTERM" in text(app, "question")
+        await press(pilot, "enter")
+        assert isinstance(app.screen, Confirm)
+        await press(pilot, "n")
+        assert source.acts == []
+        await press(pilot, "c", "y")
+        assert source.acts == [("cancel", "j412")]
+        assert isinstance(app.screen, JobScreen)
+
+
+async def test_what_cannot_be_done_is_refused_with_the_reason() -> None:
+    source = FakeSource()
+    async with running(source, start="j412") as (pilot, app):
+        await press(pilot, "r")
+        assert isinstance(app.screen, JobScreen)
+        assert "has not ended yet" in screen_text(app)
+        assert source.acts == []
+
+
+async def test_drain_and_undrain_work_on_the_node_under_the_cursor() -> None:
+    source = FakeSource()
+    async with running(source) as (pilot, _):
+        await press(pilot, "D", "y")
+        source.put("nodes", "n01", node(1, state="DRAINED"))
+        await settle(pilot)
+        await press(pilot, "D", "y")
+        assert source.acts == [("drain", "n01"), ("undrain", "n01")]
+
+
+async def test_a_refused_change_shows_message_and_hint() -> None:
+    source = FakeSource()
+    source.refuse = Conflict("j412 is already stopping", "Wait for it to end.")
+    async with running(source, start="j412") as (pilot, app):
+        await press(pilot, "c", "y")
+        shown = screen_text(app)
+        assert "already stopping" in shown
+        assert "Wait for it" in shown
+
+
+async def test_read_only_switches_changes_off_and_says_so() -> None:
+    source = FakeSource()
+    async with running(source, start="j412", read_only=True) as (pilot, app):
+        assert "read-only" in text(app, "header")
+        assert "cancel" not in text(app, "footer")
+        await press(pilot, "c")
+        assert isinstance(app.screen, JobScreen)
+        assert "read-only" in screen_text(app)
+        await press(pilot, "question_mark")
+        assert "off: read-only" in text(app, "page")
+        assert source.acts == []
+
+
+async def test_explain_and_stacks_open_pages() -> None:
+    async with running(start="j412") as (pilot, app):
+        await press(pilot, "e")
+        assert "waits for 8 nodes" in text(app, "page")
+        assert "qd submit --nodes 2" in text(app, "page")
+        await press(pilot, "escape", "t")
+        assert "7 ranks: 0-2, 4-7" in text(app, "page")
+        assert "r9 could not be read" in text(app, "page")
+
+
+async def test_copy_uses_osc_52_and_claims_no_more() -> None:
+    async with running(start="j412") as (pilot, app):
+        await press(pilot, "y")
+        assert app.clipboard == "j412"
+        assert "OSC 52" in screen_text(app)
+
+
+# Staying fresh ---------------------------------------------------------------------------------------
+
+
+async def test_changes_are_shown_and_the_cursor_stays_on_its_row() -> None:
+    source = FakeSource()
+    async with running(source, start="jobs") as (pilot, app):
+        await press(pilot, "j", "j")
+        source.put("jobs", "j435", job(435, "QUEUED", reason="just came"))
+        await settle(pilot)
+        assert "just came" in text(app, "table")
+        assert app.screen.query_one("#table").cursor_key == "j432"  # type: ignore[attr-defined]
+        source.delete("jobs", "j432")
+        await settle(pilot)
+        assert "j432" not in text(app, "table").split()
+        assert app.screen.query_one("#table").cursor_key == "j431"  # type: ignore[attr-defined]
+
+
+async def test_the_badge_tells_delay_cut_and_return() -> None:
+    source, clock = FakeSource(), FakeClock()
+    async with running(source, clock=clock) as (pilot, app):
+        assert "● live" in text(app, "header")
+        clock.advance(7)
+        await settle(pilot)
+        assert "delayed · 7s old" in text(app, "header")
+        source.cut()
+        await settle(pilot)
+        clock.advance(3)
+        await settle(pilot)
+        assert "reconnecting · 10s old" in text(app, "header")
+        assert "n03" in text(app, "heat")  # what was known stays
+        before = len(source.watches)
+        source.restore()
+        source.put("nodes", "n99", node(99))
+        for _ in range(100):
+            await pilot.pause(0.02)
+            if len(source.watches) >= before + 2 and "live" in text(app, "header"):
+                break
+        await settle(pilot)
+        assert "● live" in text(app, "header")
+        resumes = [resume for _, resume in source.watches[-2:]]
+        assert all(resume is not None for resume in resumes)
+
+
+async def test_a_new_controller_gives_the_full_state_again() -> None:
+    source = FakeSource()
+    async with running(source, start="jobs") as (pilot, app):
+        source.boot = "boot-2"
+        source.tables["jobs"] = {"j1": job(1, "RUNNING")}
+        source.cut(down=False)
+        for _ in range(100):
+            await pilot.pause(0.02)
+            if len(app.world.jobs) == 1:
+                break
+        await settle(pilot)
+        assert text(app, "table").split()[0] == "▸j1"
+
+
+async def test_an_unreachable_control_plane_says_how_to_start_it() -> None:
+    source = FakeSource()
+    source.cut()
+    async with running(source) as (pilot, app):
+        assert "✗ unreachable" in text(app, "header")
+        assert "qd up" in text(app, "heat")
+        await press(pilot, "2")
+        assert "qd up" in text(app, "table")
+
+
+async def test_empty_screens_teach() -> None:
+    async with running(FakeSource(empty=True)) as (pilot, app):
+        assert "qd up" in text(app, "heat")
+        assert "qd submit -- echo hi" in text(app, "queue")
+        await press(pilot, "2")
+        assert "qd submit -- echo hi" in text(app, "table")
+
+
+async def test_hidden_screens_neither_subscribe_nor_fetch() -> None:
+    source = FakeSource()
+    async with running(source) as (pilot, app):
+        await press(pilot, "2")
+        assert {feed.topics for feed in app._feeds.values() if feed.running} == {("jobs", "events")}
+        source.calls.clear()
+        await settle(pilot)
+        assert source.calls == []
+        await press(pilot, "enter")
+        running_now = {feed.topics for feed in app._feeds.values() if feed.running}
+        assert running_now == {("jobs", "events"), ("job:j434",)}
+
+
+async def test_simulated_gpus_are_marked() -> None:
+    async with running(FakeSource(sim=True)) as (_, app):
+        assert "sim" in text(app, "totals")
+        assert "sim" in title(app, "node")
+        assert text(app, "node").count("sim") == 8
+
+
+# Jobs ------------------------------------------------------------------------------------------------
+
+
+async def test_the_filter_narrows_while_typing_and_escape_clears() -> None:
+    async with running(start="jobs") as (pilot, app):
+        await press(pilot, "slash", *"user:mira state:running")
+        assert text(app, "table").split()[0] == "▸j424"
+        assert "2 of 38 jobs" in text(app, "head")
+        await press(pilot, "enter")
+        assert app.focused is app.screen.query_one("#table")
+        await press(pilot, "escape")
+        assert "38 jobs" in text(app, "head")
+        assert isinstance(app.screen, JobsScreen)
+        await press(pilot, "slash", *"zzz", "enter")
+        assert "No job matches" in text(app, "table")
+
+
+async def test_ten_thousand_jobs_draw_only_what_is_seen() -> None:
+    source = FakeSource()
+    source.tables["jobs"] = {f"j{n}": job(n) for n in range(1, 10_001)}
+    async with running(source, start="jobs") as (pilot, app):
+        table = app.screen.query_one("#table")
+        drawn: list[str] = []
+        row = table._row  # type: ignore[attr-defined]
+        table._row = lambda key, width: (drawn.append(key), row(key, width))[1]  # type: ignore[attr-defined]
+        await press(pilot, "G")
+        assert table.cursor_key == "j1"  # type: ignore[attr-defined]
+        assert len(drawn) < 500
+        assert "j1 " in screen_text(app)
+
+
+async def test_only_rows_that_changed_are_painted_again() -> None:
+    source = FakeSource()
+    async with running(source, start="jobs") as (pilot, app):
+        table = app.screen.query_one("#table")
+        painted: list[int] = []
+        paint = table.render_line
+        table.render_line = lambda y: (painted.append(y), paint(y))[1]  # type: ignore[method-assign]
+        source.put("jobs", "j432", {**jobs()[1], "reason": "placing now"})
+        await settle(pilot)
+        assert painted == [2]
+
+
+# Job -------------------------------------------------------------------------------------------------
+
+
+async def test_a_job_shows_ranks_logs_metrics_gpus_and_attempts() -> None:
+    async with running(start="j412") as (_, app):
+        assert "pretrain-7b" in text(app, "summary")
+        assert "r15" in text(app, "ranks")
+        assert "step 9011 loss 2.01" in text(app, "logs")
+        assert "follow" in title(app, "logs")
+        assert "loss" in text(app, "metrics")
+        assert "r0 n02" in text(app, "gpus")
+        assert "SIGKILL" in text(app, "attempts")
+
+
+async def test_a_rank_is_chosen_by_bracket_or_from_the_strip() -> None:
+    async with running(start="j412") as (pilot, app):
+        await press(pilot, "right_square_bracket")
+        assert "Logs r0" in title(app, "logs")
+        assert "ok  done" in " ".join(text(app, "logs").split(" ")).replace("      ", "  ")
+        assert "\x1b" not in text(app, "logs")
+        await press(pilot, "left_square_bracket")
+        assert "Logs r15" in title(app, "logs")
+        await press(pilot, "shift+tab", "3")
+        assert "Logs r3" in title(app, "logs")
+        assert "tok/s 31003" in text(app, "logs")
+        await press(pilot, "right", "enter")
+        assert "Logs r4" in title(app, "logs")
+        assert app.focused is app.screen.query_one("#logs")
+        await press(pilot, "a")
+        assert "all ranks" in title(app, "logs")
+
+
+async def test_logs_follow_until_scrolled_and_then_count_what_waits() -> None:
+    source = FakeSource()
+    async with running(source, start="j412") as (pilot, app):
+        await press(pilot, "right_square_bracket")
+        logs = app.screen.query_one("#logs")
+        assert logs.scroll_offset.y == logs.max_scroll_y
+        await press(pilot, "ctrl+u")
+        held = logs.scroll_offset.y
+        source.logs[0] += b"new line 1\nnew line 2\n"
+        await settle(pilot)
+        assert "2 lines wait, G follows" in title(app, "logs")
+        assert logs.scroll_offset.y == held
+        await press(pilot, "G")
+        assert "follow" in title(app, "logs")
+        assert "new line 2" in screen_text(app)
+
+
+async def test_a_large_log_is_read_from_its_end_and_backwards_on_demand() -> None:
+    source = FakeSource()
+    source.logs[0] = b"".join(b"line %06d\n" % i for i in range(40_000))
+    async with running(source, start="j412") as (pilot, app):
+        await press(pilot, "right_square_bracket")
+        assert text(app, "logs").endswith("line 039999")
+        known = app.screen.query_one("#logs").count()  # type: ignore[attr-defined]
+        assert known < 6000
+        await press(pilot, "g")
+        assert app.screen.query_one("#logs").count() > known  # type: ignore[attr-defined]
+
+
+async def test_find_marks_and_steps_through_matches() -> None:
+    async with running(start="j412") as (pilot, app):
+        await press(pilot, "right_square_bracket", "slash", *"step 700 ", "enter")
+        assert "step 700 " in screen_text(app)
+        assert "/step 700" in title(app, "logs")
+        await press(pilot, "n")
+        assert "step 700 " in screen_text(app)
+        await press(pilot, "slash", *"absent", "enter")
+        assert "not in what was read" in screen_text(app)
+
+
+async def test_metrics_are_chosen_one_by_one() -> None:
+    async with running(start="j412", size=(80, 24)) as (pilot, app):
+        await press(pilot, "m")
+        assert "lr" in title(app, "metrics")
+        await press(pilot, "M", "M")
+        assert "val_acc" in title(app, "metrics")
+
+
+async def test_a_new_attempt_starts_its_logs_anew() -> None:
+    source = FakeSource()
+    async with running(source, start="j412") as (pilot, app):
+        assert "attempt 2" in title(app, "logs")
+        full = source.tables["job:j412"]["j412"]
+        third = {**full["attempts"][-1], "id": "j412.3", "number": 3}
+        source.put("job:j412", "j412", {**full, "attempts": [*full["attempts"], third]})
+        await settle(pilot)
+        assert "attempt 3" in title(app, "logs")
+
+
+# How it looks without ---------------------------------------------------------------------------------
+
+
+async def test_ascii_draws_nothing_beyond_ascii() -> None:
+    source = FakeSource()
+    del source.tables["jobs"]["j434"]  # its name is Chinese
+    async with running(source, ascii_only=True) as (pilot, app):
+        await press(pilot, "tab")
+        assert [char for char in screen_text(app) if not char.isascii()] == []
+
+
+async def test_no_color_writes_no_colour(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    async with running() as (_, app):
+        rows = app.screen._compositor.render_strips(app.size)
+        styles = [segment.style for row in rows for segment in row if segment.style]
+        assert styles
+        for style in styles:
+            assert style.color is None or style.color.is_default
+            assert style.bgcolor is None or style.bgcolor.is_default
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 36), (200, 50), (40, 10)])
+async def test_every_size_draws_every_screen(size: tuple[int, int]) -> None:
+    async with running(size=size) as (pilot, app):
+        for keys in (("2",), ("enter",), ("1",)):
+            await press(pilot, *keys)
+            assert app.size == size
+            assert "qd" in screen_text(app)
