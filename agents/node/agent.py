@@ -170,8 +170,10 @@ class NodeAgent:
                 self._look()
             except Exception:
                 log.exception("looking at the attempts")
+            # Not wait_for: before Python 3.12 it loses a cancellation that comes with the event.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._hinted.wait(), TICK)
+                async with asyncio.timeout(TICK):
+                    await self._hinted.wait()
 
     def _look(self) -> None:
         changed, grew = self._holdings.refresh(time.time())
@@ -338,7 +340,8 @@ class NodeAgent:
             if news or left <= 0:
                 break
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(wake.wait(), left)
+                async with asyncio.timeout(left):
+                    await wake.wait()
         if sample is not None:
             self._given = sample["at"]
         return SyncReply(

@@ -77,7 +77,8 @@ async def _dump(pid: int) -> list[dict[str, Any]]:
         stderr=asyncio.subprocess.PIPE,
     )
     try:
-        output, complaint = await asyncio.wait_for(process.communicate(), TIMEOUT)
+        async with asyncio.timeout(TIMEOUT):
+            output, complaint = await process.communicate()
     except TimeoutError:
         raise OSError(f"py-spy gave no answer for {pid} in {TIMEOUT:g} s") from None
     finally:

@@ -131,22 +131,25 @@ async def test_sigterm_to_the_guard_stops_its_ranks(node: Node) -> None:
 
 async def test_what_ranks_leave_behind_is_killed(node: Node) -> None:
     """One orphan in the rank's session, one that made a session of its own, one without our mark."""
-    script = "sleep 86421 & setsid sleep 86422 & env -i setsid sh -c 'sleep 86423 & sleep 86424' & sleep 0.1; echo up"
+    times = [f"8642{number}.{os.getpid()}" for number in range(4)]
+    one, two, three, four = (f"sleep {time}" for time in times)
+    script = f"{one} & setsid {two} & env -i setsid sh -c '{three} & {four}' & sleep 0.1; echo up"
     await node.run("sh", "-c", script)
     report = await node.end()
     assert report["outcome"] == "done"
     assert node.processes() == []
-    assert [process for process in psutil.process_iter() if is_sleeper(process)] == []
+    assert [process for process in psutil.process_iter() if argument_of(process) in times] == []
 
 
-def is_sleeper(process: psutil.Process) -> bool:
+def argument_of(process: psutil.Process) -> str:
     with contextlib.suppress(psutil.Error):
-        return process.cmdline()[1:] in [[str(number)] for number in range(86421, 86425)]
-    return False
+        return "".join(process.cmdline()[1:2])
+    return ""
 
 
 async def test_ranks_die_with_their_guard(node: Node) -> None:
     await node.run("sh", "-c", "sleep 300 & echo up; wait", procs=2)
+    await node.log("up", 0)
     await node.log("up", 1)
     pids = node.processes()
     assert len(pids) == 4
