@@ -176,11 +176,14 @@ class QuarterdeckApp(Acts, App[None]):
         world = self.world
         details: dict[str, JobDetail] = {}
         ready: set[str] = set()
+        refused: dict[str, str] = {}
         links = []
         for feed in self._feeds.values():
             tables, known, link = feed.take()
             ready |= known
-            if feed.running:
+            if link.phase == "refused" and feed.topics != BASE_TOPICS:
+                refused |= dict.fromkeys(feed.topics, link.error)
+            elif feed.running:
                 links.append(link)
             for topic, table in tables.items():
                 if topic == "jobs":
@@ -191,7 +194,9 @@ class QuarterdeckApp(Acts, App[None]):
                     world = replace(world, events=events_in_order(table))
                 else:
                     details.update(cast("dict[str, JobDetail]", dict(table)))
-        self.world = replace(world, details=details, ready=frozenset(ready), link=worst(links))
+        self.world = replace(
+            world, details=details, ready=frozenset(ready), refused=refused, link=worst(links)
+        )
         if self.top is not None and self.top.is_mounted:
             self.top.refresh_all()
 
@@ -203,8 +208,8 @@ class QuarterdeckApp(Acts, App[None]):
 
     def fetch(self, key: str, call: Callable[[], Any]) -> None:
         """Make a call in a thread; the top screen gets the answer, if it is still there."""
-        screen = id(self.top)
-        self._fetches.start(f"{screen} {key}", call)
+        if self.top is not None:
+            self._fetches.start(f"{self.top.serial} {key}", call)
 
     def _deliver(self, key: str, value: Any, error: QuarterdeckError | None) -> None:
         self.post_message(Fetched(key, value, error))
@@ -214,7 +219,7 @@ class QuarterdeckApp(Acts, App[None]):
         owner, _, key = message.key.partition(" ")
         if owner == "app":
             self._answered(key, message.value, message.error)
-        elif self.top is not None and str(id(self.top)) == owner and self.top.is_mounted:
+        elif self.top is not None and str(self.top.serial) == owner and self.top.is_mounted:
             self.top.fetched(key, message.value, message.error)
 
     @property

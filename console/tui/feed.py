@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from console.tui.core.link import Link, retry_delay
 from console.tui.core.world import Fold, Resume, Table
 from console.tui.source import Closable, Source
-from jobs.errors import QuarterdeckError
+from jobs.errors import QuarterdeckError, Unreachable
 
 Opener = Callable[[], Closable]
 
@@ -161,12 +161,15 @@ class Feed:
             self._signal(changed or opened)
 
     def _on_end(self, error: QuarterdeckError | None) -> bool:
+        refused = error is not None and not isinstance(error, Unreachable)
+        message = error.message if error else "the control plane ended the stream"
+        hint = error.hint if error else ""
         with self._lock:
             self._fold.cut()
-            message = error.message if error else "the control plane ended the stream"
-            self._link = self._link.on_cut(message, error.hint if error else "")
+            link = self._link
+            self._link = link.on_refusal(message, hint) if refused else link.on_cut(message, hint)
             self._signal(True)
-        return True
+        return not refused
 
     def _signal(self, worth_it: bool) -> None:
         if worth_it and not self._woken:

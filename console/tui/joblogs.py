@@ -16,7 +16,7 @@ from console.tui.core.format import moment
 from console.tui.core.logs import CHUNK, RANK_BYTES, Lines, MergedLog, Quiet, RankLog
 from console.tui.feed import Reader
 from console.tui.source import Source
-from jobs.errors import QuarterdeckError
+from jobs.errors import QuarterdeckError, Unreachable
 from jobs.views import LogLine
 
 MERGED_TAIL = 1000
@@ -138,7 +138,8 @@ class JobLogs:
     def _on_end(self, error: QuarterdeckError | None) -> bool:
         self.error = error.message if error else ""
         self._wake()
-        return error is not None  # in good order: the job has ended and all is told
+        # Ended in good order, the attempt has ended and all is told; refused, it would be again.
+        return isinstance(error, Unreachable)
 
     def drain(self) -> bool:
         """Take the merged lines that came; True when there were new ones."""

@@ -17,7 +17,7 @@ FIRST_RETRY = 0.25
 LONGEST_RETRY = 5.0
 """Seconds. A controller restarts in a second or two, and a person watches: keep it short."""
 
-Phase = Literal["connecting", "open", "cut"]
+Phase = Literal["connecting", "open", "cut", "refused"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,10 @@ class Link:
         phase: Phase = "cut" if self.heard is not None else "connecting"
         return replace(self, phase=phase, tries=self.tries + 1, error=error, hint=hint)
 
+    def on_refusal(self, error: str, hint: str) -> Link:
+        """It was answered, and the answer is no: trying again would not help."""
+        return replace(self, phase="refused", error=error, hint=hint)
+
     def age(self, now: float) -> float | None:
         """Seconds since what is shown was confirmed; None when nothing is shown."""
         return None if self.heard is None else max(0.0, now - self.heard)
@@ -54,8 +58,8 @@ def retry_delay(tries: int) -> float:
 
 
 def worst(links: Iterable[Link]) -> Link:
-    """The one to tell the user about: cut before connecting before open, then the oldest."""
-    order = {"cut": 0, "connecting": 1, "open": 2}
+    """The one to tell the user about: refused before cut before connecting before open, then the oldest."""
+    order = {"refused": 0, "cut": 1, "connecting": 2, "open": 3}
     return min(
         links,
         key=lambda link: (order[link.phase], link.heard if link.heard is not None else -1.0),
@@ -70,6 +74,8 @@ def badge(link: Link, now: float, glyphs: Glyphs) -> Line:
         if age < DELAYED_AFTER:
             return line((f"{glyphs.live} live", "ok"), (f" {glyphs.dot} {span(age)}", "dim"))
         return line((f"{glyphs.waiting} delayed {glyphs.dot} {coarse(age)} old", "warn"))
+    if link.phase == "refused":
+        return line((f"{glyphs.failed} refused", "error"))
     if link.phase == "cut" and age is not None:
         return line((f"{glyphs.failed} reconnecting {glyphs.dot} {coarse(age)} old", "error"))
     if link.tries:

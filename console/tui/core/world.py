@@ -26,7 +26,8 @@ class World:
     """One immutable picture of the cluster, as far as it is watched.
 
     `ready` names the topics whose full state has been received at least once: an empty table of a
-    topic that is not in it means "not known yet", not "none".
+    topic that is not in it means "not known yet", not "none". `refused` says why a topic will not be
+    told (there is no such job, or no permission).
     """
 
     jobs: Mapping[str, JobView] = field(default_factory=dict)
@@ -34,6 +35,7 @@ class World:
     events: tuple[EventView, ...] = ()
     details: Mapping[str, JobDetail] = field(default_factory=dict)
     ready: frozenset[str] = frozenset()
+    refused: Mapping[str, str] = field(default_factory=dict)
     link: Link = CONNECTING
 
 
@@ -52,7 +54,8 @@ class Fold:
         self._tables: dict[str, dict[str, Any]] = {}
         self._staged: dict[str, dict[str, Any]] = {}
         self._ready: set[str] = set()
-        self._rev = 0
+        self._rev = 0  # all changes up to it are held; some beyond it may be, which does no harm
+        self._reset_rev: int | None = None
         self._boot = ""
         self._frozen: dict[str, Table] = {}  # topic -> snapshot, dropped when the topic changes
 
@@ -65,6 +68,8 @@ class Fold:
         match delta["op"]:
             case "reset":
                 self._staged[topic] = {}
+                first = self._reset_rev is None
+                self._reset_rev = delta["rev"] if first else min(self._reset_rev or 0, delta["rev"])
             case "put":
                 table = self._staged.get(topic)
                 changed = table is None
@@ -81,7 +86,8 @@ class Fold:
                 changed = self._adopt(topic)
             case "ping":
                 pass
-        self._rev = max(self._rev, delta["rev"]) if delta["op"] != "ready" else delta["rev"]
+        if not self._staged and delta["op"] in ("put", "del", "ping"):
+            self._rev = max(self._rev, delta["rev"])
         if changed and topic == "events":
             self._trim()
         return changed
@@ -96,6 +102,9 @@ class Fold:
         for name in done:
             self._tables[name] = self._staged.pop(name)
             self._frozen.pop(name, None)
+        if done and not self._staged and self._reset_rev is not None:
+            # Not the revision of `ready`: changes made while the state was being told still come.
+            self._rev, self._reset_rev = self._reset_rev, None
         before = len(self._ready)
         self._ready.update(done)
         if topic:
@@ -113,6 +122,7 @@ class Fold:
         to resume, because what it held is known only in part."""
         if self._staged:
             self._staged.clear()
+            self._reset_rev = None
             self._boot = ""
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import count
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.app import ComposeResult
@@ -45,8 +46,11 @@ class Frame(Acts, Screen[None]):
     PANES: ClassVar[tuple[str, ...]] = ()
     TABS: ClassVar[tuple[str, ...]] = ()
 
+    _serials = count(1)
+
     def __init__(self) -> None:
         super().__init__()
+        self.serial = next(self._serials)  # names this screen in the keys of its fetches
         self.compact = False
         self._tab = self.TABS[0] if self.TABS else ""
         self._titles: dict[str, str] = {}
@@ -120,8 +124,7 @@ class Frame(Acts, Screen[None]):
             self.query_one(name, Panel).redraw()
 
     def on_screen_resume(self) -> None:
-        self.deck.screen_changed()
-        self.refresh_all()
+        self.deck.screen_changed()  # which takes a new picture, and shows it
 
     def on_descendant_focus(self) -> None:
         for pane in self.PANES:

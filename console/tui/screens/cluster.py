@@ -116,6 +116,8 @@ class ClusterScreen(Frame):
         self.set_title("node", cluster.node_title(node, glyphs) if node else "Node")
         for name in ("totals", "node", "util"):
             self.query_one(f"#{name}", Panel).redraw()
+        if "nodes" in world.ready:
+            self.tick()
 
     def _share_height(self, heat: Heat) -> None:
         """The map takes what it needs, the chart below it the rest, down to its least height."""

@@ -201,8 +201,9 @@ class JobScreen(Frame):
         known = self.detail or self.deck.world.jobs.get(self.job_id)
         if known is None:
             link = self.deck.world.link
-            if f"job:{self.job_id}" in self.deck.world.ready:
-                return [line((f" There is no job {self.job_id}.", "error"))]
+            refused = self.deck.world.refused.get(self.topics[0])
+            if refused is not None:
+                return [line((f" {refused}", "error"))]
             return [line((f" {link.error or 'waiting for the job'}", "dim"), f" {link.hint}")]
         return job.summary(known, self.deck.clock.wall(), width, self.deck.glyphs)
 

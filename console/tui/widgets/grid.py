@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from textual import events
-from textual.geometry import Region
+from textual.geometry import Region, Size
 from textual.message import Message
 
 from console.tui.core.lines import Line, Span
@@ -72,6 +72,9 @@ class Grid(LineView):
     @property
     def columns(self) -> int:
         return max(1, self.room.width // self._cell_width)
+
+    def overflows(self, size: Size) -> bool:
+        return self.rows_needed(size.width) > size.height
 
     def rows_needed(self, width: int) -> int:
         """Lines that the grid takes at a width."""

@@ -36,6 +36,7 @@ class LineView(Acts, ScrollView, can_focus=True):
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self._painted: dict[int, tuple[Line, bool]] = {}  # screen row -> what stands there
+        self._base: Style | None = None  # the pane's own style, which takes long to work out
 
     # What subclasses say.
 
@@ -72,8 +73,14 @@ class LineView(Acts, ScrollView, can_focus=True):
 
     @property
     def room(self) -> Size:
-        """The cells there are to draw in."""
-        return self.scrollable_content_region.size
+        """The cells there are to draw in, without the scroll bar when there has to be one. (Textual
+        tells the bar of the last layout, which may be of another size or of other lines.)"""
+        size = self.content_size
+        return Size(max(0, size.width - 1), size.height) if self.overflows(size) else size
+
+    def overflows(self, size: Size) -> bool:
+        """Whether there are more lines than `size` has room for."""
+        return self.count() > size.height
 
     def update_lines(self) -> None:
         """Something changed: repaint the visible lines that are different now."""
@@ -96,10 +103,16 @@ class LineView(Acts, ScrollView, can_focus=True):
         self._painted[y] = content
         parts, highlighted = content
         width = self.size.width
-        base = self.rich_style
+        if self._base is None:
+            self._base = self.rich_style
+        base = self._base
         if highlighted:
             base += self.deck.tones["cursor"]
         return self.paint(crop(parts, self.scroll_offset.x, width), width, base)
+
+    def notify_style_update(self) -> None:
+        self._base = None
+        super().notify_style_update()
 
     def paint(self, parts: Line, width: int, base: Style) -> Strip:
         """A line as Textual wants it. All text passes here, and here it is made safe: nothing that

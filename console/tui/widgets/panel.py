@@ -41,7 +41,10 @@ class Panel(LineView):
     def redraw(self) -> None:
         """Build again, and repaint what differs. Costs nothing while the pane is not shown."""
         if self.is_mounted and self.display and self.size.width:
-            self._lines = self._build(self.room.width, self.room.height)
+            width, height = self.content_size
+            self._lines = self._build(width, height)
+            if len(self._lines) > height:
+                self._lines = self._build(width - 1, height)  # beside the scroll bar
             self.update_lines()
 
     def on_resize(self, event: events.Resize) -> None:

@@ -1,14 +1,10 @@
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))  # fakes and pilots serve all tests here
 
 
 @pytest.fixture(autouse=True)

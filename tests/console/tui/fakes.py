@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from console.tui.core.world import Resume
-from jobs.errors import QuarterdeckError, Unreachable
+from jobs.errors import NotFound, QuarterdeckError, Unreachable
 from jobs.views import (
     AttemptView,
     EventView,
@@ -395,7 +395,9 @@ class FakeSource:
         self._tell(topic, {"rev": self.rev, "op": "del", "topic": topic, "key": key})
 
     def ping(self) -> None:
-        for _, stream in self.open_streams():
+        for topics, stream in self.open_streams():
+            if topics[0].startswith("logs:"):
+                continue  # a log stream knows no pings
             stream.push({"rev": self.rev, "op": "ping", "topic": "", "boot": self.boot})
 
     def cut(self, *, down: bool = True) -> None:
@@ -435,6 +437,9 @@ class FakeSource:
         wanted = tuple(topics)
         self.watches.append((wanted, resume))
         self._check("watch")
+        for topic in wanted:
+            if topic.startswith("job:") and topic not in self.tables:
+                raise NotFound(f"there is no job {topic[4:]}")
         stream = FakeStream()
         if resume is None or resume.boot != self.boot:
             for topic in wanted:
@@ -444,8 +449,7 @@ class FakeSource:
                         {"rev": self.rev, "op": "put", "topic": topic, "key": key, "value": value}
                     )
                 stream.push({"rev": self.rev, "op": "ready", "topic": topic, "boot": self.boot})
-        else:
-            stream.push({"rev": self.rev, "op": "ping", "topic": "", "boot": self.boot})
+        stream.push({"rev": self.rev, "op": "ready", "topic": "", "boot": self.boot})
         with self._lock:
             self._streams.append((wanted, stream))
         return stream
@@ -550,7 +554,7 @@ class FakeSource:
 
 
 def main() -> None:
-    """Look at it in a terminal: pings keep it live, and a GPU breathes."""
+    """Look at it in a terminal: pings keep it live, and time goes on from `NOW`."""
     import sys
     import time
 
@@ -558,15 +562,22 @@ def main() -> None:
 
     source = FakeSource(sim="--sim" in sys.argv)
 
-    def breathe() -> None:
+    clock = FakeClock()
+
+    def live() -> None:
         while True:
             time.sleep(1)
+            clock.advance(1)
             source.ping()
 
-    threading.Thread(target=breathe, daemon=True).start()
+    threading.Thread(target=live, daemon=True).start()
     start = next((arg for arg in sys.argv[1:] if not arg.startswith("-")), None)
     QuarterdeckApp(
-        source, start=start, read_only="--read-only" in sys.argv, ascii_only="--ascii" in sys.argv
+        source,
+        clock=clock,
+        start=start,
+        read_only="--read-only" in sys.argv,
+        ascii_only="--ascii" in sys.argv,
     ).run()
 
 

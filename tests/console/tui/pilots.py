@@ -37,7 +37,7 @@ async def _quiet(pilot: Pilot[Any], app: QuarterdeckApp) -> None:
         if app._frame_due is not None:
             app._take()
         calm = calm + 1 if app.settled and source.quiet else 0
-        if calm >= 3:
+        if calm >= 2:
             return
         if not calm:
             await asyncio.sleep(0.002)

@@ -118,7 +118,8 @@ async def test_the_heat_map_moves_by_node_and_shows_the_node() -> None:
 
 async def test_it_opens_a_job_that_is_not_there_and_says_so() -> None:
     async with running(start="j9999") as (_, app):
-        assert "There is no job j9999" in text(app, "summary")
+        assert "there is no job j9999" in text(app, "summary")
+        assert "● live" in text(app, "header")
 
 
 # Changing things -------------------------------------------------------------------------------------

@@ -82,6 +82,15 @@ def test_a_cut_between_two_changes_keeps_where_to_resume() -> None:
     assert state.resume == Resume(1, "b")
 
 
+def test_resuming_never_skips_what_changed_while_the_state_was_told() -> None:
+    state = fold(
+        {**RESET, "rev": 5}, put("j1", rev=5), {**READY, "rev": 9}, {**READY, "topic": "", "rev": 9}
+    )
+    assert state.resume == Resume(5, "b")
+    state.apply({"rev": 7, "op": "put", "topic": "jobs", "key": "j1", "value": 2})
+    assert state.resume == Resume(7, "b")
+
+
 def test_a_restarted_controller_may_count_revisions_from_anew() -> None:
     state = fold(RESET, {**READY, "rev": 900})
     state.apply({"rev": 3, "op": "reset", "topic": "jobs"})
