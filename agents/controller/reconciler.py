@@ -107,7 +107,8 @@ class Reconciler:
         """Schedule, check time limits and leases, for ever."""
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), TICK)
+                async with asyncio.timeout(TICK):
+                    await self._wake.wait()
             self._wake.clear()
             try:
                 await self._schedule()

@@ -41,8 +41,13 @@ def base_environment(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def ray_credentials(environ: Mapping[str, str]) -> dict[str, str]:
-    """What a Ray driver needs to be let in. Treated as secret; for jobs of kind `ray` only."""
-    return {name: value for name, value in environ.items() if name.startswith("RAY_AUTH_")}
+    """What a Ray driver needs to be let in. Treated as secret; for jobs of kind `ray` only.
+
+    The odd one out is the switch without which Ray takes 127.0.0.1, where an embedded cluster
+    listens, for this machine's public address, where it does not.
+    """
+    wanted = ("RAY_AUTH_", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER")
+    return {name: value for name, value in environ.items() if name.startswith(wanted)}
 
 
 @dataclass(frozen=True, slots=True)

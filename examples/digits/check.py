@@ -13,7 +13,9 @@ def main() -> int:
     if job["state"] != "SUCCEEDED" or accuracy is None or accuracy <= REACH or model is None:
         print(f"{job['id']}: {job['state']}, val_acc {accuracy}, model {model}", file=sys.stderr)
         return 1
-    print(f"In the registry: {job['id']} {job['name']}, val_acc {accuracy:.4f}, model {model['digest'][:19]}")
+    print(
+        f"In the registry: {job['id']} {job['name']}, val_acc {accuracy:.4f}, model {model['digest'][:19]}"
+    )
     return 0
 
 

@@ -7,13 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fake_controller import FakeController
 
 from console.cli.main import main
 from console.client import Client
-
-sys.path.insert(0, str(Path(__file__).parent))  # its modules serve all tests below
-
-from fake_controller import FakeController
 
 
 @dataclass(frozen=True)

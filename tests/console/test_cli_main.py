@@ -16,10 +16,12 @@ from jobs import errors
 from jobs.errors import BY_CODE, Conflict, NotFound, QuarterdeckError
 
 
-def test_help_lists_every_command_and_imports_none(qd: Any) -> None:
+def test_help_lists_every_command_and_imports_none(
+    qd: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in [name for name in sys.modules if name.startswith("console.cli.")]:
         if name.removeprefix("console.cli.") not in ("main", "commands", "output"):
-            sys.modules.pop(name)
+            monkeypatch.delitem(sys.modules, name)
     result = qd("--help")
     assert result.code == 0
     for name, entry in COMMANDS.items():

@@ -64,7 +64,9 @@ def ndjson(documents: AsyncIterator[Any]) -> StreamingResponse:
 async def woken(subscription: Subscription, seconds: float) -> bool:
     """Wait until something that the subscription is about has changed; False after `seconds`."""
     try:
-        await asyncio.wait_for(subscription.wake.wait(), seconds)
+        # Not wait_for: before Python 3.12 it can lose a cancellation when both come at once.
+        async with asyncio.timeout(seconds):
+            await subscription.wake.wait()
     except TimeoutError:
         return False
     subscription.wake.clear()

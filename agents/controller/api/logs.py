@@ -10,7 +10,6 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 from fastapi.responses import StreamingResponse
 from sqlmodel import Session
-from jobs.series import decimate
 
 from agents.controller.api.common import (
     TheController,
@@ -25,6 +24,7 @@ from agents.controller.logread import LogQuery, LogReader, batches, follow
 from jobs import queries
 from jobs.errors import InvalidInput, NotFound
 from jobs.names import job_name
+from jobs.series import decimate
 from jobs.views import TERMINAL, EventView, LogLine, MetricPoint, SeriesPoint
 
 router = APIRouter()

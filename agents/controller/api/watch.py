@@ -115,7 +115,8 @@ async def _changes(controller: Controller, subscription: Subscription) -> AsyncI
             next_ping = now + PING
         until = min(next_ping, next_whole) if subscription.dirty else next_ping
         try:
-            await asyncio.wait_for(subscription.wake.wait(), max(until - loop.time(), 0.001))
+            async with asyncio.timeout_at(until):
+                await subscription.wake.wait()
             subscription.wake.clear()
         except TimeoutError:
             continue

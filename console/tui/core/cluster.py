@@ -244,15 +244,19 @@ def _gpu_cells(node: NodeView, cells: HeatCells, metric: str, glyphs: Glyphs) ->
 def node_title(node: NodeView, glyphs: Glyphs) -> str:
     parts = [node["name"]]
     if node["gpus"]:
-        sim = " sim" if node["gpus"][0]["simulated"] else ""
-        parts.append(f"{short_model(node['gpus'][0]['model'])}x{len(node['gpus'])}{sim}")
+        first = node["gpus"][0]
+        sim = " sim" if first["simulated"] else ""
+        parts.append(f"{short_model(first['model'])}x{len(node['gpus'])}{sim}")
     parts.extend(node["jobs"][:2])
     return f" {glyphs.dot} ".join(parts)
 
 
+_NO_MODEL = frozenset({"NVIDIA", "TESLA", "GEFORCE", "SIMULATED"})
+
+
 def short_model(model: str) -> str:
     """`NVIDIA H100 80GB HBM3` as `H100`."""
-    words = [word for word in model.split() if word.upper() not in ("NVIDIA", "TESLA", "GEFORCE")]
+    words = [word for word in model.split() if word.upper() not in _NO_MODEL]
     return words[0] if words else model
 
 

@@ -133,19 +133,19 @@ def rank_cell(
     )
 
 
-def ranks_title(ranks: Sequence[RankView], quiet: Quiet, now: float, glyphs: Glyphs) -> str:
-    """The ranks in one phrase, the worst one named."""
-    text = f"Ranks {len(ranks)}"
-    failed = [rank for rank in ranks if rank["exit_code"] or rank["signal"]]
-    if failed:
-        return f"{text} {glyphs.dot} {len(failed)} failed, r{failed[0]['rank']} among them"
-    running = [rank for rank in ranks if rank["state"] == "RUNNING"]
-    silences = [(quiet.since(rank["rank"], now), rank["rank"]) for rank in running]
+def ranks_title(attempt: AttemptView, quiet: Quiet, now: float, glyphs: Glyphs) -> str:
+    """The ranks in one phrase, the worst one named: the one that failed first, else the quietest."""
+    ranks = attempt["ranks"]
+    text = f"Ranks {len(ranks)} {glyphs.dot} "
+    if attempt["first_failure"] is not None:
+        return text + f"r{attempt['first_failure']['rank']} failed first"
+    running = [rank["rank"] for rank in ranks if rank["state"] == "RUNNING"]
+    silences = [(quiet.since(rank, now), rank) for rank in running]
     known = [(age, rank) for age, rank in silences if age is not None]
     if len(known) > 1 and max(known)[0] > QUIET_AFTER:
-        worst = max(known)
-        return f"{text} {glyphs.dot} r{worst[1]} is quiet for {coarse(worst[0])}"
-    return f"{text} {glyphs.dot} {len(running)} running" if running else text
+        longest, rank = max(known)
+        return text + f"r{rank} is quiet for {coarse(longest)}"
+    return text + (f"{len(running)} running" if running else attempt["state"].lower())
 
 
 def gpu_names(attempt: AttemptView | None) -> dict[str, str]:

@@ -142,7 +142,7 @@ class JobScreen(Frame):
         strip.set_cells(list(self._ranks), self._cells.width)
         rows = min(strip.rows_needed(max(1, strip.room.width)), 2 if self.compact else 5)
         strip.styles.height = max(1, rows) + 1  # and its title
-        self.set_title("ranks", job.ranks_title(ranks, self._logs.quiet, now, self.deck.glyphs))
+        self.set_title("ranks", job.ranks_title(attempt, self._logs.quiet, now, self.deck.glyphs))
         if fresh:
             if len(ranks) == 1:
                 self._logs.select(ranks[0]["rank"])

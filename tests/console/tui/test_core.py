@@ -292,14 +292,16 @@ def test_rank_cells_have_one_width_and_name_gpus_when_known() -> None:
 
 
 def test_the_worst_rank_is_named() -> None:
-    ranks = [rank(0), rank(1), rank(2)]
+    attempt = detail(job_view(412, "RUNNING"), 3)["attempts"][-1]
     quiet = Quiet()
-    assert job.ranks_title(ranks, quiet, NOW, UNICODE) == "Ranks 3 · 3 running"
+    assert job.ranks_title(attempt, quiet, NOW, UNICODE) == "Ranks 3 · 3 running"
     quiet.wrote(0, NOW - 1)
     quiet.wrote(1, NOW - 300)
-    assert job.ranks_title(ranks, quiet, NOW, UNICODE) == "Ranks 3 · r1 is quiet for 5m"
-    failed = [*ranks, rank(7, state="EXITED", exit_code=1)]
-    assert job.ranks_title(failed, quiet, NOW, UNICODE) == "Ranks 4 · 1 failed, r7 among them"
+    assert job.ranks_title(attempt, quiet, NOW, UNICODE) == "Ranks 3 · r1 is quiet for 5m"
+    failed = detail(job_view(407, "FAILED"), 16)["attempts"][-1]
+    assert job.ranks_title(failed, quiet, NOW, UNICODE) == "Ranks 16 · r9 failed first"
+    stopped = {**failed, "first_failure": None, "state": "CANCELLED"}
+    assert job.ranks_title(stopped, quiet, NOW, UNICODE) == "Ranks 16 · cancelled"  # type: ignore[arg-type]
 
 
 def test_attempts_tell_the_first_failure_and_its_last_lines() -> None:
