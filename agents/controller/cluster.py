@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from jobs.series import RingHistory
-
 from agents.controller.fabric import FabricNode
 from jobs.capacity import NodeCapacity
+from jobs.series import RingHistory
 from jobs.times import rfc3339
 from jobs.views import GpuView, HistoryPoint, NodeState, NodeView
 from jobs.wire import GpuSample, NodeFacts, NodeSample

@@ -7,14 +7,19 @@ for bytes from there on, so a chunk that comes twice, or a crash between two chu
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 from jobs.errors import StorageFull
+
+T = TypeVar("T")
 
 _ENTRY = struct.Struct("<Qd")
 _READ = 256 * 1024
@@ -35,8 +40,18 @@ class Line:
 
 
 class LogStore:
+    """All methods block; `run` calls one on the store's own threads."""
+
     def __init__(self, root: Path) -> None:
         self._root = root
+        self._threads = ThreadPoolExecutor(2, thread_name_prefix="logs")
+
+    async def run(self, fn: Callable[..., T], *args: Any) -> T:
+        """Run blocking log I/O off the event loop."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, fn, *args)
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=True)
 
     def path(self, job: int, attempt: int, rank: int) -> Path:
         return self._root / f"j{job}" / str(attempt) / f"r{rank}.log"

@@ -75,6 +75,6 @@ async def woken(subscription: Subscription, seconds: float) -> bool:
 
 def in_thread(controller: Controller) -> Callable[[Callable[[], list[T]]], Any]:
     async def run(fn: Callable[[], list[T]]) -> list[T]:
-        return await controller.in_log_thread(fn)
+        return await controller.logs.run(fn)
 
     return run

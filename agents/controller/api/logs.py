@@ -146,9 +146,7 @@ async def raw(
     if not 0 <= rank < view["ranks"]:
         raise NotFound(f"{job} has no rank {rank}", f"Its ranks are 0 to {view['ranks'] - 1}.")
     number = attempt or ref.attempt or max(view["attempt"], 1)
-    data = await controller.in_log_thread(
-        controller.logs.read, ref.job, number, rank, offset, limit
-    )
+    data = await controller.logs.run(controller.logs.read, ref.job, number, rank, offset, limit)
     size = controller.logs.size(ref.job, number, rank)
     return Response(data, media_type="application/octet-stream", headers={"X-Size": str(size)})
 

@@ -1,0 +1,41 @@
+"""What is wrong at the moment, by source: the banner of `qd status`."""
+
+from __future__ import annotations
+
+import logging
+
+from jobs.views import Problem
+
+log = logging.getLogger(__name__)
+
+_FIXES = {
+    "storage": "Free disk space; nodes keep what is not stored yet, and it is fetched when there is room.",
+    "ray": "It is being restarted; jobs that run are not touched. See `qd doctor`.",
+}
+_FIX = "It is being tried again; `qd doctor` tells more."
+
+
+class Problems:
+    """At most one problem per source; the newest text counts."""
+
+    def __init__(self) -> None:
+        self._texts: dict[str, str] = {}
+
+    def tell(self, source: str, text: str) -> None:
+        """Something is wrong with `source`; an empty text says that it is over."""
+        if text and self._texts.get(source) != text:
+            log.warning("%s: %s", source, text)
+        if text:
+            self._texts[source] = text
+        else:
+            self._texts.pop(source, None)
+
+    def views(self) -> list[Problem]:
+        return [
+            {
+                "what": f"{source}: {text}",
+                "fix": _FIXES.get(source, _FIX),
+                "severity": "error",
+            }
+            for source, text in sorted(self._texts.items())
+        ]
