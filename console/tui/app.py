@@ -197,13 +197,13 @@ class QuarterdeckApp(Acts, App[None]):
         self.world = replace(
             world, details=details, ready=frozenset(ready), refused=refused, link=worst(links)
         )
-        if self.top is not None and self.top.is_mounted:
+        if self.top is not None:
             self.top.refresh_all()
 
     def _tick(self) -> None:
         """A second has passed: ages move on, and screens ask for what they need."""
         self._take()
-        if self.top is not None and self.top.is_mounted:
+        if self.top is not None and self.top.alive:
             self.top.tick()
 
     def fetch(self, key: str, call: Callable[[], Any]) -> None:
@@ -219,7 +219,7 @@ class QuarterdeckApp(Acts, App[None]):
         owner, _, key = message.key.partition(" ")
         if owner == "app":
             self._answered(key, message.value, message.error)
-        elif self.top is not None and str(self.top.serial) == owner and self.top.is_mounted:
+        elif self.top is not None and str(self.top.serial) == owner and self.top.alive:
             self.top.fetched(key, message.value, message.error)
 
     @property

@@ -198,13 +198,6 @@ class Fetches:
             self._flying[key] = None
         threading.Thread(target=self._run, args=(key, call), name=f"qd-{key}", daemon=True).start()
 
-    def forget(self, prefix: str) -> None:
-        """Do not make waiting calls whose key starts so."""
-        with self._lock:
-            for key in self._flying:
-                if key.startswith(prefix):
-                    self._flying[key] = None
-
     @property
     def busy(self) -> bool:
         with self._lock:

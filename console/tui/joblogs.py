@@ -130,6 +130,7 @@ class JobLogs:
             self._reader.start()
 
     def _on_line(self, document: Any) -> None:
+        self.error = ""
         quiet = not self._inbox
         self._inbox.append(cast("LogLine", document))
         if quiet:

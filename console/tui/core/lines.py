@@ -7,7 +7,7 @@ in the current theme, with or without colour. So everything on screen can be tes
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from rich.cells import cell_len, chop_cells, set_cell_size
@@ -108,16 +108,6 @@ def _crop_text(text: str, start: int, end: int) -> str:
             out.append(" " * (min(at + size, end) - max(at, start)))
         at += size
     return "".join(out)
-
-
-def join(lines: Sequence[Line], separator: Span) -> Line:
-    """Lines one after another on one line."""
-    out: list[Span] = []
-    for index, one in enumerate(lines):
-        if index:
-            out.append(separator)
-        out.extend(one)
-    return tuple(out)
 
 
 def wrap(text: str, cells: int) -> list[str]:

@@ -169,14 +169,15 @@ class MergedLog:
     """Lines of all ranks in the order of time, the newest `limit`.
 
     A stream that was cut is opened again with the same tail; what is known already is recognised by
-    its offset and left out, so that no line is doubled.
+    its offset and left out, so that no line is doubled. When more came meanwhile than the tail holds,
+    a note stands where lines are missing: a gap is never silent.
     """
 
     def __init__(self, limit: int = MERGED_LINES) -> None:
         self._limit = limit
         self._lines: list[_Merged] = []
         self._number = 0
-        self._seen: dict[int, int] = {}  # rank -> offset of its newest line
+        self._next: dict[int, int] = {}  # rank -> offset after its newest line
 
     @property
     def first(self) -> int:
@@ -196,12 +197,16 @@ class MergedLog:
         """Take lines of the stream; returns how many were new."""
         new = 0
         for one in lines:
-            if one["offset"] <= self._seen.get(one["rank"], -1):
+            rank, offset = one["rank"], one["offset"]
+            raw = one["line"].encode("utf-8", "backslashreplace")
+            expected = self._next.get(rank, offset)
+            if offset < expected:
                 continue
-            self._seen[one["rank"]] = one["offset"]
-            self._lines.append(
-                _Merged(one["rank"], one["line"].encode("utf-8", "backslashreplace"))
-            )
+            if offset > expected:
+                note = f"[{offset - expected} bytes of r{rank} are not here; its own log has them]"
+                self._lines.append(_Merged(rank, note.encode()))
+            self._next[rank] = offset + len(raw) + 1
+            self._lines.append(_Merged(rank, raw))
             new += 1
         if len(self._lines) > self._limit * 5 // 4:
             drop = len(self._lines) - self._limit

@@ -145,10 +145,6 @@ class Fold:
             self._frozen[topic] = frozen
         return frozen
 
-    @property
-    def topics(self) -> tuple[str, ...]:
-        return tuple(self._tables)
-
 
 def events_in_order(table: Table) -> tuple[EventView, ...]:
     """The newest `EVENTS_KEPT` events, oldest first."""

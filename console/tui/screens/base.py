@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from itertools import count
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -119,9 +119,16 @@ class Frame(Acts, Screen[None]):
         lines = ("lines",) if isinstance(focused, LineView) else ()
         return (*pane, self.SCOPE, *lines, "app")
 
+    @property
+    def alive(self) -> bool:
+        """Whether its widgets are there. A message may come before they are, and one that was on its
+        way comes when they are gone again."""
+        return self.is_mounted and self.display and self.app.is_running
+
     def redraw_frame(self) -> None:
-        for name in ("#header", "#footer"):
-            self.query_one(name, Panel).redraw()
+        if self.alive:
+            for name in ("#header", "#footer"):
+                self.query_one(name, Panel).redraw()
 
     def on_screen_resume(self) -> None:
         self.deck.screen_changed()  # which takes a new picture, and shows it
@@ -134,8 +141,9 @@ class Frame(Acts, Screen[None]):
 
     def refresh_all(self) -> None:
         """Redraw from what is known; also for ages, once a second."""
-        self.redraw_frame()
-        self.show(self.deck.world)
+        if self.alive:
+            self.redraw_frame()
+            self.show(self.deck.world)
 
     # Panes.
 
@@ -221,6 +229,3 @@ class Frame(Acts, Screen[None]):
 def _plain(text: str) -> str:
     """A title may hold names from outside: no markup in it is meant."""
     return text.replace("[", "(").replace("]", ")")
-
-
-Build = Callable[[int, int], Sequence[Line]]

@@ -87,8 +87,6 @@ class ClusterScreen(Frame):
     # Snapshots in.
 
     def show(self, world: World) -> None:
-        if not self.query("#heat"):
-            return
         glyphs = self.deck.glyphs
         heat = self.query_one(Heat)
         nodes = cluster.nodes_in_order(world)

@@ -109,7 +109,7 @@ class JobScreen(Frame):
         return job.current(self.detail) if self.detail else None
 
     def show(self, world: World) -> None:
-        if not self.query("#logs") or self._logs is None:
+        if self._logs is None:
             return
         glyphs, detail, attempt = self.deck.glyphs, self.detail, self.attempt
         if attempt is not None:
@@ -164,7 +164,7 @@ class JobScreen(Frame):
 
     def _poll_logs(self) -> None:
         detail = self.detail
-        if self._logs is not None and detail is not None and self.deck.top is self:
+        if self._logs is not None and detail is not None and self.alive and self.deck.top is self:
             self._logs.poll(live=detail["state"] not in TERMINAL)
             self._logs.go_on()
 
@@ -190,7 +190,7 @@ class JobScreen(Frame):
 
     @on(LogsCame)
     def _logs_came(self) -> None:
-        if self._logs is not None and self.is_mounted:
+        if self._logs is not None and self.alive:
             if self._logs.drain():
                 self.query_one(LogView).grew()
             self.query_one(LogView).set_empty(self._no_lines())
@@ -248,7 +248,7 @@ class JobScreen(Frame):
 
     @on(LogView.Followed)
     def _title_logs(self) -> None:
-        if self._logs is None:
+        if self._logs is None or not self.alive:
             return
         view, dot = self.query_one(LogView), self.deck.glyphs.dot
         what = "all ranks" if self._logs.rank is None else f"r{self._logs.rank}"

@@ -38,8 +38,6 @@ class JobsScreen(Frame):
         yield Prompt("/", "user:mira gpu>4 state:running !eval text", id="filter")
 
     def show(self, world: World) -> None:
-        if not self.query("#table"):
-            return
         if world.jobs is not self._shown:
             self._shown = world.jobs
             self._keys = jobs.rows(world.jobs, self._filter)

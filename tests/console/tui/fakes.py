@@ -457,16 +457,12 @@ class FakeSource:
     def follow_logs(self, job: str, attempt: int, tail: int) -> FakeStream:
         self._check(f"logs {job}")
         stream = FakeStream()
+        offset = 0
         for i in range(12):
+            said = f"step {9000 + i} loss 2.{10 - i // 2:02d}"
             for r in (0, 1, 9):
-                stream.push(
-                    {
-                        "rank": r,
-                        "offset": i * 40,
-                        "at": at(12 - i),
-                        "line": f"step {9000 + i} loss {2.1 - r / 100:.2f}",
-                    }
-                )
+                stream.push({"rank": r, "offset": offset, "at": at(12 - i), "line": said})
+            offset += len(said) + 1
         with self._lock:
             self._streams.append(((f"logs:{job}",), stream))
         return stream

@@ -345,7 +345,7 @@ async def test_a_job_shows_ranks_logs_metrics_gpus_and_attempts() -> None:
     async with running(start="j412") as (_, app):
         assert "pretrain-7b" in text(app, "summary")
         assert "r15" in text(app, "ranks")
-        assert "step 9011 loss 2.01" in text(app, "logs")
+        assert "step 9011 loss 2.05" in text(app, "logs")
         assert "follow" in title(app, "logs")
         assert "loss" in text(app, "metrics")
         assert "r0 n02" in text(app, "gpus")

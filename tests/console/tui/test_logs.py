@@ -98,25 +98,31 @@ def test_memory_is_bounded_and_numbers_stay_true() -> None:
 
 def test_merged_lines_are_never_doubled_after_a_cut() -> None:
     log = MergedLog()
-    told = [merged(r, i * 10, f"{r}:{i}") for i in range(3) for r in (0, 1)]
+    told = [merged(r, i * 4, f"{r}:{i}") for i in range(3) for r in (0, 1)]
     assert log.extend(told) == 6
-    assert log.extend([*told, merged(1, 30, "1:3")]) == 1
+    assert log.extend([*told, merged(1, 12, "1:3")]) == 1
     assert lines(log) == ["0:0", "1:0", "0:1", "1:1", "0:2", "1:2", "1:3"]
     assert log.rank(log.end - 1) == 1
+
+
+def test_a_gap_in_merged_lines_is_told() -> None:
+    log = MergedLog()
+    log.extend([merged(0, 0, "one"), merged(0, 104, "two")])
+    assert lines(log) == ["one", "[100 bytes of r0 are not here; its own log has them]", "two"]
 
 
 def test_merged_memory_is_bounded() -> None:
     log = MergedLog(limit=100)
     for i in range(1000):
-        log.extend([merged(0, i, str(i))])
+        log.extend([merged(0, i * 4, f"{i:03d}")])
         assert log.end - log.first <= 125
     assert lines(log)[-1] == "999"
-    assert log.text(log.first) == str(log.first)
+    assert log.text(log.first) == f"{log.first:03d}"
 
 
 def test_search_goes_round_once_either_way() -> None:
     log = MergedLog()
-    log.extend([merged(0, i, text) for i, text in enumerate(["x", "Needle", "y", "needle"])])
+    log.extend([merged(r, 0, text) for r, text in enumerate(["x", "Needle", "y", "needle"])])
     assert search(log, "needle", 1) == 3
     assert search(log, "needle", 3) == 1
     assert search(log, "needle", 1, backwards=True) == 3
