@@ -88,7 +88,8 @@ def ending(
 class Rank:
     """A rank and what became of it."""
 
-    __slots__ = ("ended_at", "exit_code", "local_rank", "pid", "rank", "signal", "started_at")
+    _TOLD = ("ended_at", "exit_code", "local_rank", "pid", "rank", "signal", "started_at")
+    __slots__ = (*_TOLD, "termed")
 
     def __init__(self, rank: int, local_rank: int) -> None:
         self.rank, self.local_rank = rank, local_rank
@@ -97,6 +98,7 @@ class Rank:
         self.exit_code: int | None = None
         self.signal: int | None = None
         self.ended_at: float | None = None
+        self.termed = False  # its process group was sent SIGTERM
 
     @property
     def alive(self) -> bool:
@@ -116,7 +118,7 @@ class Rank:
         return f"rank {self.rank} ended with exit code {self.exit_code}"
 
     def to_json(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in self.__slots__}
+        return {name: getattr(self, name) for name in self._TOLD}
 
 
 def _become_rank(
@@ -264,7 +266,19 @@ class Guard:
             self._hint()
         alive = any(rank.alive for rank in self.ranks)
         self._consider(now, told, alive)
-        return alive
+        return alive or self._in_grace(now)
+
+    def _in_grace(self, now: float) -> bool:
+        """Whether something that was told to end may still do so. A rank is often a shell, which dies
+        of the signal at once, around a program that saves a checkpoint first."""
+        if self.ending is None or not self.ending.termed or now >= self.ending.kill_at:
+            return False
+        for rank in self.ranks:
+            if rank.termed and rank.pid is not None:
+                with contextlib.suppress(OSError):  # its group is empty
+                    os.killpg(rank.pid, 0)
+                    return True
+        return False
 
     def _consider(self, now: float, told: bool, alive: bool) -> None:
         """Begin to end if there is a cause, and take the step that is due."""
@@ -286,6 +300,8 @@ class Guard:
             return
         if now >= self.ending.term_at and not self.ending.termed:
             self.ending.termed = True
+            for rank in self.ranks:
+                rank.termed = rank.alive
             self._signal(signal.SIGTERM)
             self._signal(signal.SIGCONT)  # a rank that is stopped could not act on it
         if now >= self.ending.kill_at:

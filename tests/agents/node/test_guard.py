@@ -88,6 +88,27 @@ async def test_a_stop_reaches_a_rank_that_ignores_sigterm(node: Node) -> None:
     assert report["ranks"][0]["signal"] == signal.SIGKILL
 
 
+async def test_the_program_in_a_shell_has_its_grace_though_the_shell_dies_at_once(
+    node: Node,
+) -> None:
+    program = 'trap "sleep 0.3; echo saved; exit 0" TERM; echo up; while :; do sleep 0.05; done'
+    await node.run("sh", "-c", f"sh -c '{program}'; true")
+    await node.log("up")
+    await node.stop(grace=10.0)
+    report = await node.end()
+    assert report["ranks"][0]["signal"] == signal.SIGTERM
+    assert (node.folder() / "rank-0.log").read_bytes().endswith(b"saved\n")
+
+
+async def test_the_grace_of_what_a_shell_leaves_behind_ends_too(node: Node) -> None:
+    program = 'trap "" TERM; echo up; while :; do sleep 0.05; done'
+    await node.run("sh", "-c", f"sh -c '{program}'; true")
+    await node.log("up")
+    await node.stop(grace=0.3)
+    assert (await node.end())["outcome"] == "stopped"
+    assert node.processes() == []
+
+
 async def test_a_second_stop_hurries_the_first(node: Node) -> None:
     await node.run("sh", "-c", 'trap "" TERM; echo up; while :; do sleep 300; done')
     await node.log("up")
