@@ -24,6 +24,7 @@ class Live:
     name: str
     submitted_at: float
     snapshot: str | None
+    running_since: float = 0.0  # this process's monotonic clock: when it saw the attempt RUNNING
     port: int | None = None  # MASTER_PORT of the attempt, from node rank 0
     detail: str = ""  # what staging is doing, for people
     reports: dict[str, wire.AttemptReport] = field(default_factory=dict)  # node -> last one stored

@@ -98,6 +98,7 @@ class Reconciler:
             name=row.name,
             submitted_at=row.submitted_at,
             snapshot=row.snapshot,
+            running_since=self._monotonic(),
         )
         self.live[job.id] = live
         self._wake.set()
@@ -193,6 +194,8 @@ class Reconciler:
         return queries.job_view(queries.get_job(session, job)), events
 
     def _changed(self, live: Live, job: lc.Job, view: JobView, events: list[EventView]) -> None:
+        if job.state == "RUNNING" and live.job.state != "RUNNING":
+            live.running_since = self._monotonic()
         live.job, live.view = job, view
         self.reasons.pop(job.id, None)
         self._hub.publish("jobs", view["id"], self.overlay(view))
@@ -425,8 +428,8 @@ class Reconciler:
                 if part.over:
                     continue
                 link = self._links.links.get(part.node)
-                # Granted by an earlier controller: no later than a lease from our own start.
-                bound = self._started + live.spec.lease
+                # Without a grant of ours: one by an earlier controller, before our start, or none yet.
+                bound = live.running_since + live.spec.lease
                 if link is not None:
                     bound = link.bounds.get(key, bound)
                 if monotonic > bound + live.spec.grace + LEASE_MARGIN:

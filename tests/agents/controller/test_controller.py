@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 import pytest
 
-from jobs.errors import Conflict, InvalidInput, NotFound
+from jobs.errors import Conflict, InvalidInput, NotFound, Unreachable
 from tests.agents.controller.conftest import Plane, until
 
 METRICS = f"""{sys.executable} -c "
@@ -178,6 +178,28 @@ async def test_a_silent_node_is_believed_alive_until_its_lease_is_over(
     await until(lambda: not _ranks(left))
     await plane.post(f"/v1/jobs/{job}/cancel")
     await plane.wait(job)
+
+
+async def test_a_node_that_is_away_when_it_should_launch_has_its_whole_lease(plane: Plane) -> None:
+    plane.clock.skip(10_000)  # the controller has been up for longer than any lease
+    await until(lambda: plane.controller.cluster.nodes["n1"].facts)
+    link = plane.controller.links
+    agent_of = link.agent
+
+    def unreachable_at_first(name: str) -> Any:
+        live = plane.controller.reconciler.live.get(1)
+        if live is not None and live.job.state == "RUNNING" and not waited:
+            waited.append(asyncio.get_running_loop().time())
+        if waited and asyncio.get_running_loop().time() < waited[0] + 2.5:
+            raise Unreachable("away")
+        return agent_of(name)
+
+    waited: list[float] = []
+    link.agent = unreachable_at_first  # type: ignore[method-assign]
+    job = await plane.submit("true", lease=30.0)
+    view = await plane.wait(job)
+    assert waited
+    assert (view["state"], view["attempt"]) == ("SUCCEEDED", 1)
 
 
 async def _moved(plane: Plane, job: str) -> Any:
