@@ -220,7 +220,7 @@ def _first_failure(row: AttemptRow, ranks: Sequence[RankRow]) -> FirstFailure | 
     number = failure["rank"]
     rank = next((rank for rank in ranks if rank.rank == number), None)
     return {
-        "rank": -1 if number is None else number,
+        "rank": number,
         "node": failure["node"],
         "exit_code": rank.exit_code if rank else None,
         "signal": signal_name(rank.signal) if rank else None,

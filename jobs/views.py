@@ -118,7 +118,7 @@ class JobView(TypedDict):
 
 
 class FirstFailure(TypedDict):
-    rank: int
+    rank: int | None  # None: not a rank's doing (a node was lost, nothing could be staged)
     node: str
     exit_code: int | None
     signal: str | None  # "SIGKILL"

@@ -186,7 +186,7 @@ class Controller:
         detail = await self.db.read(lambda s: queries.job_detail(s, number, sizes))
         for attempt in detail["attempts"]:
             failure = attempt["first_failure"]
-            if failure is not None and failure["rank"] >= 0:
+            if failure is not None and failure["rank"] is not None:
                 failure["tail"] = await self.logs.run(
                     self._tail, number, attempt["number"], failure["rank"]
                 )

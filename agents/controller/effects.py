@@ -245,7 +245,7 @@ class Performer:
                 {
                     "key": live.key(self._cluster),
                     "epoch": attempt.epoch,
-                    "grace": live.spec.grace,
+                    "grace": live.spec.grace if live.grace is None else live.grace,
                     "reason": reason,
                 }
             )

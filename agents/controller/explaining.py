@@ -66,7 +66,7 @@ def _summary(detail: JobDetail, reasons: list[str], failure: FirstFailure | None
     if state == "QUEUED":
         return f"{name} waits: {reasons[0] if reasons else detail['reason']}"
     if state in ("FAILED", "CANCELLED"):
-        if failure is not None and failure["rank"] >= 0:
+        if failure is not None and failure["rank"] is not None:
             how = (
                 f"was killed by {failure['signal']}"
                 if failure["signal"]

@@ -25,6 +25,7 @@ class Live:
     submitted_at: float
     snapshot: str | None
     running_since: float = 0.0  # this process's monotonic clock: when it saw the attempt RUNNING
+    grace: float | None = None  # asked for with a cancel, instead of the spec's
     port: int | None = None  # MASTER_PORT of the attempt, from node rank 0
     detail: str = ""  # what staging is doing, for people
     reports: dict[str, wire.AttemptReport] = field(default_factory=dict)  # node -> last one stored

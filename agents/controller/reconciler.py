@@ -235,7 +235,19 @@ class Reconciler:
 
     # -- requests -----------------------------------------------------------------------------------
 
-    async def cancel(self, number: int, caller: Caller) -> None:
+    async def cancel(self, number: int, caller: Caller, grace: float | None = None) -> None:
+        """Stop a job for good, or take it out of the queue.
+
+        Args:
+            grace: seconds between SIGTERM and SIGKILL instead of the job's own. It is said again to
+                an agent that was away, but not by a controller that was restarted meanwhile.
+
+        Raises:
+            IllegalTransition: it has ended.
+        """
+        live = self.live.get(number)
+        if live is not None and grace is not None:
+            live.grace = grace
         await self._request(number, lc.Cancel(caller.user), caller, "job.cancel")
 
     async def retry(self, number: int, caller: Caller) -> None:

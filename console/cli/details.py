@@ -104,13 +104,15 @@ def _show_attempt(attempt: AttemptView, now: float) -> None:
 
 def show_failure(failure: FirstFailure) -> None:
     """Write which rank failed first, how, and the last it said."""
-    how = failure["signal"] or (
-        "no exit code" if failure["exit_code"] is None else f"exit code {failure['exit_code']}"
-    )
-    say(
-        f"{paint('first failure', 'red')} rank {failure['rank']} on {neutralise(failure['node'])}: "
-        f"{how}  {neutralise(failure['reason'])}".rstrip()
-    )
+    node, reason = neutralise(failure["node"]), neutralise(failure["reason"])
+    if failure["rank"] is None:
+        say(f"{paint('failed', 'red')} on {node}: {reason}")
+    else:
+        code = failure["exit_code"]
+        how = failure["signal"] or ("no exit code" if code is None else f"exit code {code}")
+        say(
+            f"{paint('first failure', 'red')} rank {failure['rank']} on {node}: {how}  {reason}".rstrip()
+        )
     for line in failure["tail"]:
         say(f"  {paint('|', 'dim')} {neutralise(line)}")
 

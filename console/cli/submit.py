@@ -102,6 +102,10 @@ def submit(
         "tags": tag,
         "outputs": output,
     }
+    if python is not None:
+        # An option counts from where it is typed; `python:` in a file from the work folder.
+        here = Path(python).expanduser()
+        options["python"] = str(here.absolute()) if here.exists() else python
     spec = from_options(command, base, **options)
     folder = _folder(spec, file, workdir)
     interpreter = find_python(spec, folder, os.environ)

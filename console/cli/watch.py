@@ -51,7 +51,7 @@ def summary(client: Client, view: JobView) -> None:
     for artifact in detail["artifacts"]:
         narrate(f"  {artifact['name']}: {artifact['path']} ({size(artifact['size'])})")
     last = detail["attempts"][-1]["first_failure"] if detail["attempts"] else None
-    if last is not None and view["state"] == "FAILED":
+    if last is not None and last["rank"] is not None and view["state"] == "FAILED":
         how = last["signal"] or f"exit code {last['exit_code']}"
         narrate(f"  first failure: rank {last['rank']} on {last['node']}: {how}")
 

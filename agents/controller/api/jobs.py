@@ -115,10 +115,20 @@ async def wait(
         controller.hub.unsubscribe(subscription)
 
 
+class CancelRequest(BaseModel):
+    """`grace`: seconds between SIGTERM and SIGKILL instead of the job's own."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    grace: Annotated[float | None, Field(ge=0, le=3600)] = None
+
+
 @router.post("/jobs/{job}/cancel")
-async def cancel(job: str, controller: TheController, who: TheCaller) -> JobView:
+async def cancel(
+    job: str, controller: TheController, who: TheCaller, request: CancelRequest | None = None
+) -> JobView:
     ref = await resolve(controller, job)
-    await controller.reconciler.cancel(ref.job, who)
+    await controller.reconciler.cancel(ref.job, who, request.grace if request else None)
     return await controller.job_view(ref.job)
 
 

@@ -48,6 +48,9 @@ async def _deltas(
     hub = controller.hub
     while True:
         subscription = hub.subscribe(topics)
+        at = (
+            hub.revision
+        )  # later changes wait in the subscription: `rev` must not run ahead of them
         try:
             kept = hub.replay(since, boot) if boot else None
             for delta in kept or []:
@@ -57,19 +60,18 @@ async def _deltas(
                 # Nodes and single jobs are sent whole anyway: only lists are worth replaying.
                 if kept is not None and topic in ("jobs", "events"):
                     continue
-                async for delta in _state(controller, topic):
+                async for delta in _state(controller, topic, at):
                     yield delta
-            yield {"rev": hub.revision, "op": "ready", "topic": "", "boot": hub.boot}
-            async for delta in _changes(controller, subscription):
+            yield {"rev": at, "op": "ready", "topic": "", "boot": hub.boot}
+            async for delta in _changes(controller, subscription, at):
                 yield delta
         finally:
             hub.unsubscribe(subscription)
         boot = ""  # it fell behind: everything again
 
 
-async def _state(controller: Controller, topic: str) -> AsyncIterator[Delta]:
-    """A topic's whole state."""
-    revision = controller.hub.revision
+async def _state(controller: Controller, topic: str, revision: int) -> AsyncIterator[Delta]:
+    """A topic's whole state, as of `revision` or later."""
     yield {"rev": revision, "op": "reset", "topic": topic}
     values: dict[str, object] = {}
     if topic == "nodes":
@@ -91,13 +93,17 @@ async def _state(controller: Controller, topic: str) -> AsyncIterator[Delta]:
     yield {"rev": revision, "op": "ready", "topic": topic, "boot": controller.hub.boot}
 
 
-async def _changes(controller: Controller, subscription: Subscription) -> AsyncIterator[Delta]:
-    """Changes as they come, until the subscription has overflowed."""
+async def _changes(
+    controller: Controller, subscription: Subscription, revision: int
+) -> AsyncIterator[Delta]:
+    """Changes after `revision` as they come, until the subscription has overflowed."""
     hub, loop = controller.hub, asyncio.get_running_loop()
     next_whole, next_ping = 0.0, loop.time() + PING
     while not subscription.overflowed:
         while not subscription.queue.empty():
-            yield subscription.queue.get_nowait()
+            delta = subscription.queue.get_nowait()
+            revision = delta["rev"]
+            yield delta
             next_ping = loop.time() + PING
         now = loop.time()
         if subscription.dirty and now >= next_whole:
@@ -106,12 +112,12 @@ async def _changes(controller: Controller, subscription: Subscription) -> AsyncI
                 key = topic.removeprefix("job:")
                 detail = await controller.job_detail(int(key[1:]))
                 value = cast(object, detail)
-                yield {"rev": hub.revision, "op": "put", "topic": topic, "key": key, "value": value}
+                yield {"rev": revision, "op": "put", "topic": topic, "key": key, "value": value}
             next_whole = next_ping = loop.time()
             next_whole += WHOLE_EVERY
             next_ping += PING
         elif now >= next_ping:
-            yield {"rev": hub.revision, "op": "ping", "topic": "", "boot": hub.boot}
+            yield {"rev": revision, "op": "ping", "topic": "", "boot": hub.boot}
             next_ping = now + PING
         until = min(next_ping, next_whole) if subscription.dirty else next_ping
         try:

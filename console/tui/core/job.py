@@ -138,7 +138,8 @@ def ranks_title(attempt: AttemptView, quiet: Quiet, now: float, glyphs: Glyphs) 
     ranks = attempt["ranks"]
     text = f"Ranks {len(ranks)} {glyphs.dot} "
     if attempt["first_failure"] is not None:
-        return text + f"r{attempt['first_failure']['rank']} failed first"
+        rank = attempt["first_failure"]["rank"]
+        return text + (f"r{rank} failed first" if rank is not None else attempt["reason"])
     running = [rank["rank"] for rank in ranks if rank["state"] == "RUNNING"]
     silences = [(quiet.since(rank, now), rank) for rank in running]
     known = [(age, rank) for age, rank in silences if age is not None]
@@ -285,8 +286,11 @@ def attempt_lines(job: JobDetail, now: float, width: int, glyphs: Glyphs) -> lis
 
 
 def failure_lines(failure: FirstFailure, width: int, glyphs: Glyphs) -> list[Line]:
-    how = failure["signal"] or f"exit code {failure['exit_code']}"
-    text = f"rank {failure['rank']} on {failure['node']} failed first: {how}. {failure['reason']}"
+    if failure["rank"] is None:
+        text = f"{failure['node']}: {failure['reason']}"
+    else:
+        how = failure["signal"] or f"exit code {failure['exit_code']}"
+        text = f"rank {failure['rank']} on {failure['node']} failed first: {how}. {failure['reason']}"
     out = [line(("   " + part, "error")) for part in wrap(text, width - 4)]
     out += [
         line((f"   {glyphs.bar} ", "dim"), fit(text, width - 6, ellipsis=glyphs.ellipsis))

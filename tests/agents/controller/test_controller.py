@@ -83,6 +83,14 @@ async def test_cancel_stops_the_ranks(plane: Plane) -> None:
     assert not psutil.pid_exists(pid)
 
 
+async def test_cancel_with_a_grace_of_its_own(plane: Plane) -> None:
+    job = await plane.submit("trap '' TERM; while :; do sleep 0.1; done", grace=600.0)
+    await plane.wait(job, "RUNNING")
+    await until(lambda: _pid(plane, job))
+    await plane.post(f"/v1/jobs/{job}/cancel", {"grace": 0.1})
+    assert (await plane.wait(job))["state"] == "CANCELLED"
+
+
 async def _pid(plane: Plane, job: str) -> int | None:
     view = await plane.get(f"/v1/jobs/{job}")
     ranks = view["attempts"][-1]["ranks"] if view["attempts"] else []
