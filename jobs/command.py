@@ -25,6 +25,27 @@ _PYTHON = re.compile(r"python[0-9.]*")
 _PLACE = re.compile(r"(?<![{$])\{([A-Za-z_][A-Za-z0-9_]*)\}(?!\})")
 
 
+_SHELL_SYNTAX = frozenset(";&|(){}<>`#!\n")
+_OF_THE_SHELL = {
+    ".", ":", "[", "alias", "bg", "break", "case", "cd", "command", "continue", "do", "done", "elif",
+    "else", "esac", "eval", "exec", "exit", "export", "fg", "fi", "for", "getopts", "hash", "if", "in",
+    "jobs", "local", "printf", "pwd", "read", "readonly", "return", "set", "shift", "test", "then",
+    "times", "trap", "type", "ulimit", "umask", "unalias", "unset", "until", "wait", "while",
+}  # fmt: skip
+
+
+def shell_argv(command: str) -> list[str]:
+    """How /bin/sh runs a command. A single program takes the shell's place: then the rank's process is
+    the program itself, which gets its signals and dies with its guard, and not a shell around it."""
+    first = command.split(maxsplit=1)[0] if command.strip() else ""
+    plain = (
+        first not in _OF_THE_SHELL
+        and not _ASSIGNMENT.fullmatch(first)
+        and not _SHELL_SYNTAX & set(command)
+    )
+    return ["/bin/sh", "-c", f"exec {command.strip()}" if first and plain else command]
+
+
 def derive_name(command: Command) -> str:
     """A job name from its command: the script's name, or else the program's.
 

@@ -23,7 +23,7 @@ from pydantic import (
 
 from jobs import fields, problems, yamlfile
 from jobs.capacity import Shape
-from jobs.command import Scalar, derive_name, fill
+from jobs.command import Scalar, derive_name, fill, shell_argv
 from jobs.errors import InvalidInput
 from jobs.units import show
 from jobs.yamlfile import Document, KeyPath
@@ -152,7 +152,7 @@ class JobSpec(_Model):
     def argv(self) -> list[str]:
         """The program and its arguments, as execve takes them, with `params` filled in."""
         command = fill(self.command, self.params)
-        return ["/bin/sh", "-c", command] if isinstance(command, str) else list(command)
+        return shell_argv(command) if isinstance(command, str) else list(command)
 
     @property
     def world_size(self) -> int:

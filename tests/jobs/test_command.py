@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.command import NAME, Command, Scalar, as_text, derive_name, fill, places
+from jobs.command import NAME, Command, Scalar, as_text, derive_name, fill, places, shell_argv
 from jobs.errors import InvalidInput
 
 
@@ -66,3 +66,43 @@ def test_no_value_becomes_shell_syntax(value: str) -> None:
     output = subprocess.run(["/bin/sh", "-c", filled], capture_output=True, check=True).stdout
     expected = [value, value, value, f"'{value}'", f"--x={value}", f'"{value}']
     assert output.decode().split("\0")[:-1] == expected
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["python train.py --lr 1", " ./run 'a b' $HOME *.txt ", '"my program" -v', "~/bin/x", "a=1/b"],
+)
+def test_a_single_program_takes_the_shells_place(command: str) -> None:
+    expected = command if command == "a=1/b" else f"exec {command.strip()}"
+    assert shell_argv(command) == ["/bin/sh", "-c", expected]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "a && b",
+        "a | b",
+        "a; b",
+        "a\nb",
+        "exit 3",
+        "cd x",
+        "exec a",
+        "X=1 a",
+        "(a)",
+        "a > b",
+        "",
+        " ",
+    ],
+)
+def test_what_needs_the_shell_is_left_to_it(command: str) -> None:
+    assert shell_argv(command) == ["/bin/sh", "-c", command]
+
+
+def test_a_program_in_the_shells_place_still_has_its_quotes_and_variables() -> None:
+    done = subprocess.run(
+        shell_argv("""env echo "$A" 'b  c'"""),
+        env={"PATH": "/bin:/usr/bin", "A": "1 2"},
+        capture_output=True,
+        check=True,
+    )
+    assert done.stdout == b"1 2 b  c\n"

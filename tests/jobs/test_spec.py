@@ -50,7 +50,7 @@ def test_the_documented_file(tmp_path: Path) -> None:
     spec, document = load_job(tmp_path / "job.yaml")
     assert document.name == str(tmp_path / "job.yaml")
     assert (spec.name, spec.seed, spec.timeout, spec.lease) == ("digits-ddp", 7, 7200, 90)
-    assert spec.argv() == ["/bin/sh", "-c", "python train.py --epochs 5"]
+    assert spec.argv() == ["/bin/sh", "-c", "exec python train.py --epochs 5"]
     assert (spec.world_size, spec.total_gpus, spec.total_cpus) == (4, 4, 8)
     assert spec.shape() == Shape(2, spec.procs_per_node, 4.0, 2.0, 8 * 2**30, "H100")
     assert hash(spec.shape())
