@@ -48,6 +48,15 @@ class Hello(TypedDict):
     problems: list[str]
 
 
+class Meeting(TypedDict):
+    """Where the ranks of a gang will meet. While the gang is staged, the agent of `node` listens
+    there and answers with the attempt's key."""
+
+    node: str
+    address: str
+    port: int
+
+
 class LaunchPlan(TypedDict):
     """Everything an agent needs to stage and launch its part of a gang. Written to the attempt's
     folder (without `secrets`), where the guard reads it and an adopting agent finds it again."""
@@ -77,6 +86,7 @@ class LaunchPlan(TypedDict):
     lease: float  # seconds
     outputs: dict[str, str]  # name -> path below the work folder
     user: str
+    meet: NotRequired[Meeting]  # to a node that is staged: see whether rank 0's node can be reached
 
 
 class StageReply(TypedDict):
@@ -86,6 +96,7 @@ class StageReply(TypedDict):
     port: int | None  # a free port for MASTER_PORT, from node rank 0
     gpus: list[str]  # UUIDs allotted here
     clock: float
+    blame: NotRequired[Literal["job", "node"]]  # of a failure; "job" when absent
 
 
 class LaunchRequest(TypedDict):
@@ -103,7 +114,18 @@ class StopRequest(TypedDict):
     key: str
     epoch: int
     grace: float
-    reason: str  # "cancelled", "gang", "timeout", "preempted", "drained"
+    reason: str  # "cancelled", "gang", "timeout", "stalled", "preempted", "drained"
+
+
+class RankVitals(TypedDict):
+    """How a rank is that runs (`jobs.stalls.Vitals`); durations in seconds on the node's boot clock."""
+
+    process: str  # "running", "sleeping", "disk", "stopped", "traced", "" unknown
+    process_for: float
+    quiet: float  # since it last wrote a log line or a metric
+    usual: float | None  # the usual gap between two writes
+    longest: float
+    kept: float  # how long it had been writing
 
 
 class RankReport(TypedDict):
@@ -116,6 +138,7 @@ class RankReport(TypedDict):
     ended_at: float | None
     log_size: int  # bytes in its log file now
     metrics_size: int  # bytes in its metrics file now
+    vitals: NotRequired[RankVitals]  # while it runs
 
 
 class AttemptReport(TypedDict):

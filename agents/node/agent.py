@@ -106,7 +106,7 @@ class NodeAgent:
         self._blobs = BlobCache(self._root / "blobs")
         envs = EnvCache(self._root / "envs")
         self._stagings = Stagings(Stager(self._blobs, envs, self._ledger, self._environ))
-        self._holdings.adopt(time.time())
+        self._holdings.adopt(time.time(), records.boot_clock())
         self._listen()
         self._begin(self._watch())
         self._begin(self._meter.run(self._holdings.bound, self._measured))
@@ -176,7 +176,7 @@ class NodeAgent:
                     await self._hinted.wait()
 
     def _look(self) -> None:
-        changed, grew = self._holdings.refresh(time.time())
+        changed, grew = self._holdings.refresh(time.time(), records.boot_clock())
         for attempt in self._holdings:
             if attempt.standing.orphaned and attempt.key not in self._burying:
                 self._burying.add(attempt.key)

@@ -21,7 +21,9 @@ from typing import Any, Literal
 from agents.node import records
 from agents.node.logtail import TimeIndex
 from agents.node.staging import Staged
+from agents.node.vitals import Signs
 from jobs.errors import InvalidInput, StorageFull
+from jobs.stalls import KEPT
 from jobs.wire import AttemptReport, LaunchPlan, RankReport
 
 _KEY = re.compile(r"(?P<job>[A-Za-z0-9][A-Za-z0-9_-]{0,99}-j[0-9]{1,18})\.[0-9]{1,9}")
@@ -139,23 +141,48 @@ def bury(folder: Path, tag: str) -> None:
 
 @dataclass(slots=True, eq=False)
 class Streams:
-    """What a rank's log and metrics file hold, as far as they were looked at."""
+    """What a rank's log and metrics file hold, as far as they were looked at, and how it is."""
 
     log: Path
     index: TimeIndex
     metrics: Path
+    signs: Signs
     metrics_size: int = 0
+    looked: bool = False
 
-    def observe(self, now: float) -> bool:
-        """Look at both; whether one of them grew."""
-        grew = False
+    @classmethod
+    def of(
+        cls, folder: Path, rank: int, started: float | None, now: float, clock: float
+    ) -> Streams:
+        """The streams of a rank, with the rhythm in which its log grew before this agent came.
+
+        Args:
+            started: when the rank did, unix time.
+            now: unix time. clock: the same moment on the boot clock.
+        """
+        index = TimeIndex(folder / f"rank-{rank}.times")
+        signs = Signs(min(clock, clock - (now - started)) if started else clock)
+        for at in index.recent(KEPT + 1):
+            signs.wrote(min(clock, clock - (now - at)))
+        return cls(folder / f"rank-{rank}.log", index, folder / f"metrics-{rank}.jsonl", signs)
+
+    def observe(self, now: float, clock: float) -> bool:
+        """Look at both; whether one of them grew. Arguments as for `of`."""
+        grew, wrote = False, 0.0
         with contextlib.suppress(OSError):
             stat = self.log.stat()
             # The last write is the better time: the agent may have been away for long.
-            grew = self.index.observe(stat.st_size, min(now, stat.st_mtime))
+            if self.index.observe(stat.st_size, min(now, stat.st_mtime)):
+                grew, wrote = True, stat.st_mtime
         with contextlib.suppress(OSError):
-            size = self.metrics.stat().st_size
-            grew, self.metrics_size = grew or size > self.metrics_size, size
+            stat = self.metrics.stat()
+            if stat.st_size > self.metrics_size:
+                grew, wrote = True, max(wrote, stat.st_mtime)
+            self.metrics_size = stat.st_size
+        if grew:
+            # Later on the boot clock is the better one: it is never set.
+            self.signs.wrote(clock if self.looked else min(clock, clock - (now - wrote)))
+        self.looked = True
         return grew
 
 
@@ -224,18 +251,22 @@ class Attempt:
         self._write("stage.json", content, durable=False)
         self.staged = staged
 
-    def refresh(self, now: float) -> tuple[bool, bool]:
-        """Look again at unix time `now`; (whether the standing changed, whether a file grew)."""
+    def refresh(self, now: float, clock: float) -> tuple[bool, bool]:
+        """Look again; (whether the standing changed, whether a file grew).
+
+        Args:
+            now: unix time. clock: the same moment on the boot clock.
+        """
         before, self.standing = self.standing, look(self.folder)
         for rank in self.standing.ranks:
             number = rank["rank"]
             if number not in self.streams:
-                self.streams[number] = Streams(
-                    self.folder / f"rank-{number}.log",
-                    TimeIndex(self.folder / f"rank-{number}.times"),
-                    self.folder / f"metrics-{number}.jsonl",
+                self.streams[number] = Streams.of(
+                    self.folder, number, rank["started_at"], now, clock
                 )
-        grew = [stream.observe(now) for stream in self.streams.values()]
+            if rank["ended_at"] is None:
+                self.streams[number].signs.look(rank["pid"], clock)
+        grew = [stream.observe(now, clock) for stream in self.streams.values()]
         return self.standing != before, any(grew)
 
     def refuse(self, reason: str) -> None:
@@ -279,12 +310,12 @@ class Attempt:
             first_failed=standing.first_failed,
             first_failed_at=standing.first_failed_at,
             gpus=list(self.staged.gpus) if self.staged else [],
-            ranks=[self._rank_report(rank) for rank in standing.ranks],
+            ranks=[self._rank_report(rank, records.boot_clock()) for rank in standing.ranks],
         )
 
-    def _rank_report(self, rank: dict[str, Any]) -> RankReport:
+    def _rank_report(self, rank: dict[str, Any], clock: float) -> RankReport:
         stream = self.streams.get(rank["rank"])
-        return RankReport(
+        report = RankReport(
             rank=rank["rank"],
             local_rank=rank["local_rank"],
             pid=rank["pid"],
@@ -295,3 +326,6 @@ class Attempt:
             log_size=stream.index.size if stream else 0,
             metrics_size=stream.metrics_size if stream else 0,
         )
+        if stream is not None and rank["ended_at"] is None:
+            report["vitals"] = stream.signs.report(clock)
+        return report

@@ -42,8 +42,8 @@ class Holdings:
         """What marks an attempt's processes: two agents on one host may hold parts of one gang."""
         return f"{key}@{self._root}"
 
-    def adopt(self, now: float) -> None:
-        """Take over what an earlier agent left on disk."""
+    def adopt(self, now: float, clock: float) -> None:
+        """Take over what an earlier agent left on disk. Times as in `Attempt.refresh`."""
         for folder in sorted(self._folder.iterdir()):
             try:
                 attempt = Attempt.load(folder)
@@ -54,17 +54,18 @@ class Holdings:
                 self._throw_away(folder)
                 continue
             self._attempts[attempt.key] = attempt
-            attempt.refresh(now)
+            attempt.refresh(now, clock)
             if attempt.staged and attempt.plan and attempt.standing.state != "ended":
                 self._ledger.restore(attempt.key, attempt.staged.gpus, attempt.plan["gpus"])
             log.info("adopted %s: %s", attempt.key, attempt.standing.state)
 
-    def refresh(self, now: float) -> tuple[bool, bool]:
-        """Look at all that is not over; (whether a standing changed, whether a file grew)."""
+    def refresh(self, now: float, clock: float) -> tuple[bool, bool]:
+        """Look at all that is not over; (whether a standing changed, whether a file grew). Times as
+        in `Attempt.refresh`."""
         changed = grew = False
         for attempt in [a for a in self._attempts.values() if a.standing.state != "ended"]:
             try:
-                news, more = attempt.refresh(now)
+                news, more = attempt.refresh(now, clock)
             except OSError as error:  # the others are looked at all the same
                 log.warning("cannot look at %s: %s", attempt.key, error)
                 continue
@@ -99,7 +100,7 @@ class Holdings:
     def _retire(self, attempt: Attempt) -> None:
         if attempt.standing.state == "staged":
             attempt.refuse("a newer attempt took its place")
-            attempt.refresh(0.0)
+            attempt.refresh(0.0, 0.0)
         if attempt.standing.outcome != "refused":
             raise Conflict(f"{attempt.key} has started already with epoch {attempt.epoch}")
         self.settle(attempt)

@@ -73,6 +73,12 @@ class TimeIndex:
             low += _PAGE
         return times if start >= end else [*times, (start, self._last)]
 
+    def recent(self, count: int) -> list[float]:
+        """Unix times of the last marks, oldest first, at most `count`."""
+        if not self._count:
+            return []
+        return [at for _, at in self._marks(max(0, self._count - count), self._count)]
+
     def _marks(self, first: int, last: int) -> list[tuple[int, float]]:
         data = read_at(self._path, first * _MARK.size, (last - first) * _MARK.size)
         return [(end, at) for end, at in _MARK.iter_unpack(data)]
