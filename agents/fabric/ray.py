@@ -93,10 +93,14 @@ def driver_environment(places: Places, environ: Mapping[str, str]) -> dict[str, 
         "RAY_gcs_rpc_server_reconnect_timeout_s": "86400",
     }
     if not environ.get("QD_RAY_ADDRESS"):
-        # The embedded head believes in no cluster beyond 127.0.0.1 (supervisor/head.py).
-        env["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
         env["RAY_AUTH_TOKEN_PATH"] = str(places.ray_token)
     return env
+
+
+def one_machine(address: str) -> dict[str, str]:
+    """What a driver must know of a head that believes in no cluster beyond 127.0.0.1
+    (supervisor/head.py); nothing for one that listens to a network."""
+    return {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"} if address.startswith("127.") else {}
 
 
 class Link:
@@ -122,7 +126,7 @@ class Link:
                 target.address,
                 stdin=asyncio.subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
-                env=dict(env),
+                env=dict(env) | one_machine(target.address),
             )
         link = cls(target, process)
         joined = asyncio.get_running_loop().create_future()

@@ -1,1 +1,1 @@
-"""Keeps the embedded cluster of one machine alive: Ray's head and the controller (`qd up`)."""
+"""Keeps what runs on one machine alive: Ray, and on a head the controller (`qd up`, `qd join`)."""

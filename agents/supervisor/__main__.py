@@ -1,4 +1,4 @@
-"""`python -m agents.supervisor start|stop`: what `qd up` and `qd down` call.
+"""`python -m agents.supervisor start|stop`: what `qd up`, `qd join`, `qd leave` and `qd down` call.
 
 stdout gets one JSON document. A failure is `{"error": ...}` as the API writes it, and its exit code.
 """
@@ -14,9 +14,10 @@ import socket
 import sys
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from agents.supervisor import head, teardown
+from agents.supervisor import head, network, teardown
 from agents.supervisor import record as records
 from agents.supervisor.policy import Asked, check_fits, size
 from agents.supervisor.process import Identity, terminate
@@ -54,11 +55,18 @@ class Lock:
 
 
 def start(
-    where: Places, asked: Asked, controller: str, environ: Mapping[str, str]
+    where: Places,
+    asked: Asked,
+    controller: str,
+    environ: Mapping[str, str],
+    token: Path | None = None,
 ) -> dict[str, Any]:
     """Start a supervisor in the background, unless one runs that fits.
 
-    Raises Conflict when the running cluster has another size, Unreachable when it does not start.
+    Args:
+        token: a worker's: the file with the token of the cluster that it joins. It is copied.
+
+    Raises Conflict when what runs is of another size or kind, Unreachable when it does not start.
     """
     umask = os.umask(0o077)
     for folder in (where.state, where.node, where.daemon_logs, where.runtime):
@@ -66,22 +74,33 @@ def start(
     lock = Lock(where)
     record = _running(where, lock)
     if record is not None:
-        check_fits(asked, records.size_of(record))
+        check_fits(asked, records.asked_of(record), records.size_of(record))
         return {"started": False, "cluster": record}
     before = records.read(where.cluster_file)
     left = [p for p in records.processes(before).values() if p and p.alive] if before else []
     if before and left:  # its supervisor died, they did not
-        check_fits(asked, records.size_of(before))
+        check_fits(asked, records.asked_of(before), records.size_of(before))
         asked, extent = records.asked_of(before), records.size_of(before)
     else:
-        if before and asked == Asked():  # the machine went down: the same cluster comes back
-            asked = records.asked_of(before)
+        if before and asked in (Asked(), Asked(head=before["asked"].get("head"))):
+            asked = records.asked_of(before)  # the machine went down: the same node comes back
         gpus = 0 if asked.simulate_gpus is not None else head.count_gpus()
         extent = size(asked, len(os.sched_getaffinity(0)), gpus)
-    node = before["node"] if before else node_name(environ)
-    settings = Settings(where, asked, extent, node, controller, umask, environ)
-    _detach(settings, before)
+    if token is not None:
+        head.take_token(where.ray_token, token)
+    same = before is not None and before["asked"].get("head") == asked.head
+    node = asked.name or (before["node"] if before and same else node_name(environ))
+    address = _address(asked)
+    settings = Settings(where, asked, extent, node, address, controller, umask, environ)
+    _detach(settings, before if same else None)
     return {"started": True, "cluster": records.read(where.cluster_file)}
+
+
+def _address(asked: Asked) -> str:
+    """Where the node listens. Raises InvalidInput or Unreachable."""
+    if asked.address is not None:
+        return network.own_address(asked.address)
+    return network.address_towards(asked.head) if asked.head else network.LOOPBACK
 
 
 def _running(where: Places, lock: Lock) -> records.ClusterRecord | None:
@@ -152,13 +171,13 @@ def stop(where: Places, *, ranks: bool) -> dict[str, Any]:
     if running and not ranks:
         raise Conflict(
             f"jobs run here: {', '.join(running)}",
-            "Cancel them first, or run `qd down --force` to stop them too.",
+            "Cancel them or drain the node first, or say --force to stop them too.",
             attempts=list(running),
         )
     lock = Lock(where)
-    was_running = False
+    was_running, worker = False, False
     if record := _running(where, lock):
-        was_running = True
+        was_running, worker = True, bool(record["asked"].get("head"))
         if supervisor := Identity.from_json(record["supervisor"]):
             terminate(supervisor)
         if not lock.take(STOP_TIMEOUT):
@@ -167,6 +186,7 @@ def stop(where: Places, *, ranks: bool) -> dict[str, Any]:
                 f"See {where.daemon_logs / 'supervisor.log'}.",
             )
     record_left = records.read(where.cluster_file)
+    worker = worker or bool(record_left and record_left["asked"].get("head"))
     was_running = was_running or bool(teardown.remains(where, record_left))
     left = teardown.take_down(where, record_left)
     if left:
@@ -174,11 +194,14 @@ def stop(where: Places, *, ranks: bool) -> dict[str, Any]:
             f"these processes will not end: {left}", "Look at them with `ps`.", pids=left
         )
     ended = teardown.stop_ranks(where.node) if ranks else []
+    if worker:
+        where.ray_token.unlink(missing_ok=True)  # it is another cluster's
     return {"stopped": was_running, "ranks": ended}
 
 
 def node_name(environ: Mapping[str, str]) -> str:
-    """What the one node is called: QD_NODE_NAME or the host's name, as Ray allows it in a label."""
+    """What a node is called that was given no name: QD_NODE_NAME or the host's name, in the letters
+    that Ray allows in a label."""
     name = environ.get("QD_NODE_NAME") or socket.gethostname().partition(".")[0]
     return re.sub(r"[^A-Za-z0-9_.-]", "-", name)[:63].strip("-_.") or "local"
 
@@ -189,6 +212,10 @@ def main(argv: list[str]) -> int:
     up = verbs.add_parser("start", help="start in the background")
     for option in ("--cpus", "--gpus", "--simulate-gpus"):
         up.add_argument(option, type=int)
+    up.add_argument("--address", help="where this node listens; 127.0.0.1 is for it alone")
+    up.add_argument("--name", help="what it is called")
+    up.add_argument("--head", help="join the cluster at HOST:PORT")
+    up.add_argument("--token-file", type=Path, help="that cluster's token")
     up.add_argument("--controller", default="agents.daemon", help="module of the controller")
     down = verbs.add_parser("stop", help="stop, and leave nothing")
     down.add_argument("--ranks", action="store_true", help="stop running jobs too")
@@ -197,8 +224,15 @@ def main(argv: list[str]) -> int:
     where = places(environ)
     try:
         if options.verb == "start":
-            asked = Asked(options.cpus, options.gpus, options.simulate_gpus)
-            answer = start(where, asked, options.controller, environ)
+            asked = Asked(
+                options.cpus,
+                options.gpus,
+                options.simulate_gpus,
+                options.address,
+                options.head,
+                options.name,
+            )
+            answer = start(where, asked, options.controller, environ, options.token_file)
         else:
             answer = stop(where, ranks=options.ranks)
     except QuarterdeckError as error:

@@ -1,4 +1,4 @@
-"""How Ray's head is started: its command line, its environment, its port and its folder."""
+"""How Ray is started, on a head and on a worker: command line, environment, port, token and folder."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from agents.supervisor.network import LOOPBACK
 from agents.supervisor.policy import Size
+from jobs.errors import InvalidInput
 from jobs.places import Places
 
 OBJECT_STORE = 200 * 1024 * 1024
@@ -25,13 +27,12 @@ PORTS = range(20000, 30000)
 down: a head that comes back must have the address that the nodes know."""
 
 RAY_SETTINGS = {
-    # Everything listens on 127.0.0.1: with this off Ray believes in no cluster beyond this machine.
-    # (With it on, Ray replaces 127.0.0.1 by the machine's public address and listens on all.)
-    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     "RAY_AUTH_MODE": "token",
     "RAY_USAGE_STATS_ENABLED": "0",
     # Ray nices its workers to 15, and what they start inherits it.
     "RAY_worker_niceness": "0",
+    # Its Prometheus port would be open to everybody, and nobody reads it: the agent measures the node.
+    "RAY_enable_metrics_collection": "false",
     # Without it every process of Ray ends itself a minute after it lost the head.
     "RAY_gcs_rpc_server_reconnect_timeout_s": "86400",
     # Our only worker is the agent; idle ones cost 80 MB each.
@@ -46,31 +47,45 @@ RAY_SETTINGS = {
     "RAY_health_check_failure_threshold": "5",
 }
 
+ONE_MACHINE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+"""With this off Ray believes in no cluster beyond this machine, and everything listens on 127.0.0.1.
+(With it on, Ray replaces 127.0.0.1 by the machine's public address and listens on all.)"""
+
 
 def folder(places: Places) -> Path:
     """Ray's folder. Ray opens it to everybody (0777), so it lies in one that is ours (0700)."""
     return places.ray_temp / "r"
 
 
-def command(places: Places, node: str, size: Size, port: int) -> list[str]:
-    """The head in the foreground; it ends when one of its processes dies."""
+def command(places: Places, node: str, size: Size, address: str, port: int) -> list[str]:
+    """A head in the foreground; it ends when one of its processes dies."""
     return [
-        sys.executable,
-        "-m",
-        "agents.supervisor.ray_head",
-        "start",
+        *_START,
         "--head",
-        "--block",
-        "--node-ip-address=127.0.0.1",
         f"--port={port}",
+        "--include-dashboard=false",
+        "--include-log-monitor=false",
+        "--no-monitor",  # the autoscaler
+        *_options(places, node, size, address),
+    ]
+
+
+def join_command(places: Places, node: str, size: Size, address: str, head: str) -> list[str]:
+    """A worker's Ray, in the same way. `head` is "host:port"."""
+    return [*_START, f"--address={head}", *_options(places, node, size, address)]
+
+
+_START = [sys.executable, "-m", "agents.supervisor.ray_head", "start", "--block"]
+
+
+def _options(places: Places, node: str, size: Size, address: str) -> list[str]:
+    return [
+        f"--node-ip-address={address}",
         f"--temp-dir={folder(places)}",
         f"--num-cpus={size.cpus}",
         f"--num-gpus={size.gpus}",
         f"--object-store-memory={OBJECT_STORE}",
         f"--labels=qd.node={node}",
-        "--include-dashboard=false",
-        "--include-log-monitor=false",
-        "--no-monitor",  # the autoscaler
         "--dashboard-agent-listen-port=0",
         "--disable-usage-stats",
         "--log-style=record",
@@ -85,10 +100,11 @@ def clean(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def environment(
-    environ: Mapping[str, str], places: Places, node: str, size: Size
+    environ: Mapping[str, str], places: Places, node: str, size: Size, address: str
 ) -> dict[str, str]:
     """What Ray and so the agent are started with. Ranks never see it: the guard makes theirs."""
-    mine = {
+    mine = ONE_MACHINE if address == LOOPBACK else {}
+    mine = mine | {
         "RAY_AUTH_TOKEN_PATH": str(places.ray_token),
         "QD_NODE_STATE": str(places.node),
         "QD_NODE_NAME": node,
@@ -107,7 +123,27 @@ def make_token(path: Path) -> None:
         file.write(secrets.token_hex(32))
 
 
-def free_port(wanted: int | None) -> int:
+def take_token(path: Path, given: Path) -> None:
+    """Keep a copy of the token of the cluster to join, readable by its owner only.
+
+    Raises InvalidInput when the file given cannot be one.
+    """
+    hint = "Copy the head's token file to this machine: `qd up` on the head says where it is."
+    try:
+        token = given.read_text().strip()
+    except (OSError, ValueError) as error:
+        raise InvalidInput(f"cannot read the token in {given}: {error}", hint) from error
+    if len(token) < 32 or not token.isalnum():
+        raise InvalidInput(f"{given} holds no token", hint)
+    temporary = path.with_suffix(".new")
+    temporary.unlink(missing_ok=True)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(token)
+    temporary.replace(path)
+
+
+def free_port(wanted: int | None, address: str = LOOPBACK) -> int:
     """A TCP port for the head: `wanted` when it can be had, else any of PORTS.
 
     Raises OSError when none is free.
@@ -117,7 +153,7 @@ def free_port(wanted: int | None) -> int:
     for port in candidates:
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as gRPC does
-            probe.bind(("127.0.0.1", port))
+            probe.bind((address, port))
             return port
     raise OSError(f"no free TCP port among {len(candidates)} tried in {PORTS}")
 

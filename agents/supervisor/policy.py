@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import re
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from jobs.errors import Conflict, InvalidInput
 
@@ -35,17 +37,24 @@ class Backoff:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """The numbers on the command line of `qd up`; None where nothing was said."""
+    """What the command line of `qd up` or `qd join` says; None where nothing was said.
+
+    `head` is the "host:port" of the cluster to join; without it the node makes its own cluster.
+    `address` is where this node listens, `name` what it is called.
+    """
 
     cpus: int | None = None
     gpus: int | None = None
     simulate_gpus: int | None = None
+    address: str | None = None
+    head: str | None = None
+    name: str | None = None
 
     def __post_init__(self) -> None:
-        """Raises InvalidInput for numbers that no machine can have."""
+        """Raises InvalidInput for what no machine can have."""
         if self.gpus is not None and self.simulate_gpus is not None:
             raise InvalidInput(
-                "a cluster has either real or simulated GPUs",
+                "a node has either real or simulated GPUs",
                 "Give one of --gpus and --simulate-gpus.",
             )
         if self.cpus is not None and self.cpus < 1:
@@ -53,6 +62,34 @@ class Asked:
         for option, value in (("--gpus", self.gpus), ("--simulate-gpus", self.simulate_gpus)):
             if value is not None and value < 0:
                 raise InvalidInput(f"{option} is {value}", "The least is 0.")
+        if self.head is not None:
+            host_and_port(self.head)
+        if self.name is not None and not _NAME.fullmatch(self.name):
+            raise InvalidInput(
+                f"'{self.name}' cannot be a node's name",
+                "Use up to 63 letters, digits, '-', '_' and '.', a letter or digit at both ends.",
+            )
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Asked:
+        return cls(**value)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")  # what Ray takes as a label
+
+
+def host_and_port(text: str) -> tuple[str, int]:
+    """The parts of "host:port". Raises InvalidInput."""
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise InvalidInput(
+            f"'{text}' is not the address of a head",
+            "Give HOST:PORT, as `qd up --listen` printed it.",
+        )
+    return host, int(port)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +122,16 @@ def size(asked: Asked, cpus_here: int, gpus_here: int) -> Size:
     return Size(cpus, gpus_here if asked.gpus is None else asked.gpus, simulated=False)
 
 
-def check_fits(asked: Asked, running: Size) -> None:
-    """Raises Conflict when the running cluster is not what is asked for."""
+def check_fits(asked: Asked, before: Asked, running: Size) -> None:
+    """Raises Conflict when what runs is not what is asked for.
+
+    Args:
+        before: what the running node was started with.
+        running: what it came to.
+    """
+    if (asked.head is None) != (before.head is None) and asked != Asked():
+        what = f"is a worker of {before.head}" if before.head else "runs a cluster of its own"
+        raise Conflict(f"this machine {what}", f"Run `{_ender(before)}` first.", head=before.head)
     fits = (
         asked.cpus in (None, running.cpus)
         and (asked.gpus is None or (asked.gpus == running.gpus and not running.simulated))
@@ -97,9 +142,23 @@ def check_fits(asked: Asked, running: Size) -> None:
     )
     if not fits:
         raise Conflict(
-            f"a cluster of another size is running: {running}",
-            "Run `qd down` first, or `qd up` without numbers to keep this one.",
+            f"{'a worker' if before.head else 'a cluster'} of another size is running: {running}",
+            f"Run `{_ender(before)}` first, or the same command without numbers to keep this one.",
             cpus=running.cpus,
             gpus=running.gpus,
             simulated=running.simulated,
         )
+    for option, wanted, had in (
+        ("address", asked.address, before.address),
+        ("head", asked.head, before.head),
+        ("name", asked.name, before.name),
+    ):
+        if wanted not in (None, had):
+            raise Conflict(
+                f"this node runs with another {option}: {had or 'the default'}, not {wanted}",
+                f"Run `{_ender(before)}` first.",
+            )
+
+
+def _ender(before: Asked) -> str:
+    return "qd leave" if before.head else "qd down"

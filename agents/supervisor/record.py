@@ -1,4 +1,4 @@
-"""`cluster.json`: what `qd up` was asked for and what runs now.
+"""`cluster.json`: what `qd up` or `qd join` was asked for and what runs now.
 
 The supervisor alone writes it, whole and atomically. The controller reads Ray's address in it, the
 console what runs, and the next supervisor what it may adopt.
@@ -13,6 +13,7 @@ from typing import Any
 from typing_extensions import TypedDict
 
 from agents.node.records import read_json, write_file
+from agents.supervisor.network import LOOPBACK
 from agents.supervisor.policy import Asked, Size
 from agents.supervisor.process import Identity
 
@@ -33,14 +34,15 @@ class RayRecord(ProgramRecord):
 class ClusterRecord(TypedDict):
     version: int
     node: str
-    asked: dict[str, int | None]
+    address: str  # where this node listens
+    asked: dict[str, Any]
     cpus: int
     gpus: int
     simulated: bool
-    ray_address: str  # "127.0.0.1:23456", the same over restarts when it can be
+    ray_address: str  # of the head: "127.0.0.1:23456", the same over restarts when it can be
     supervisor: dict[str, Any]
     ray: RayRecord
-    controller: ProgramRecord
+    controller: ProgramRecord | None  # None on a worker
 
 
 VERSION = 1
@@ -49,7 +51,11 @@ VERSION = 1
 def read(path: Path) -> ClusterRecord | None:
     """The record, or None when there is none or it is of another version."""
     value: Any = read_json(str(path))
-    return value if value is not None and value.get("version") == VERSION else None
+    if value is None or value.get("version") != VERSION:
+        return None
+    found: Any = {"address": LOOPBACK} | value  # older ones had no other address
+    record: ClusterRecord = found
+    return record
 
 
 def write(path: Path, record: ClusterRecord) -> None:
@@ -58,16 +64,23 @@ def write(path: Path, record: ClusterRecord) -> None:
 
 
 def asked_of(record: ClusterRecord) -> Asked:
-    return Asked(**record["asked"])
+    return Asked.from_json(record["asked"])
 
 
 def size_of(record: ClusterRecord) -> Size:
     return Size(record["cpus"], record["gpus"], record["simulated"])
 
 
+def programs(record: ClusterRecord) -> dict[str, ProgramRecord]:
+    """Ray and, on a head, the controller, as the record has them."""
+    found: dict[str, ProgramRecord] = {"ray": record["ray"]}
+    if record["controller"] is not None:
+        found["controller"] = record["controller"]
+    return found
+
+
 def processes(record: ClusterRecord) -> dict[str, Identity | None]:
-    """Ray's head and the controller, as the record has them."""
+    """Their processes."""
     return {
-        "ray": Identity.from_json(record["ray"]["process"]),
-        "controller": Identity.from_json(record["controller"]["process"]),
+        name: Identity.from_json(program["process"]) for name, program in programs(record).items()
     }

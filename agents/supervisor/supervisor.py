@@ -10,9 +10,9 @@ import sys
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
-from agents.supervisor import head, teardown
+from agents.supervisor import head, network, teardown
 from agents.supervisor import record as records
 from agents.supervisor.policy import Asked, Size
 from agents.supervisor.process import Identity, sweep
@@ -20,34 +20,44 @@ from agents.supervisor.program import Program
 from agents.supervisor.record import ClusterRecord
 from jobs.places import Places
 
+HEAD_AGAIN = 1.0
+"""Seconds between two looks of a worker at a head that is away. A look is one TCP connection."""
+
+
+class HeadAway(OSError):
+    """The head to join does not answer: nothing of ours has failed."""
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a cluster is started with.
+    """What a node is started with.
 
-    `controller` is a Python module, run with `-m`. `umask` is the user's, which ranks get through
-    Ray; ours is 077.
+    `controller` is a Python module, run with `-m`; a worker (`asked.head`) has none. `address` is
+    where the node listens. `umask` is the user's, which ranks get through Ray; ours is 077.
     """
 
     places: Places
     asked: Asked
     size: Size
     node: str
+    address: str
     controller: str
     umask: int
     environ: Mapping[str, str]
 
 
 class Supervisor:
-    """Runs Ray and the controller of one state folder, whose lock the caller holds."""
+    """Runs Ray and, on a head, the controller of one state folder, whose lock the caller holds."""
 
     def __init__(self, settings: Settings, before: ClusterRecord | None) -> None:
         self.settings = settings
-        logs = settings.places.daemon_logs
-        self.ray = Program("ray", logs / "ray.log", before["ray"] if before else None)
-        self.controller = Program(
-            "controller", logs / "controller.log", before["controller"] if before else None
-        )
+        found = records.programs(before) if before else {}
+        names = ("ray",) if settings.asked.head else ("ray", "controller")
+        self.programs = {
+            name: Program(name, settings.places.daemon_logs / f"{name}.log", found.get(name))
+            for name in names
+        }
+        self.ray = self.programs["ray"]
         self._port = int(before["ray_address"].rpartition(":")[2]) if before else None
         self._incarnation = before["ray"]["incarnation"] if before else 0
         self._leaders = records.processes(before) if before else {}
@@ -56,16 +66,17 @@ class Supervisor:
             self._adopt(before)
 
     def _adopt(self, before: ClusterRecord) -> None:
-        for program, found in ((self.ray, before["ray"]), (self.controller, before["controller"])):
-            process = self._leaders[program.name]
-            if process is not None and program.adopt(process, found, time.monotonic()):
-                say(f"adopted {program.name}, pid {process.pid}")
+        found = records.programs(before)
+        for name, program in self.programs.items():
+            process = self._leaders.get(name)
+            if process is not None and program.adopt(process, found[name], time.monotonic()):
+                say(f"adopted {name}, pid {process.pid}")
 
     def run(self, ready: int | None = None) -> None:
         """Work until SIGTERM, then take everything down.
 
         Args:
-            ready: a descriptor that gets one byte once both programs were started, then is closed.
+            ready: a descriptor that gets one byte once the programs were started, or tried, then is closed.
         """
         wake, waker = socket.socketpair()
         wake.setblocking(False)
@@ -91,23 +102,31 @@ class Supervisor:
 
     def _start_what_is_due(self) -> None:
         changed = False
-        for program in (self.ray, self.controller):
+        for name, program in self.programs.items():
             now = time.monotonic()
             if program.due is None or program.due > now:
                 continue
-            changed = True
             try:
                 self._start(program, now)
-                say(
-                    f"started {program.name}, pid {program.process.pid if program.process else '?'}"
-                )
+                say(f"started {name}, pid {program.process.pid if program.process else '?'}")
+            except HeadAway as error:
+                if program.exit != str(error):
+                    say(f"{error}; looking again each {HEAD_AGAIN:g} s")
+                    program.exit = str(error)
+                    changed = True
+                program.due = now + HEAD_AGAIN
+                continue
             except OSError as error:
                 delay = program.failed(now, time.time())
-                say(f"cannot start {program.name}: {error}; again in {delay:g} s")
+                say(f"cannot start {name}: {error}; again in {delay:g} s")
+            changed = True
         if changed:
             self._write()
 
     def _start(self, program: Program, now: float) -> None:
+        to_join = self.settings.asked.head if program is self.ray else None
+        if to_join and not network.answers(to_join):
+            raise HeadAway(f"no head answers at {to_join}")
         # What the last one left behind would fight with the new one over files and ports.
         folder = head.folder(self.settings.places) if program is self.ray else None
         left = sweep(self._leaders.get(program.name), folder)
@@ -123,28 +142,33 @@ class Supervisor:
 
     def _start_ray(self, now: float) -> None:
         settings = self.settings
-        head.prepare_folder(settings.places)
-        head.make_token(settings.places.ray_token)
-        self._port = head.free_port(self._port)
-        self._incarnation += 1
-        self.ray.start(
-            head.command(settings.places, settings.node, settings.size, self._port),
-            head.environment(settings.environ, settings.places, settings.node, settings.size),
-            settings.umask,
-            now,
-            time.time(),
+        where, node, size, address = (
+            settings.places,
+            settings.node,
+            settings.size,
+            settings.address,
         )
+        head.prepare_folder(where)
+        if settings.asked.head:
+            command = head.join_command(where, node, size, address, settings.asked.head)
+        else:
+            head.make_token(where.ray_token)
+            self._port = head.free_port(self._port, address)
+            command = head.command(where, node, size, address, self._port)
+        self._incarnation += 1
+        env = head.environment(settings.environ, where, node, size, address)
+        self.ray.start(command, env, settings.umask, now, time.time())
 
     def _wait(self, wake: socket.socket) -> None:
         """Sleep until a program ends, one is due or a signal comes, and note who ended."""
         poller = select.poll()
         poller.register(wake, select.POLLIN)
         running = {}
-        for program in (self.ray, self.controller):
+        for program in self.programs.values():
             if program.descriptor is not None:
                 running[program.descriptor] = program
                 poller.register(program.descriptor, select.POLLIN)
-        due = [p.due for p in (self.ray, self.controller) if p.due is not None]
+        due = [p.due for p in self.programs.values() if p.due is not None]
         # A little late rather than early, which would turn the last millisecond into a busy loop.
         seconds = max(0.0, min(due) - time.monotonic()) + 0.001 if due else None
         for descriptor, _ in poller.poll(None if seconds is None else seconds * 1000):
@@ -159,23 +183,24 @@ class Supervisor:
                 self._write()
 
     def record(self) -> ClusterRecord:
-        settings = self.settings
+        settings, controller = self.settings, self.programs.get("controller")
         own = Identity.of(os.getpid())
         assert own is not None, "this process runs"
         return {
             "version": records.VERSION,
             "node": settings.node,
-            "asked": asdict(settings.asked),
+            "address": settings.address,
+            "asked": settings.asked.to_json(),
             "cpus": settings.size.cpus,
             "gpus": settings.size.gpus,
             "simulated": settings.size.simulated,
             "supervisor": own.to_json(),
-            "ray_address": f"127.0.0.1:{self._port or 0}",
+            "ray_address": settings.asked.head or f"{settings.address}:{self._port or 0}",
             "ray": {
                 **self.ray.to_json(),
                 "incarnation": self._incarnation,
             },
-            "controller": self.controller.to_json(),
+            "controller": controller.to_json() if controller else None,
         }
 
     def _write(self) -> None:

@@ -1,4 +1,4 @@
-"""`qd up` and `qd down`: the cluster of this one machine.
+"""`qd up` and `qd down`: the cluster of this machine, which others may join (`hosts.py`).
 
 The supervisor does the work (`python -m agents.supervisor`); this tells it what to do, narrates, and
 asks the control plane what the supervisor cannot know: whether a node is ready, and which jobs run.
@@ -47,6 +47,14 @@ def up(
     cpus: Annotated[
         int | None, typer.Option("--cpus", metavar="N", help="CPUs to offer; all by default.")
     ] = None,
+    listen: Annotated[
+        str | None,
+        typer.Option(
+            "--listen",
+            metavar="ADDRESS",
+            help="An address of this machine at which other hosts may join (`qd join`).",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Start a cluster on this machine.
@@ -54,9 +62,8 @@ def up(
     It runs in the background until `qd down`. When it runs already, nothing changes.
     """
     began = time.monotonic()
-    asked = {"--gpus": gpus, "--simulate-gpus": simulate_gpus, "--cpus": cpus}
-    words = [word for name, n in asked.items() if n is not None for word in (name, str(n))]
-    answer = supervisor("start", *words)
+    asked = size_words(gpus, simulate_gpus, cpus)
+    answer = supervisor("start", *asked, *(["--address", listen] if listen else []))
     if answer["started"]:
         narrate("starting Ray and the controller…")
     try:
@@ -66,17 +73,22 @@ def up(
     except Unreachable:
         show_logs(places().daemon_logs)
         raise
-    cluster = status["cluster"]
+    cluster, join = status["cluster"], how_to_join(answer["cluster"])
     seconds = round(time.monotonic() - began, 1)
     if as_json:
         socket = str(places().socket)
-        emit(answer | {"cluster": cluster, "node": node["name"], "socket": socket, "took": seconds})
-    elif answer["started"]:
-        say(f"The cluster is up: {extent(cluster['cpus'], cluster['gpus'], cluster['simulated'])}.")
+        told = {"cluster": cluster, "node": node["name"], "socket": socket, "took": seconds}
+        emit(answer | told | {"join": join})
+        return
+    size = extent(cluster["nodes"], cluster["cpus"], cluster["gpus"], cluster["simulated"])
+    if answer["started"]:
+        say(f"The cluster is up: {size}.")
         narrate(f"It took {seconds} s. `qd` opens the console, `qd down` stops it.")
     else:
-        size = extent(cluster["cpus"], cluster["gpus"], cluster["simulated"])
         say(f"The cluster was up already: {size}.")
+    if join:
+        narrate(f"To add a host, copy {join['token_file']} there (`scp`), and on it run")
+        narrate(f"    qd join {join['head']} --token-file FILE")
 
 
 def down(
@@ -206,9 +218,24 @@ def cancel(client: Client, ids: list[str], clock: Callable[[], float]) -> None:
         narrate(f"the controller could not cancel all of them: {error.message}")
 
 
-def extent(cpus: float, gpus: int, simulated: bool) -> str:
-    """A cluster of one node in words: `1 node, 2 CPUs, 2 GPUs (sim)`."""
-    parts = ["1 node", f"{cpus:g} {'CPU' if cpus == 1 else 'CPUs'}"]
+def size_words(gpus: int | None, simulate_gpus: int | None, cpus: int | None) -> list[str]:
+    """The numbers of a command line, as the supervisor's command line has them."""
+    asked = {"--gpus": gpus, "--simulate-gpus": simulate_gpus, "--cpus": cpus}
+    return [word for name, n in asked.items() if n is not None for word in (name, str(n))]
+
+
+def how_to_join(record: dict[str, Any]) -> dict[str, str] | None:
+    """Where other hosts find this head and its token; None when it listens to this machine only."""
+    head = str(record.get("ray_address", ""))
+    if not head or head.startswith("127."):
+        return None
+    return {"head": head, "token_file": str(places().ray_token)}
+
+
+def extent(nodes: int, cpus: float, gpus: int, simulated: bool) -> str:
+    """A cluster in words: `1 node, 2 CPUs, 2 GPUs (sim)`."""
+    parts = [f"{nodes} {'node' if nodes == 1 else 'nodes'}"]
+    parts.append(f"{cpus:g} {'CPU' if cpus == 1 else 'CPUs'}")
     parts.append(f"{gpus} {'GPU' if gpus == 1 else 'GPUs'}{' (sim)' if simulated and gpus else ''}")
     return ", ".join(parts)
 

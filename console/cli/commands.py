@@ -30,6 +30,8 @@ _CLUSTER, _JOBS, _FLEET = "Cluster", "Jobs", "Nodes"
 COMMANDS: dict[str, Entry] = {
     "up": Entry("console.cli.cluster:up", "Start a cluster on this machine.", _CLUSTER),
     "down": Entry("console.cli.cluster:down", "Stop the cluster on this machine.", _CLUSTER),
+    "join": Entry("console.cli.hosts:join", "Add this host to a cluster.", _CLUSTER),
+    "leave": Entry("console.cli.hosts:leave", "Take this host out of its cluster.", _CLUSTER),
     "status": Entry(
         "console.cli.status:status", "Say in one look whether the cluster is well.", _CLUSTER
     ),

@@ -22,7 +22,7 @@ def test_the_users_settings_for_ray_and_threads_do_not_reach_it(where: Places) -
         "QD_SIMULATE_GPUS": "9",
         "QD_HOME": "/h",
     }
-    env = head.environment(user, where, "n1", Size(2, 0, simulated=False))
+    env = head.environment(user, where, "n1", Size(2, 0, simulated=False), "127.0.0.1")
     assert "RAY_ADDRESS" not in env
     assert "OMP_NUM_THREADS" not in env
     assert "QD_SIMULATE_GPUS" not in env, "real GPUs were asked for"
@@ -33,8 +33,8 @@ def test_the_users_settings_for_ray_and_threads_do_not_reach_it(where: Places) -
 
 def test_simulated_gpus_are_told_to_ray_and_to_the_agent(where: Places) -> None:
     size = Size(2, 3, simulated=True)
-    assert head.environment({}, where, "n1", size)["QD_SIMULATE_GPUS"] == "3"
-    assert "--num-gpus=3" in head.command(where, "n1", size, 20001)
+    assert head.environment({}, where, "n1", size, "127.0.0.1")["QD_SIMULATE_GPUS"] == "3"
+    assert "--num-gpus=3" in head.command(where, "n1", size, "127.0.0.1", 20001)
 
 
 def test_the_token_is_secret_and_kept(tmp_path: Path) -> None:

@@ -63,11 +63,11 @@ RUNNING = Size(cpus=2, gpus=2, simulated=True)
     "asked", [Asked(), Asked(cpus=2), Asked(simulate_gpus=2), Asked(cpus=2, simulate_gpus=2)]
 )
 def test_up_again_with_the_same_or_no_numbers_fits(asked: Asked) -> None:
-    check_fits(asked, RUNNING)
+    check_fits(asked, Asked(simulate_gpus=2), RUNNING)
 
 
 @pytest.mark.parametrize("asked", [Asked(cpus=3), Asked(simulate_gpus=1), Asked(gpus=2)])
 def test_up_again_with_other_numbers_is_a_conflict_that_says_what_to_do(asked: Asked) -> None:
     with pytest.raises(Conflict, match=r"2 CPUs, 2 GPUs \(sim\)") as caught:
-        check_fits(asked, RUNNING)
+        check_fits(asked, Asked(simulate_gpus=2), RUNNING)
     assert "qd down" in caught.value.hint

@@ -27,13 +27,13 @@ SLEEP = "import time; time.sleep(60)"
 def settings(where: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
     (tmp_path / "sleepy.py").write_text(SLEEP)
 
-    def command(places: Places, node: str, size: Size, port: int) -> list[str]:
+    def command(places: Places, node: str, size: Size, address: str, port: int) -> list[str]:
         return [sys.executable, "-c", SLEEP, f"--temp-dir={head.folder(places)}", str(port)]
 
     monkeypatch.setattr(head, "command", command)
     environ = dict(os.environ) | {"PYTHONPATH": str(tmp_path)}
     size = Size(2, 1, simulated=True)
-    yield Settings(where, Asked(simulate_gpus=1), size, "n1", "sleepy", 0o022, environ)
+    yield Settings(where, Asked(simulate_gpus=1), size, "n1", "127.0.0.1", "sleepy", 0o022, environ)
     teardown.take_down(where, records.read(where.cluster_file))
 
 
@@ -53,7 +53,7 @@ def running(where: Places) -> dict[str, Identity | None]:
 
 def drop(supervisor: Supervisor) -> None:
     """Let go of the children as a supervisor that is killed does."""
-    for program in (supervisor.ray, supervisor.controller):
+    for program in supervisor.programs.values():
         if program.descriptor is not None:
             os.close(program.descriptor)
         child = program._child
@@ -133,7 +133,9 @@ def test_a_program_that_cannot_be_started_is_tried_again_later(
     supervisor._start_what_is_due()
     assert supervisor.ray.process is None
     assert supervisor.ray.due is not None
-    assert supervisor.controller.process is not None, "the other one starts all the same"
+    assert supervisor.programs["controller"].process is not None, (
+        "the other one starts all the same"
+    )
     drop(supervisor)
 
 
