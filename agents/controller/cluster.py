@@ -14,7 +14,7 @@ from jobs.capacity import NodeCapacity
 from jobs.series import RingHistory
 from jobs.times import rfc3339
 from jobs.views import GpuView, HistoryPoint, NodeState, NodeView
-from jobs.wire import GpuSample, NodeFacts, NodeSample
+from jobs.wire import GpuFacts, GpuSample, NodeFacts, NodeSample
 
 SUSPECT_AFTER = 5.0
 """Seconds of silence after which a node is SUSPECT: nothing new is placed on it."""
@@ -116,11 +116,9 @@ class Cluster:
         sample, facts = node.sample, node.facts
         cpus = node.fabric.cpus if node.fabric else float(facts["cpus"]) if facts else 0.0
         age = monotonic - node.seen if node.seen is not None else 0.0
-        gpus = (
-            [_gpu_view(gpu, node.bindings.get(gpu["uuid"])) for gpu in sample["gpus"]]
-            if sample
-            else []
-        )
+        # A node is READY a moment before its first sample: its GPUs are there, not yet measured.
+        measured = sample["gpus"] if sample else map(unmeasured, facts["gpus"] if facts else ())
+        gpus = [_gpu_view(gpu, node.bindings.get(gpu["uuid"])) for gpu in measured]
         return {
             "name": node.name,
             "address": node.address,
@@ -217,6 +215,34 @@ class Cluster:
 
 def percent(used: float, total: float) -> float:
     return 100.0 * used / total if total else 0.0
+
+
+def unmeasured(gpu: GpuFacts) -> GpuSample:
+    """A GPU of which only is known that it is there."""
+    return {
+        "index": gpu["index"],
+        "uuid": gpu["uuid"],
+        "model": gpu["model"],
+        "simulated": gpu["simulated"],
+        "util": None,
+        "mem_used": None,
+        "mem_total": gpu["memory"],
+        "power": None,
+        "power_limit": None,
+        "temp": None,
+        "sm_clock": None,
+        "mem_clock": None,
+        "throttle": [],
+        "ecc_errors": None,
+        "ecc_corrected": None,
+        "xid": None,
+        "pcie_rx": None,
+        "pcie_tx": None,
+        "nvlink_rx": None,
+        "nvlink_tx": None,
+        "processes": [],
+        "error": "",
+    }
 
 
 def _gpu_view(gpu: GpuSample, binding: Binding | None) -> GpuView:
