@@ -27,7 +27,7 @@ from jobs.errors import Conflict
 from jobs.views import AttemptState, JobState
 
 Phase = Literal["pending", "staged", "running", "stopping", "ended", "gone"]
-Ending = Literal["", "failed", "stage", "lost", "cancelled", "timeout", "preempted"]
+Ending = Literal["", "failed", "stage", "lost", "cancelled", "timeout", "stalled", "preempted"]
 
 MAX_LOSSES = 10
 """How often a job may lose its attempt to the infrastructure (a node, a guard, a lease) before it
@@ -94,6 +94,11 @@ class Job:
     def terminal(self) -> bool:
         return self.state in ("SUCCEEDED", "FAILED", "CANCELLED")
 
+    @property
+    def stalled(self) -> bool:
+        """It was found to make no progress: while a job runs, that is all there is to say of it."""
+        return self.state == "RUNNING" and bool(self.reason)
+
 
 # -- events ---------------------------------------------------------------------------------------
 
@@ -128,9 +133,12 @@ class Staged:
 
 @dataclass(frozen=True, slots=True)
 class StageFailed:
+    """`blame`: "node" could have run the job, were it well; another one may."""
+
     epoch: int
     node: str
     reason: str
+    blame: Literal["job", "node"] = "job"
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +176,23 @@ class Timeout:
 
 
 @dataclass(frozen=True, slots=True)
+class Stalled:
+    """The gang makes no progress (`jobs.stalls`). `action` is what the job wants done about it."""
+
+    epoch: int
+    node: str
+    reason: str
+    action: Literal["warn", "restart", "fail"]
+
+
+@dataclass(frozen=True, slots=True)
+class Unstalled:
+    """It goes on."""
+
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
 class Retry:
     user: str
 
@@ -181,7 +206,7 @@ class Released:
 
 Event = (
     Placed | Granted | Refused | Staged | StageFailed | Reported | Gone
-    | Cancel | Timeout | Retry | Released
+    | Cancel | Timeout | Stalled | Unstalled | Retry | Released
 )  # fmt: skip
 
 
@@ -357,7 +382,8 @@ def _staged(job: Job, event: Event, now: float) -> _Next:
 def _stage_failed(job: Job, event: Event, now: float) -> _Next:
     assert isinstance(event, StageFailed)
     failure = Failure(event.node, event.reason, None, now)
-    return _stopping(job, "stage", failure, now, f"{event.node}: {event.reason}")
+    ending: Ending = "lost" if event.blame == "node" else "stage"
+    return _stopping(job, ending, failure, now, f"{event.node}: {event.reason}")
 
 
 def _reported(job: Job, event: Event, now: float) -> _Next:
@@ -425,6 +451,24 @@ def _timeout(job: Job, event: Event, now: float) -> _Next:
     assert isinstance(event, Timeout)
     text = f"ran longer than its timeout of {event.limit:g} s"
     return _stopping(job, "timeout", None, now, text)
+
+
+def _stalled(job: Job, event: Event, now: float) -> _Next:
+    assert isinstance(event, Stalled)
+    note = Note("job.stalled", event.reason, "warning", node=event.node)
+    if event.action == "warn":
+        return (job, ()) if job.stalled else (replace(job, reason=event.reason), (note,))
+    if event.action == "fail":
+        job = replace(job, restarts_left=0)
+    failure = Failure(event.node, event.reason, None, now)
+    new, notes = _stopping(job, "stalled", failure, now, event.reason)
+    return new, (note, *notes)
+
+
+def _unstalled(job: Job, event: Event, now: float) -> _Next:
+    if not job.stalled:
+        return job, ()
+    return replace(job, reason=""), (Note("job.unstalled", "its ranks write again"),)
 
 
 def _retry(job: Job, event: Event, now: float) -> _Next:
@@ -569,6 +613,13 @@ _TABLE: dict[tuple[type, JobState], _Handler] = {
     **{(Cancel, state): _cancel_live for state in ("PLACING", *_LIVE)},
     **{(Timeout, state): _timeout for state in ("STAGING", "RUNNING")},
     **{(Timeout, state): _nothing for state in ("QUEUED", "PLACING", "STOPPING", *_ENDED)},
+    (Stalled, "RUNNING"): _stalled,
+    (Unstalled, "RUNNING"): _unstalled,
+    **{
+        (event, state): _nothing
+        for event in (Stalled, Unstalled)
+        for state in ("QUEUED", "PLACING", "STAGING", "STOPPING", *_ENDED)
+    },
     **{(Retry, state): _retry for state in _ENDED},
     **{(Released, state): _released for state in ("QUEUED", *_ENDED)},
     **{(Released, state): _nothing for state in ("PLACING", *_LIVE)},

@@ -54,6 +54,17 @@ class Objective(_Model):
     goal: Literal["maximize", "minimize"]
 
 
+class OnStall(_Model):
+    """What to do about a gang that makes no progress (see `jobs.stalls`)."""
+
+    action: Literal["warn", "restart", "fail"] = Field(
+        "warn", description="restart: from the last checkpoint, while max_restarts allows"
+    )
+    after: fields.Timeout | None = Field(
+        None, description="the silence that is allowed; by default, it follows the job's own rhythm"
+    )
+
+
 class JobSpec(_Model):
     """A job: `nodes` times `procs_per_node` processes of one command."""
 
@@ -85,6 +96,7 @@ class JobSpec(_Model):
     priority: Annotated[int, Field(ge=0, le=100)] = 50
     max_restarts: Annotated[int, Field(ge=0, le=1000)] = 0
     timeout: fields.Timeout | None = None
+    on_stall: OnStall = OnStall()
     lease: fields.Lease = Field(90.0, description="how long ranks run on without the controller")
     grace: fields.Patience = Field(10.0, description="between SIGTERM and SIGKILL")
     notice: fields.Patience = Field(5.0, description="should_stop() is true before SIGTERM")
@@ -99,6 +111,13 @@ class JobSpec(_Model):
             raise ValueError(f"found {value}; allowed: 1 for kind ray, which runs one driver")
         if info.field_name == "procs_per_node" and value * info.data.get("nodes", 1) > MAX_RANKS:
             raise ValueError(f"found {value}; allowed: at most {MAX_RANKS} ranks in all")
+        return value
+
+    @field_validator("on_stall")
+    @classmethod
+    def _restarts_are_there(cls, value: OnStall, info: ValidationInfo) -> OnStall:
+        if value.action == "restart" and info.data.get("max_restarts") == 0:
+            raise ValueError("restart needs max_restarts of 1 or more, which is 0; allowed: fail")
         return value
 
     @field_validator("requirements")
@@ -243,8 +262,10 @@ def _as_written(data: dict[str, Any], document: Document, at: KeyPath) -> dict[s
 _OPTIONS: dict[str, tuple[str, KeyPath]] = {
     name: (f"--{name.replace('_', '-')}", (name,)) for name in JobSpec.model_fields
 }
-del _OPTIONS["command"], _OPTIONS["resources"]
+del _OPTIONS["command"], _OPTIONS["resources"], _OPTIONS["on_stall"]
 _OPTIONS |= {
+    "stall_action": ("--on-stall", ("on_stall", "action")),
+    "stall_after": ("--stall-after", ("on_stall", "after")),
     "gpus": ("--gpus", ("resources", "gpu")),
     "cpus": ("--cpus", ("resources", "cpu")),
     "memory": ("--memory", ("resources", "memory")),
@@ -255,17 +276,19 @@ _OPTIONS |= {
 }
 _PAIRS = frozenset({"env", "tags", "outputs", "data"})
 _OPTION_NAMES: dict[KeyPath, str] = {path: option for option, path in _OPTIONS.values()} | {
-    ("command",): "COMMAND"
+    ("command",): "COMMAND",
+    ("on_stall",): "--on-stall",
 }
 
 
 def from_options(command: Sequence[str], base: JobSpec | None = None, **options: Any) -> JobSpec:
     """A job from the command line, or `base` (read from a file) with options over it.
 
-    `options` are fields of JobSpec plus `gpus`, `cpus`, `memory` and `accelerator`; None means not
-    given. `env`, `tags`, `outputs` and `data` take a mapping or a sequence of `name=value`, and add to
-    those of `base`. A command of one word with spaces in it is a shell command. Raises InvalidInput
-    with the option's name, TypeError for an option that does not exist.
+    `options` are fields of JobSpec plus `gpus`, `cpus`, `memory`, `accelerator`, `stall_action` and
+    `stall_after`; None means not given. `env`, `tags`, `outputs` and `data` take a mapping or a
+    sequence of `name=value`, and add to those of `base`. A command of one word with spaces in it is a
+    shell command. Raises InvalidInput with the option's name, TypeError for an option that does not
+    exist.
     """
     values: dict[str, Any] = base.model_dump(exclude_unset=True) if base is not None else {}
     if command:
@@ -280,7 +303,8 @@ def from_options(command: Sequence[str], base: JobSpec | None = None, **options:
         if name in _PAIRS:
             value = values.get(name, {}) | _pairs(option, value)
         if len(path) == 2:
-            values["resources"] = values.get("resources", {}) | {path[1]: value}
+            part = str(path[0])
+            values[part] = values.get(part, {}) | {path[1]: value}
         else:
             values[name] = value
     try:

@@ -54,6 +54,13 @@ def submit(
     priority: Annotated[int | None, typer.Option(help="0 to 100; higher goes first.")] = None,
     timeout: Annotated[str | None, typer.Option(metavar="SPAN", help="Stop it after 2h.")] = None,
     max_restarts: Annotated[int | None, typer.Option(help="Restarts after a failure.")] = None,
+    on_stall: Annotated[
+        str | None,
+        typer.Option(metavar="ACTION", help="When it hangs: warn (default), restart or fail."),
+    ] = None,
+    stall_after: Annotated[
+        str | None, typer.Option(metavar="SPAN", help="It hangs when it was silent for so long.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed, as quarterdeck.seed.")] = None,
     tag: Annotated[list[str] | None, typer.Option(metavar="K=V", help="A tag; repeats.")] = None,
     output: Annotated[
@@ -98,6 +105,8 @@ def submit(
         "priority": priority,
         "timeout": timeout,
         "max_restarts": max_restarts,
+        "stall_action": on_stall,
+        "stall_after": stall_after,
         "seed": seed,
         "tags": tag,
         "outputs": output,

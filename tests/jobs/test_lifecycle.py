@@ -89,6 +89,61 @@ def test_what_cannot_be_staged_is_not_restarted() -> None:
     assert "no such interpreter" in job.reason
 
 
+def test_a_node_that_is_not_well_is_no_fault_of_the_job() -> None:
+    job = run(Job(id=1), lc.Placed(("n1", "n2"), 7), lc.Granted())
+    job = run(job, lc.StageFailed(7, "n2", "GPU 3 does not answer", "node"))
+    assert lc.effects_of(job) == (lc.Stop("n1", "gang"), lc.Stop("n2", "gang"))
+    job = run(job, ended("n1", "refused"), ended("n2", "refused"))
+    assert (job.state, job.losses) == ("QUEUED", 1)
+    assert "n2: GPU 3 does not answer" in job.reason
+    assert job.attempt is not None
+    assert job.attempt.failure == lc.Failure("n2", "GPU 3 does not answer", None, 100.0)
+
+
+def stalled(action: str = "warn", reason: str = "rank 1 on n2 is silent") -> lc.Stalled:
+    return lc.Stalled(7, "n2", reason, action)  # type: ignore[arg-type]
+
+
+def test_a_stall_is_told_once_until_it_is_over() -> None:
+    result = handle(running(), stalled(), 1.0)
+    assert result.job.stalled
+    assert (result.job.state, result.job.reason) == ("RUNNING", "rank 1 on n2 is silent")
+    assert [(note.kind, note.severity) for note in result.notes] == [("job.stalled", "warning")]
+    again = handle(result.job, stalled(reason="rank 1 on n2 is still silent"), 2.0)
+    assert (again.job, again.notes) == (result.job, ())
+    over = handle(result.job, lc.Unstalled(7), 3.0)
+    assert not over.job.stalled
+    assert [note.kind for note in over.notes] == ["job.unstalled"]
+    assert handle(over.job, lc.Unstalled(7), 4.0).notes == ()
+    assert run(result.job, ended("n1", "done"), ended("n2", "done")).reason == ""
+
+
+def test_a_stalled_gang_is_restarted_while_restarts_are_left() -> None:
+    job = run(running(max_restarts=1, restarts_left=1), stalled("restart"))
+    assert lc.effects_of(job) == (lc.Stop("n1", "stalled"), lc.Stop("n2", "stalled"))
+    # A rank that dies of being stopped is not what went wrong.
+    job = run(job, ended("n1", "failed", rank=0), ended("n2", "stopped"))
+    assert (job.state, job.restarts_left) == ("QUEUED", 0)
+    assert job.attempt is not None
+    assert job.attempt.failure == lc.Failure("n2", "rank 1 on n2 is silent", None, 100.0)
+    job = run(running(max_restarts=1), stalled("restart"))
+    job = run(job, ended("n1", "stopped"), ended("n2", "stopped"))
+    assert (job.state, job.reason) == ("FAILED", "rank 1 on n2 is silent")
+
+
+def test_a_stalled_gang_fails_though_restarts_are_left_when_the_job_says_so() -> None:
+    job = run(running(max_restarts=2, restarts_left=2), stalled("fail"))
+    job = run(job, ended("n1", "stopped"), ended("n2", "stopped"))
+    assert (job.state, job.reason) == ("FAILED", "rank 1 on n2 is silent")
+    assert run(job, lc.Released(7), lc.Retry("mira")).restarts_left == 2
+
+
+def test_a_stall_is_news_only_while_the_gang_runs() -> None:
+    stopping = run(running(), lc.Cancel("mira"))
+    assert handle(stopping, stalled("fail"), 1.0).job == stopping
+    assert handle(running(), lc.Stalled(6, "n2", "old", "fail"), 1.0).job == running()
+
+
 def test_a_lost_node_does_not_count_against_the_scripts_restarts() -> None:
     job = run(running(("n1",)), lc.Gone(7, "n1", "silent"))
     assert (job.state, job.losses, job.restarts_left) == ("QUEUED", 1, 0)
@@ -198,7 +253,7 @@ class World:
         if self.job.state == "QUEUED" and (attempt is None or attempt.released):
             options.append(("place", None))
         if not self.job.terminal:
-            options += [("cancel", None), ("timeout", None)]
+            options += [("cancel", None), ("timeout", None), ("stall", None)]
         if not options:
             return
         kind, what = choose.draw(st.sampled_from(options))
@@ -216,6 +271,11 @@ class World:
     def do_timeout(self, _: object, choose: st.DataObject) -> None:
         if choose.draw(st.integers(0, 9)) == 0:
             self.apply(lc.Timeout(1))
+
+    def do_stall(self, _: object, choose: st.DataObject) -> None:
+        action = choose.draw(st.sampled_from(["warn", "over", "restart", "fail"]))
+        stalled = lc.Stalled(self.epoch, "n1", "silent", action)  # type: ignore[arg-type]
+        self.apply(lc.Unstalled(self.epoch) if action == "over" else stalled)
 
     def do_end(self, key: tuple[int, str], choose: st.DataObject) -> None:
         self.alive.discard(key)
@@ -238,7 +298,9 @@ class World:
             case lc.Stage(node, _):
                 assert self.job.attempt is not None
                 epoch = self.job.attempt.epoch
-                self.apply(lc.StageFailed(epoch, node, "x") if fails else lc.Staged(epoch, node))
+                blame = choose.draw(st.sampled_from(["job", "node"])) if fails else "job"
+                failed = lc.StageFailed(epoch, node, "x", blame)  # type: ignore[arg-type]
+                self.apply(failed if fails else lc.Staged(epoch, node))
             case lc.Launch(node, _):
                 assert self.job.attempt is not None
                 key = (self.job.attempt.epoch, node)

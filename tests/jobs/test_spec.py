@@ -10,7 +10,7 @@ import pytest
 
 from jobs.capacity import Shape
 from jobs.errors import InvalidInput
-from jobs.spec import JobSpec, Resources, from_options, job_in, load_job
+from jobs.spec import JobSpec, OnStall, Resources, from_options, job_in, load_job
 from jobs.yamlfile import parse
 
 FULL = """\
@@ -145,6 +145,11 @@ def test_numbers_stand_for_their_text_where_text_is_wanted() -> None:
         ("timeout: 2 hours", "timeout: found '2 hours'; allowed: a number of seconds, or text such "
          "as 90s, 45m, 2h, 1h30m or 7d"),
         ("timeout: 0", "timeout: found 0; allowed: 1s to 365d"),
+        ("on_stall: {action: kill}",
+         "on_stall.action: found 'kill'; allowed: 'warn', 'restart' or 'fail'"),
+        ("on_stall: {action: restart}",
+         "on_stall: restart needs max_restarts of 1 or more, which is 0; allowed: fail"),
+        ("on_stall: {after: 0}", "on_stall.after: found 0; allowed: 1s to 365d"),
         ("lease: 1s", "lease: found '1s'; allowed: 5s to 1d"),
         ("outputs: {m: ../x}", "outputs.m: found '../x'; allowed: a path without '..'"),
         ("outputs: {m: /x}", "outputs.m: found '/x'; allowed: a relative path"),
@@ -278,6 +283,14 @@ class TestOptions:
         assert (spec.env, spec.lease, spec.name) == ({"A": "a", "B": "c"}, 30, "x")
         assert from_options(["y.py"], base).name == "y"
 
+    def test_what_to_do_about_a_stall(self) -> None:
+        assert from_options(["x"]).on_stall == OnStall(action="warn", after=None)
+        base = job("command: x.py\non_stall: {action: fail}")
+        spec = from_options([], base, stall_after="10m")
+        assert spec.on_stall == OnStall(action="fail", after=600.0)
+        spec = from_options([], base, stall_action="restart", max_restarts=1)
+        assert spec.on_stall == OnStall(action="restart", after=None)
+
     def test_errors_name_the_option(self) -> None:
         assert self.refused("x", nodes=0) == "--nodes: found 0; allowed: at least 1"
         assert self.refused("x", gpus=-1.0).startswith("--gpus: found -1; allowed: a whole number")
@@ -285,6 +298,8 @@ class TestOptions:
         assert self.refused("x", env=["RANK=1"]).startswith("--env RANK: Quarterdeck sets")
         assert self.refused("x", max_restarts=-1).startswith("--max-restarts: found -1")
         assert self.refused("x", outputs=["m=../x"]).startswith("--output m: found '../x'")
+        assert self.refused("x", stall_after="soon").startswith("--stall-after: found 'soon'")
+        assert self.refused("x", stall_action="restart").startswith("--on-stall: restart needs")
         assert self.refused() == "COMMAND: missing; it is required"
 
     def test_an_option_that_does_not_exist_is_a_bug(self) -> None:
