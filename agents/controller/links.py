@@ -170,7 +170,9 @@ class Links:
     async def _round(self, link: Link, seen: int) -> int:
         assert link.agent is not None
         name = link.node.name
-        logs, metrics = await self._keeper.cursors(name, list(link.reports.values()))
+        # Not of what is to be forgotten: the keeper would have to look it up anew, and hold it.
+        wanted = [report for key, report in link.reports.items() if key not in link.forget]
+        logs, metrics = await self._keeper.cursors(name, wanted)
         leases = {}
         for key, report in link.reports.items():
             lease = self._keeper.lease_of(key)
@@ -214,5 +216,6 @@ class Links:
             quiet = not full and report["key"] not in pending
             if await self._keeper.on_report(name, report, quiet=quiet):
                 link.forget.add(report["key"])
+                link.bounds.pop(report["key"], None)
             else:
                 link.hurry = True
