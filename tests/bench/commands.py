@@ -66,15 +66,16 @@ def first_line(argv: Sequence[str], env: dict[str, str], cwd: Path) -> float:
     """Seconds until the command prints the job's own line; the rest is waited for, not counted."""
     started = time.perf_counter()
     with subprocess.Popen(
-        argv, env=env, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        argv, env=env, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
         assert process.stdout is not None
-        taken = None
+        taken, said = None, []
         for line in process.stdout:
-            if taken is None and line.strip() in ("hi", "[r0] hi"):
+            said.append(line)
+            if taken is None and line.strip() == "hi":
                 taken = time.perf_counter() - started
     if taken is None:
-        raise RuntimeError(f"{' '.join(argv)} never printed the job's line")
+        raise RuntimeError(f"{' '.join(argv)} never printed the job's line, but: {''.join(said)}")
     return taken
 
 
