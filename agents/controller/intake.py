@@ -136,20 +136,20 @@ class Intake:
         if report["epoch"] != epoch:
             return False
         live = self.reconciler.live.get(job)
-        current = (
-            live is not None and live.job.attempt is not None and live.job.attempt.epoch == epoch
-        )
+        attempt = live.job.attempt if live is not None else None
+        current = attempt is not None and attempt.epoch == epoch
         if report["state"] != "ended":
-            if current and live is not None:
+            if live is not None and current:
                 await self.reconciler.take_report(live, node, report)
-            elif report["state"] == "running":
+            over = attempt is None or not current or attempt.over_on(node)
+            if over and report["state"] != "stopping":
                 await self._stop_stale(node, report)
             return False
         if not await self._all_here(job, number, epoch, report, quiet):
             return False
         for rank in report["ranks"]:
             await self.logs.run(self.logs.sync, job, number, rank["rank"])
-        if current and live is not None:
+        if live is not None and current:
             artifacts = await self._collect(live, node, report)
 
             def extra(session: Session) -> None:
@@ -238,7 +238,7 @@ class Intake:
                 self._metric_offsets.pop((found[2], rank["rank"]), None)
 
     async def _stop_stale(self, node: str, report: wire.AttemptReport) -> None:
-        """An attempt that the registry has given up must not run."""
+        """A part that the registry has given up must not run, nor hold what was staged for it."""
         with contextlib.suppress(QuarterdeckError):
             _, agent = self.links.agent(node)
             await agent.stop(

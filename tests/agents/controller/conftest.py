@@ -43,6 +43,16 @@ class Clock:
 
 
 @dataclass
+class WallClock:
+    """The controller's unix time, which may be set to another time as an administrator's clock is."""
+
+    offset: float = 0.0
+
+    def __call__(self) -> float:
+        return time.time() + self.offset
+
+
+@dataclass
 class Plane:
     """What a test holds."""
 
@@ -50,6 +60,7 @@ class Plane:
     nodes: dict[str, NodeAgent]
     fabric: LocalFabric
     clock: Clock = field(default_factory=Clock)
+    now: WallClock = field(default_factory=WallClock)
     database_url: str | None = None
     controller: Controller = field(init=False)
     _serving: asyncio.Task[None] | None = None
@@ -66,6 +77,7 @@ class Plane:
             state=self.root / "state",
             fabric=self.fabric,
             database_url=self.database_url,
+            now=self.now,
             monotonic=self.clock,
         )
         await self.controller.start()
