@@ -74,6 +74,10 @@ class Attempt:
     ended_at: float | None = None
     released: bool = False
 
+    def over_on(self, node: str) -> bool:
+        """Whether nothing of it is left on a node, as far as is known."""
+        return all(part.over for part in self.parts if part.node == node)
+
 
 @dataclass(frozen=True, slots=True)
 class Job:

@@ -10,6 +10,10 @@ _UNITS = 10_000
 """A GPU is counted in ten-thousandths, so that shares add up exactly."""
 
 
+class GpusTaken(Conflict):
+    """There are GPUs enough, but something holds them that will give them back."""
+
+
 class Ledger:
     """Who holds what. A share below one is a part of a single GPU; larger amounts are whole GPUs.
 
@@ -37,7 +41,8 @@ class Ledger:
             amount: GPUs: 0, a share below 1, or a whole number.
             lost: UUIDs that cannot be used now.
 
-        Raises Conflict, with the numbers, when they are not free, InvalidInput for 1.5 GPUs.
+        Raises GpusTaken, with the numbers, when they are not free now, Conflict when there are not so
+        many that could ever be, InvalidInput for 1.5 GPUs.
         """
         if key not in self._held:
             units = round(amount * _UNITS)
@@ -48,7 +53,9 @@ class Ledger:
             free = {uuid: self._free(uuid) for uuid in self._uuids if uuid not in lost}
             chosen = _share(free, units) if units < _UNITS else _whole(free, units // _UNITS)
             if chosen is None:
-                raise Conflict(self._refusal(amount, free, lost), asked=amount)
+                enough = units <= _UNITS * len(free)
+                words = self._refusal(amount, free, lost)
+                raise (GpusTaken if enough else Conflict)(words, asked=amount)
             self._held[key] = chosen
         return self.held(key)
 

@@ -9,6 +9,7 @@ from typing import Literal
 
 from agents.node import records
 from agents.node.attempts import Attempt
+from agents.node.ledger import GpusTaken
 from agents.node.staging import Missing, Staged, Stager
 from jobs.errors import QuarterdeckError
 from jobs.wire import LaunchPlan, StageReply
@@ -60,9 +61,13 @@ class Stagings:
             return reply(attempt, "working", staging.detail)
         if task.cancelled():
             return reply(attempt, "failed", "it was stopped")
-        if error := task.exception():
+        error = task.exception()
+        if error is not None and not isinstance(error, GpusTaken):
             return reply(attempt, "failed", self._words(attempt, error))
         self._known.pop(attempt.key, None)
+        if error is not None:
+            # The controller counts them as free: an attempt that it gave up is still being stopped.
+            return reply(attempt, "working", str(error))
         result = task.result()
         if isinstance(result, Missing):
             return reply(attempt, "working", f"needs {len(result.digests)} blobs", result.digests)

@@ -85,12 +85,14 @@ async def test_gpus_are_allotted_kept_and_given_back(gpu_node: Node) -> None:
     assert first["gpus"] == ["SIM-0", "SIM-1"]
     assert half["gpus"] == other["gpus"] == ["SIM-2"]
     await node.restart()
-    reply = await node.stage(plan_of("c-j4.1", 4, "true", gpus=2))
-    assert (reply["state"], reply["detail"]) == ("failed", "asks for 2 GPUs; 1 of 4 here are free")
+    taken = await node.agent.stage(plan_of("c-j4.1", 4, "true", gpus=2))
+    assert (taken["state"], taken["detail"]) == ("working", "asks for 2 GPUs; 1 of 4 here are free")
+    never = await node.stage(plan_of("c-j5.1", 5, "true", gpus=8))
+    assert (never["state"], never["detail"]) == ("failed", "asks for 8 GPUs; 1 of 4 here are free")
     await node.agent.launch(node.request())
     await node.end()
-    reply = await node.stage(plan_of("c-j5.1", 5, "true", gpus=3))
-    assert reply["gpus"] == ["SIM-0", "SIM-1", "SIM-3"]
+    reply = await node.stage(plan_of("c-j4.1", 4, "true", gpus=2))
+    assert reply["gpus"] == ["SIM-0", "SIM-1"]
 
 
 async def test_ranks_see_their_gpus_and_checkpoints(gpu_node: Node) -> None:
