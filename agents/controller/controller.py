@@ -34,6 +34,8 @@ from jobs.views import EventView, JobDetail, JobView, NodeView, Problem, StatusV
 log = logging.getLogger(__name__)
 
 MEMBERSHIP_EVERY = 1.0
+REJOIN_EVERY = 15.0
+"""Seconds between two comparisons of what the fabric has reserved with what it should have."""
 _TAIL_LINES = 20
 """Last lines of the first failing rank that `qd explain` and `qd job` show."""
 
@@ -127,12 +129,15 @@ class Controller:
 
     async def _membership(self) -> None:
         """Keep the links in step with the fabric's members; join it again when it was lost."""
-        joined = False
+        joined, compared = False, 0.0
         while True:
             try:
                 if not joined:
                     await self.fabric.connect()
+                if not joined or self.monotonic() > compared + REJOIN_EVERY:
                     await self.reconciler.rejoin()
+                    compared = self.monotonic()
+                if not joined:
                     joined = True
                     self.reconciler.wake()
                 members = await self.fabric.nodes()

@@ -72,7 +72,7 @@ class Performer:
         try:
             while True:
                 live.wake.clear()
-                wanted = set(lc.effects_of(live.job))
+                wanted = dict.fromkeys(lc.effects_of(live.job))  # a set that keeps its order
                 for effect in [effect for effect in running if effect not in wanted]:
                     running.pop(effect).cancel()
                 for effect in wanted:

@@ -66,7 +66,6 @@ class Reconciler:
         self._now, self._monotonic = now, monotonic
         self._started = monotonic()
         self._wake = asyncio.Event()
-        self._reserved_again: set[int] = set()
         self._performer = Performer(
             cluster_id, fabric, links, blobs, secrets, self, monotonic, ray_address
         )
@@ -376,7 +375,9 @@ class Reconciler:
         return True
 
     async def rejoin(self) -> None:
-        """After the fabric was lost and found: reserve again what runs, release what nobody holds."""
+        """Make the fabric's reservations what they should be: reserve again what runs, release what
+        nobody holds. After the fabric was lost and found, and now and then: a request that nobody
+        waited for any more may have been granted after all."""
         held = await self._fabric.reservations()
         wanted = {}
         for live in self.live.values():
@@ -384,13 +385,13 @@ class Reconciler:
             if attempt is None or attempt.released:
                 continue
             if attempt.state in ("STAGING", "RUNNING", "STOPPING"):
-                wanted[self.reserve_name(live)] = live
+                wanted[self.reserve_name(live)] = self._performer.bundles(live)
             else:
                 held.discard(self.reserve_name(live))  # its own driver reserves or releases it
-        for name in held - wanted.keys():
+        for name in sorted(held - wanted.keys()):
             await self._fabric.release(name)
-        for name in wanted.keys() - held:
-            if not await self._fabric.reserve(name, self._performer.bundles(wanted[name])):
+        for name, bundles in wanted.items():
+            if name not in held and not await self._fabric.reserve(name, bundles):
                 log.warning("%s runs, but Ray would not reserve it again", name)
 
     async def _schedule(self) -> None:
