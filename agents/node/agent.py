@@ -23,6 +23,7 @@ from agents.node.blobcache import BlobCache
 from agents.node.config import AgentConfig
 from agents.node.envcache import EnvCache
 from agents.node.holdings import Holdings
+from agents.node.interfaces import interface_of
 from agents.node.launch import spawn_guard, write_launch, write_lease
 from agents.node.ledger import Ledger
 from agents.node.meter import Meter, Samples, installed
@@ -276,6 +277,7 @@ class NodeAgent:
                 python=staged.python,
                 gpus=[gpu for gpu in self._meter.gpus if gpu["uuid"] in staged.gpus],
                 base=self._environ,
+                interface=interface_of(request["node_addresses"][plan["node_rank"]]),
             )
             write_launch(attempt.folder, plan, request, node)
             attempt.lease = request["lease_until"]

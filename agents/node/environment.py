@@ -61,6 +61,7 @@ class Node:
         python: interpreter that leads PATH, if any.
         gpus: those allotted.
         base: see `base_environment`.
+        interface: the network interface that has the node's address in the cluster, if one has.
     """
 
     folder: Path
@@ -69,6 +70,7 @@ class Node:
     python: str | None
     gpus: Sequence[GpuFacts]
     base: Mapping[str, str]
+    interface: str | None = None
 
 
 def common(plan: LaunchPlan, request: LaunchRequest, node: Node) -> dict[str, str]:
@@ -100,6 +102,10 @@ def common(plan: LaunchPlan, request: LaunchRequest, node: Node) -> dict[str, st
         "QD_WORK_DIR": str(node.folder / "work"),
         "QD_PARAMS": json.dumps(plan["params"]),
     }
+    if plan["nnodes"] > 1 and node.interface:
+        # Gloo takes what the host's own name resolves to, which on many machines is 127.0.x.1. NCCL
+        # looks at the interfaces by itself, and may have better ones than the cluster's.
+        env.setdefault("GLOO_SOCKET_IFNAME", node.interface)
     if simulated:
         env["QD_SIMULATED_GPUS"] = ",".join(simulated)
     if plan["seed"] is not None:

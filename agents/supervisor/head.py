@@ -35,6 +35,10 @@ RAY_SETTINGS = {
     "RAY_enable_metrics_collection": "false",
     # Without it every process of Ray ends itself a minute after it lost the head.
     "RAY_gcs_rpc_server_reconnect_timeout_s": "86400",
+    # A worker's raylet asks this often whether the head still knows it. One that does not (a new head,
+    # or silence for too long) makes it end, and the supervisor starts one that joins anew; by default
+    # that takes a minute, most of a lease.
+    "RAY_raylet_liveness_self_check_interval_ms": "5000",
     # Our only worker is the agent; idle ones cost 80 MB each.
     "RAY_enable_worker_prestart": "false",
     "RAY_prestart_worker_first_driver": "false",

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from agents.node import environment
+from agents.node.interfaces import interface_of
 from agents.node.launch import write_launch
 from jobs.wire import GpuFacts, LaunchRequest
 from tests.agents.node.conftest import plan_of
@@ -38,6 +40,25 @@ def gpu(uuid: str, simulated: bool = False) -> GpuFacts:
 
 
 PLAN = {"procs": 2, "first_rank": 2, "node_rank": 1, "nnodes": 2, "world_size": 4, "cpus": 8}
+
+
+def test_gloo_is_told_the_interface_of_the_cluster_unless_somebody_chose_one() -> None:
+    """By itself it takes the address of the host's name, which is often 127.0.1.1."""
+    here = replace(node(), interface="eth1")
+    plan = plan_of("c-j4.2", 1, "x", **PLAN)
+    assert environment.common(plan, request(), here)["GLOO_SOCKET_IFNAME"] == "eth1"
+    base = environment.base_environment({"GLOO_SOCKET_IFNAME": "ib0"})
+    chosen = environment.common(plan, request(), replace(here, base=base))
+    assert chosen["GLOO_SOCKET_IFNAME"] == "ib0", "whoever runs the node"
+    plan = plan_of("c-j4.2", 1, "x", **PLAN, env={"GLOO_SOCKET_IFNAME": "eth0"})
+    assert environment.common(plan, request(), here)["GLOO_SOCKET_IFNAME"] == "eth0", "the job"
+    alone = plan_of("c-j4.2", 1, "x")
+    assert "GLOO_SOCKET_IFNAME" not in environment.common(alone, request(), here)
+
+
+def test_the_interface_of_an_address() -> None:
+    assert interface_of("127.0.0.1") == "lo"
+    assert interface_of("192.0.2.1") is None
 
 
 def test_what_torchrun_gives_and_a_second_node_finds() -> None:
