@@ -11,12 +11,14 @@ import asyncio
 import contextlib
 import shutil
 import sqlite3
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
-from sqlalchemy import Engine, create_engine, event, make_url
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import QueuePool
 from sqlmodel import Session
@@ -26,9 +28,35 @@ from jobs.errors import StorageFull, Unreachable
 
 T = TypeVar("T")
 
+SLOW = 2.0
+"""Seconds after which a write that waits is a problem to tell of; it takes milliseconds."""
 _READERS = 4
+_BATCH = 200
+"""Writes that share a transaction at most: the first of them waits for the last."""
 _BUSY_MS = 60_000
 """How long a write waits for another process that holds SQLite's lock (a backup, a person's shell)."""
+
+
+@dataclass(slots=True)
+class _Outcome:
+    value: Any = None
+    error: Exception | None = None
+
+
+@dataclass(slots=True)
+class _Write(Generic[T]):
+    """A function that waits to be run, and the future of who asked."""
+
+    fn: Callable[[Session], T]
+    done: asyncio.Future[T]
+
+    def settle(self, outcome: _Outcome) -> None:
+        if self.done.done():  # the loop is closing
+            return
+        if outcome.error is not None:
+            self.done.set_exception(outcome.error)
+        else:
+            self.done.set_result(outcome.value)
 
 
 class Database:
@@ -41,8 +69,22 @@ class Database:
 
     def __init__(self, writer: Engine, readers: Engine) -> None:
         self._writer, self._readers = writer, readers
+        self._pending: list[_Write[Any]] = []
+        self._writing: asyncio.Task[None] | None = None
         self._write_pool = ThreadPoolExecutor(1, thread_name_prefix="db-write")
         self._read_pool = ThreadPoolExecutor(_READERS, thread_name_prefix="db-read")
+        self._failure = ""
+        self._since: float | None = None  # when the write under way began
+
+    @property
+    def problem(self) -> str:
+        """Why nothing can be recorded now; empty when the last write went well."""
+        since = self._since
+        if since is not None and (waited := time.monotonic() - since) > SLOW:
+            return (
+                f"a write has waited for {waited:.0f} s: somebody holds its lock, or the disk hangs"
+            )
+        return self._failure
 
     @classmethod
     def open(cls, url: str) -> Database:
@@ -67,19 +109,67 @@ class Database:
     async def write(self, fn: Callable[[Session], T]) -> T:
         """Run `fn` in the only writing transaction; committed and durable when this returns.
 
+        Writes that come while one is under way share the next transaction, each in a savepoint of
+        its own: a sync to disk costs milliseconds, and one serves them all.
+
         Raises:
             StorageFull: the disk is full; nothing was changed.
             Unreachable: the database is locked by someone else, or gone; nothing was changed.
         """
-        loop = asyncio.get_running_loop()
+        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._pending.append(_Write(fn, done))
+        if self._writing is None:
+            self._writing = asyncio.create_task(self._write_pending(), name="db-write")
         # shield: a client that hangs up cancels its request, not a transaction under way.
-        return await asyncio.shield(
-            loop.run_in_executor(self._write_pool, self._run, self._writer, fn)
-        )
+        return await asyncio.shield(done)
+
+    async def _write_pending(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            while self._pending:
+                batch, self._pending = self._pending[:_BATCH], self._pending[_BATCH:]
+                outcomes = await loop.run_in_executor(self._write_pool, self._run_batch, batch)
+                for write, outcome in zip(batch, outcomes, strict=True):
+                    write.settle(outcome)
+        finally:
+            self._writing = None
+
+    def _run_batch(self, batch: list[_Write[Any]]) -> list[_Outcome]:
+        """Run the functions in one transaction; what each gave, or why it failed.
+
+        Each has a Session and a savepoint of its own: what one loaded or broke, none of the others
+        sees. A database that fails takes them all back.
+        """
+        outcomes: list[_Outcome] = []
+        try:
+            with self._writer.begin() as connection:
+                for write in batch:
+                    try:
+                        outcomes.append(_Outcome(_in_savepoint(connection, write.fn)))
+                    except OperationalError:
+                        raise
+                    except Exception as error:
+                        outcomes.append(_Outcome(error=error))
+        except Exception as error:
+            told = _translated(error) if isinstance(error, OperationalError) else error
+            return [_Outcome(error=told) for _ in batch]
+        return outcomes
 
     async def read(self, fn: Callable[[Session], T]) -> T:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._read_pool, self._run, self._readers, fn)
+
+    def _run_write(self, fn: Callable[[Session], T]) -> T:
+        self._since = time.monotonic()
+        try:
+            result = self._run(self._writer, fn)
+        except (StorageFull, Unreachable) as error:
+            self._failure = error.message
+            raise
+        finally:
+            self._since = None
+        self._failure = ""
+        return result
 
     @staticmethod
     def _run(engine: Engine, fn: Callable[[Session], T]) -> T:
@@ -94,6 +184,16 @@ class Database:
         self._read_pool.shutdown(wait=True, cancel_futures=True)
         self._readers.dispose()
         self._writer.dispose()
+
+
+def _in_savepoint(connection: Connection, fn: Callable[[Session], T]) -> T:
+    with (
+        Session(
+            connection, join_transaction_mode="create_savepoint", expire_on_commit=False
+        ) as session,
+        session.begin(),
+    ):
+        return fn(session)
 
 
 def _translated(error: OperationalError) -> Exception:

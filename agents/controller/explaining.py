@@ -30,6 +30,8 @@ async def explain(controller: Controller, number: int) -> ExplainView:
     detail = await controller.job_detail(number)
     events = await controller.db.read(lambda s: queries.events(s, 0, 1000, number, newest=True))
     reasons, unblock = _waiting(controller, number) if detail["state"] == "QUEUED" else ([], [])
+    if detail["state"] == "RUNNING" and detail["reason"]:
+        unblock = [{"change": "see where its ranks are", "command": f"qd stacks {detail['id']}"}]
     failure = next(
         (a["first_failure"] for a in reversed(detail["attempts"]) if a["first_failure"]), None
     )
@@ -54,9 +56,9 @@ def _waiting(controller: Controller, number: int) -> tuple[list[str], list[Unblo
         return ["its last attempt is being cleared away"], []
     return explain_waiting(
         number,
-        [other.request() for other in reconciler.live.values() if other.waiting],
+        [other.request() for other in reconciler.waiting()],
         controller.cluster.capacities(reconciler.busy()),
-        [other.running() for other in reconciler.live.values() if other.holding],
+        [other.running() for other in reconciler.holding()],
         controller.now(),
     )
 

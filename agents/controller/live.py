@@ -28,14 +28,16 @@ class Live:
     grace: float | None = None  # asked for with a cancel, instead of the spec's
     port: int | None = None  # MASTER_PORT of the attempt, from node rank 0
     detail: str = ""  # what staging is doing, for people
+    stall: str = ""  # which rank of the running gang has been silent for how long by now
     reports: dict[str, wire.AttemptReport] = field(default_factory=dict)  # node -> last one stored
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     driver: asyncio.Task[None] | None = None
+    shape: Shape = field(init=False)
+    _request: Request | None = None
 
-    @property
-    def shape(self) -> Shape:
-        return self.spec.shape()
+    def __post_init__(self) -> None:
+        self.shape = self.spec.shape()
 
     @property
     def waiting(self) -> bool:
@@ -54,15 +56,18 @@ class Live:
         return attempt_key(cluster, self.job.id, self.job.attempt.number)
 
     def request(self) -> Request:
-        return Request(
-            job=self.job.id,
-            shape=self.shape,
-            priority=self.spec.priority,
-            arrival=self.submitted_at,
-            user=self.user,
-            timeout=self.spec.timeout,
-            not_before=self.job.not_before,
-        )
+        """What it asks of the scheduler; kept, since a long queue is asked each second."""
+        if self._request is None or self._request.not_before != self.job.not_before:
+            self._request = Request(
+                job=self.job.id,
+                shape=self.shape,
+                priority=self.spec.priority,
+                arrival=self.submitted_at,
+                user=self.user,
+                timeout=self.spec.timeout,
+                not_before=self.job.not_before,
+            )
+        return self._request
 
     def running(self) -> Running:
         """What it holds, for the scheduler. A part that is over holds nothing any more, but its

@@ -60,6 +60,8 @@ class Reconciler:
     ) -> None:
         self.cluster_id = cluster_id
         self.live: dict[int, Live] = {}
+        self._waiting: dict[int, Live] = {}  # those of them that may be placed,
+        self._holding: dict[int, Live] = {}  # and those that hold capacity: a queue can be long
         self.reasons: dict[int, str] = {}  # why each waiting job waits; not worth a write each
         self._db, self._fabric, self._links = database, fabric, links
         self._cluster, self._hub, self._secrets = cluster, hub, secrets
@@ -100,8 +102,24 @@ class Reconciler:
             running_since=self._monotonic(),
         )
         self.live[job.id] = live
+        self._index(live)
         self._wake.set()
         return live
+
+    def _index(self, live: Live) -> None:
+        for index, member in ((self._waiting, live.waiting), (self._holding, live.holding)):
+            if member and live.job.id in self.live:
+                index[live.job.id] = live
+            else:
+                index.pop(live.job.id, None)
+
+    def waiting(self) -> list[Live]:
+        """Jobs that may be placed, in no order that matters."""
+        return list(self._waiting.values())
+
+    def holding(self) -> list[Live]:
+        """Jobs that hold capacity."""
+        return list(self._holding.values())
 
     async def run(self) -> None:
         """Schedule, check time limits and leases, for ever."""
@@ -110,6 +128,7 @@ class Reconciler:
                 async with asyncio.timeout(TICK):
                     await self._wake.wait()
             self._wake.clear()
+            started = self._monotonic()
             try:
                 await self._schedule()
                 await self._check_limits()
@@ -120,6 +139,9 @@ class Reconciler:
             except Exception:
                 log.exception("reconciler")
                 await asyncio.sleep(TICK)
+            # With a long queue a pass costs tens of milliseconds; hints that come meanwhile are
+            # answered together, so that passes never take more than a fifth of the time.
+            await asyncio.sleep(min(4 * (self._monotonic() - started), TICK))
 
     def wake(self) -> None:
         self._wake.set()
@@ -183,7 +205,7 @@ class Reconciler:
                 return result.job, *self._after(session, before.id, len(result.notes))
 
             job, view, events = await self._db.write(write)
-            live.reports, live.port, live.detail = {}, None, ""
+            live.reports, live.port, live.detail, live.stall = {}, None, "", ""
             self._changed(live, job, view, events)
 
     def _after(self, session: Session, job: int, notes: int) -> tuple[JobView, list[EventView]]:
@@ -196,6 +218,7 @@ class Reconciler:
         if job.state == "RUNNING" and live.job.state != "RUNNING":
             live.running_since = self._monotonic()
         live.job, live.view = job, view
+        self._index(live)
         self.reasons.pop(job.id, None)
         self._hub.publish("jobs", view["id"], self.overlay(view))
         for event in events:
@@ -211,6 +234,7 @@ class Reconciler:
 
     def _drop(self, live: Live) -> None:
         self.live.pop(live.job.id, None)
+        self._index(live)
         self.reasons.pop(live.job.id, None)
 
     def _drive(self, live: Live) -> None:
@@ -230,6 +254,8 @@ class Reconciler:
                 return {**view, "reason": reason}
         elif view["state"] in ("PLACING", "STAGING") and live.detail:
             return {**view, "reason": live.detail}
+        elif view["state"] == "RUNNING" and live.stall:
+            return {**view, "reason": live.stall}
         return view
 
     # -- requests -----------------------------------------------------------------------------------
@@ -343,6 +369,14 @@ class Reconciler:
         live.detail = text
         self._hub.touch(f"job:{job_name(live.job.id)}")
 
+    def show_stall(self, live: Live, text: str) -> None:
+        """How long a gang has been silent by now; empty when it is not."""
+        if live.stall == text:
+            return
+        live.stall = text
+        self._hub.publish("jobs", live.view["id"], self.overlay(live.view))
+        self._hub.touch(f"job:{job_name(live.job.id)}")
+
     async def set_port(self, live: Live, port: int) -> None:
         attempt = live.job.attempt
         assert attempt is not None
@@ -365,8 +399,8 @@ class Reconciler:
         an attempt has been heard, or is not a member (any more)."""
         if self._fabric.state != "connected":
             return False
-        for live in self.live.values():
-            if not live.holding or live.job.attempt is None:
+        for live in self.holding():
+            if live.job.attempt is None:
                 continue
             for part in live.job.attempt.parts:
                 link = self._links.links.get(part.node)
@@ -380,9 +414,9 @@ class Reconciler:
         waited for any more may have been granted after all."""
         held = await self._fabric.reservations()
         wanted = {}
-        for live in self.live.values():
+        for live in self.holding():
             attempt = live.job.attempt
-            if attempt is None or attempt.released:
+            if attempt is None:
                 continue
             if attempt.state in ("STAGING", "RUNNING", "STOPPING"):
                 wanted[self.reserve_name(live)] = self._performer.bundles(live)
@@ -395,17 +429,16 @@ class Reconciler:
                 log.warning("%s runs, but Ray would not reserve it again", name)
 
     async def _schedule(self) -> None:
-        waiting = [live for live in self.live.values() if live.waiting]
+        waiting = self.waiting()
         if not waiting:
             return
         if not self.settled:
             self._say({live.job.id: "waits for Ray to be back" for live in waiting})
             return
-        holding = [live for live in self.live.values() if live.holding]
         decided = plan(
             [live.request() for live in waiting],
             self._cluster.capacities(self.busy()),
-            [live.running() for live in holding],
+            [live.running() for live in self.holding()],
             self._now(),
         )
         for placement in decided.placements:
@@ -422,7 +455,7 @@ class Reconciler:
 
     async def _check_limits(self) -> None:
         now = self._now()
-        for live in list(self.live.values()):
+        for live in self.holding():
             attempt, limit = live.job.attempt, live.spec.timeout
             if limit is None or attempt is None or live.job.state != "RUNNING":
                 continue
@@ -432,9 +465,9 @@ class Reconciler:
     async def _check_leases(self) -> None:
         """Take parts for dead whose lease cannot last any longer, wherever their node is."""
         monotonic = self._monotonic()
-        for live in list(self.live.values()):
+        for live in self.holding():
             attempt = live.job.attempt
-            if attempt is None or attempt.started_at is None or attempt.released:
+            if attempt is None or attempt.started_at is None:
                 continue
             key = live.key(self.cluster_id)
             for part in attempt.parts:
@@ -459,8 +492,8 @@ class Reconciler:
     def busy(self) -> dict[str, tuple[set[str], float, float]]:
         """Node -> (ids of jobs there, GPUs held, CPUs held)."""
         result: dict[str, tuple[set[str], float, float]] = {}
-        for live in self.live.values():
-            if not live.holding or live.job.attempt is None:
+        for live in self.holding():
+            if live.job.attempt is None:
                 continue
             resources = live.spec.resources
             for part in live.job.attempt.parts:

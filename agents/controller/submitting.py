@@ -142,9 +142,9 @@ def _forecast(controller: Controller, spec: JobSpec) -> str:
         timeout=spec.timeout,
     )
     decided = plan(
-        [*(live.request() for live in reconciler.live.values() if live.waiting), request],
+        [*(live.request() for live in reconciler.waiting()), request],
         controller.cluster.capacities(reconciler.busy()),
-        [live.running() for live in reconciler.live.values() if live.holding],
+        [live.running() for live in reconciler.holding()],
         controller.now(),
     )
     for placement in decided.placements:

@@ -1,0 +1,81 @@
+"""Writes that share a transaction: each stands or falls alone, and none is told before it is kept."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import event
+from sqlmodel import Session, col, select
+
+from agents.controller.database import Database
+from jobs.errors import NotFound
+from jobs.tables import MetaRow
+
+
+@pytest.fixture
+def db(tmp_path: Path) -> Iterator[Database]:
+    database = Database.open(f"sqlite:///{tmp_path / 'r.db'}")
+    yield database
+    database.close()
+
+
+def put(name: str, value: str = "x") -> Any:
+    def write(session: Session) -> str:
+        session.add(MetaRow(name=name, value=value))
+        session.flush()
+        return name
+
+    return write
+
+
+def names(session: Session) -> list[str]:
+    return list(session.exec(select(MetaRow.name).order_by(col(MetaRow.name))).all())
+
+
+async def test_one_that_fails_leaves_the_others_standing(db: Database) -> None:
+    def broken(session: Session) -> None:
+        session.add(MetaRow(name="half", value="done"))
+        session.flush()
+        raise NotFound("no such thing")
+
+    results = await asyncio.gather(
+        db.write(put("a")), db.write(broken), db.write(put("a")), db.write(put("b")),
+        return_exceptions=True,
+    )  # fmt: skip
+    assert results[0] == "a"
+    assert isinstance(results[1], NotFound)
+    assert isinstance(results[2], Exception)  # the same primary key again
+    assert results[3] == "b"
+    assert await db.read(names) == ["a", "b"]
+
+
+async def test_many_writes_share_few_transactions(db: Database) -> None:
+    commits: list[int] = []
+    event.listen(db._writer, "commit", lambda _: commits.append(1))
+    await asyncio.gather(*(db.write(put(f"n{number:03}")) for number in range(100)))
+    assert len(await db.read(names)) == 100
+    assert len(commits) < 20
+
+
+async def test_a_failing_commit_fails_every_write_of_it(db: Database) -> None:
+    def refuse(_: Any) -> None:
+        raise OSError("the disk is gone")
+
+    event.listen(db._writer, "commit", refuse)
+    results = await asyncio.gather(db.write(put("a")), db.write(put("b")), return_exceptions=True)
+    event.remove(db._writer, "commit", refuse)
+    assert all(isinstance(result, OSError) for result in results)
+    assert await db.read(names) == []
+    assert await db.write(put("c")) == "c"  # and it goes on
+
+
+async def test_a_caller_that_leaves_does_not_undo_its_write(db: Database) -> None:
+    writing = asyncio.create_task(db.write(put("a")))
+    await asyncio.sleep(0)
+    writing.cancel()
+    await db.write(put("b"))
+    assert await db.read(names) == ["a", "b"]
