@@ -128,10 +128,12 @@ class Database:
         try:
             while self._pending:
                 batch, self._pending = self._pending[:_BATCH], self._pending[_BATCH:]
+                self._since = time.monotonic()
                 outcomes = await loop.run_in_executor(self._write_pool, self._run_batch, batch)
                 for write, outcome in zip(batch, outcomes, strict=True):
                     write.settle(outcome)
         finally:
+            self._since = None
             self._writing = None
 
     def _run_batch(self, batch: list[_Write[Any]]) -> list[_Outcome]:
@@ -152,24 +154,14 @@ class Database:
                         outcomes.append(_Outcome(error=error))
         except Exception as error:
             told = _translated(error) if isinstance(error, OperationalError) else error
+            self._failure = str(told)
             return [_Outcome(error=told) for _ in batch]
+        self._failure = ""
         return outcomes
 
     async def read(self, fn: Callable[[Session], T]) -> T:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._read_pool, self._run, self._readers, fn)
-
-    def _run_write(self, fn: Callable[[Session], T]) -> T:
-        self._since = time.monotonic()
-        try:
-            result = self._run(self._writer, fn)
-        except (StorageFull, Unreachable) as error:
-            self._failure = error.message
-            raise
-        finally:
-            self._since = None
-        self._failure = ""
-        return result
 
     @staticmethod
     def _run(engine: Engine, fn: Callable[[Session], T]) -> T:
@@ -246,7 +238,9 @@ def _backup_if_behind(path: Path) -> None:
         return
     with contextlib.closing(sqlite3.connect(path)) as source:
         try:
-            row = source.execute("SELECT version_num FROM alembic_version").fetchone()
+            row = source.execute(
+                f"SELECT version_num FROM {migrations.VERSION_TABLE}"  # noqa: S608 - our own constant
+            ).fetchone()
         except sqlite3.OperationalError:  # a database without tables
             return
         if row is None or row[0] == migrations.head():

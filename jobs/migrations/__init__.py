@@ -12,6 +12,10 @@ from sqlalchemy import Connection
 
 from jobs.errors import Conflict
 
+VERSION_TABLE = "quarterdeck_schema"
+"""Not Alembic's default name: Optuna keeps its studies in the same database, and its own revision in
+`alembic_version`."""
+
 
 def _config(connection: Connection) -> Config:
     config = Config()
@@ -22,7 +26,8 @@ def _config(connection: Connection) -> Config:
 
 def current(connection: Connection) -> str | None:
     """The revision that the database is at; None for a new one."""
-    return MigrationContext.configure(connection).get_current_revision()
+    context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
+    return context.get_current_revision()
 
 
 def head() -> str | None:

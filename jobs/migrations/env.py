@@ -1,4 +1,4 @@
-"""Alembic's entry. The connection is handed in by `jobs.migrations.run` through the config."""
+"""Alembic's entry. The connection is handed in by `jobs.migrations.upgrade` through the config."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ from alembic import context
 from sqlmodel import SQLModel
 
 from jobs import tables  # noqa: F401 - fills the metadata
+from jobs.migrations import VERSION_TABLE
 
 context.configure(
     connection=context.config.attributes["connection"],
     target_metadata=SQLModel.metadata,
     render_as_batch=True,  # SQLite can alter a table only by copying it
     compare_type=True,
+    version_table=VERSION_TABLE,
 )
 with context.begin_transaction():
     context.run_migrations()
