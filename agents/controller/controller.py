@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import time
@@ -114,6 +115,7 @@ class Controller:
         self._tasks = [
             asyncio.create_task(self._membership(), name="membership"),
             asyncio.create_task(self.reconciler.run(), name="reconciler"),
+            asyncio.create_task(self._watch_registry(), name="registry"),
         ]
 
     async def close(self) -> None:
@@ -126,6 +128,16 @@ class Controller:
         await self.fabric.close()
         self.logs.close()
         self.db.close()
+
+    async def _watch_registry(self) -> None:
+        """Tell when nothing can be recorded, and try until something can."""
+        while True:
+            await asyncio.sleep(MEMBERSHIP_EVERY)
+            problem = self.db.problem
+            self._problems.tell("registry", problem)
+            if problem:
+                with contextlib.suppress(QuarterdeckError):
+                    await self.db.write(registry.next_revision)
 
     async def _membership(self) -> None:
         """Keep the links in step with the fabric's members; join it again when it was lost."""

@@ -100,8 +100,6 @@ class Intake:
                 chunk["times"],
             )
             self.hub.touch(f"log:{job_name(job)}")
-        if chunks:
-            self.on_problem("storage", "")
 
     async def on_metrics(self, node: str, chunks: list[wire.MetricChunk]) -> None:
         if not chunks:
@@ -181,11 +179,13 @@ class Intake:
         return logs, metrics
 
     def lease_of(self, key: str) -> float | None:
-        found = self._attempts.get(key)
-        live = self.reconciler.live.get(found[0]) if found else None
-        if found is None or live is None or live.job.attempt is None:
+        # From memory alone: leases are renewed while the registry does not answer.
+        if not key.startswith(f"{self.cluster_id}-"):
             return None
-        return live.spec.lease if live.job.attempt.epoch == found[2] else None
+        live = self.reconciler.live.get(parse_run(key.rpartition("-")[2]).job)
+        if live is None or live.job.attempt is None or live.key(self.cluster_id) != key:
+            return None
+        return live.spec.lease
 
     def on_problem(self, source: str, text: str) -> None:
         self._problems.tell(source, text)

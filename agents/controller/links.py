@@ -8,6 +8,7 @@ SUCCEEDED means: everything is recorded.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,6 +22,8 @@ log = logging.getLogger(__name__)
 
 WAIT = 5.0
 """Seconds an agent may hold a sync when it has nothing to tell. Telemetry comes each second anyway."""
+RENEW_EVERY = 2.0
+"""Seconds after which leases are renewed though a round is under way: less than half the shortest."""
 MAX_BYTES = 4 << 20
 BACKOFF = (0.2, 0.5, 1.0, 2.0, 5.0)
 """Seconds between tries to reach an agent; the last value holds."""
@@ -56,18 +59,20 @@ class Keeper(Protocol):
 @dataclass(slots=True)
 class Link:
     """The state of one link. `bounds` says until when (this process's monotonic clock) an attempt's
-    lease can last at most; `clock` is the agent's newest reading and `clock_at` when it came."""
+    lease can last at most; `clock` is the agent's newest reading and `clock_at` when it came;
+    `renewed_at` is when leases were last renewed."""
 
     node: FabricNode
     agent: wire.AgentClient | None = None
     online: bool = False
     clock: float = 0.0
     clock_at: float = 0.0
+    renewed_at: float = 0.0
     bounds: dict[str, float] = field(default_factory=dict)
     reports: dict[str, wire.AttemptReport] = field(default_factory=dict)
     forget: set[str] = field(default_factory=set)
     hurry: bool = False  # an attempt has ended and not all of it is here yet: ask on at once
-    task: asyncio.Task[None] | None = None
+    tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
     def grant(self, key: str, lease: float) -> float:
         """A lease on the agent's clock, and the bound that it implies on ours.
@@ -94,20 +99,23 @@ class Links:
                 await self._end(link)
         for name, node in alive.items():
             known = self.links.get(name)
-            if known is not None and known.task is not None:
+            if known is not None and known.tasks:
                 continue
             link = Link(node)
             if known is not None:  # leases outlive the agent's incarnation: keep their bounds
                 link.bounds = known.bounds
             self.links[name] = link
-            link.task = asyncio.create_task(self._run(link), name=f"link-{name}")
+            link.tasks = [
+                asyncio.create_task(self._run(link), name=f"link-{name}"),
+                asyncio.create_task(self._keep_leases(link), name=f"leases-{name}"),
+            ]
 
     async def _end(self, link: Link) -> None:
         link.online, link.agent = False, None
-        if link.task is not None:
-            link.task.cancel()
-            await asyncio.gather(link.task, return_exceptions=True)
-            link.task = None
+        for task in link.tasks:
+            task.cancel()
+        await asyncio.gather(*link.tasks, return_exceptions=True)
+        link.tasks = []
 
     async def close(self) -> None:
         for link in self.links.values():
@@ -125,7 +133,7 @@ class Links:
         return link, link.agent
 
     async def _run(self, link: Link) -> None:
-        name, failures = link.node.name, 0
+        name, failures, full = link.node.name, 0, False
         while True:
             try:
                 link.agent = await self._fabric.agent(link.node)
@@ -135,13 +143,16 @@ class Links:
                 seen = 0
                 while True:
                     seen = await self._round(link, seen)
+                    if full:
+                        full = False
+                        self._keeper.on_problem("storage", "")
             except Unreachable as error:
                 link.online = False
                 failures += 1
                 if failures > 2:
                     self._keeper.on_problem(f"node {name}", error.message)
             except StorageFull as error:
-                failures += 1
+                failures, full = failures + 1, True
                 self._keeper.on_problem("storage", error.message)
             except QuarterdeckError as error:
                 failures += 1
@@ -161,10 +172,11 @@ class Links:
                 f"{wire.PROTOCOL}",
                 "Run the same version on all nodes; what runs there goes on until its lease ends.",
             )
+        # Before anything is stored: leases are renewed also while nothing can be.
         link.clock, link.clock_at, link.online = hello["clock"], self._monotonic(), True
+        link.reports = {report["key"]: report for report in hello["attempts"]}
         await self._keeper.on_hello(link.node.name, hello)
         for report in hello["attempts"]:
-            link.reports[report["key"]] = report
             await self._keeper.on_report(link.node.name, report, quiet=False)
 
     async def _round(self, link: Link, seen: int) -> int:
@@ -173,6 +185,31 @@ class Links:
         # Not of what is to be forgotten: the keeper would have to look it up anew, and hold it.
         wanted = [report for key, report in link.reports.items() if key not in link.forget]
         logs, metrics = await self._keeper.cursors(name, wanted)
+        reply = await self._sync(
+            link,
+            seen=seen,
+            wait=0.0 if link.hurry else WAIT,
+            logs=logs,
+            metrics=metrics,
+            forget=sorted(link.forget),
+            max_bytes=MAX_BYTES,
+        )
+        await self._take(link, reply)
+        return reply["revision"]
+
+    async def _sync(
+        self,
+        link: Link,
+        *,
+        seen: int = 0,
+        wait: float = 0.0,
+        logs: dict[str, dict[int, int]] | None = None,
+        metrics: dict[str, dict[int, int]] | None = None,
+        forget: list[str] | None = None,
+        max_bytes: int = 0,
+    ) -> wire.SyncReply:
+        """Renew the leases, and ask for what is named."""
+        assert link.agent is not None
         leases = {}
         for key, report in link.reports.items():
             lease = self._keeper.lease_of(key)
@@ -181,21 +218,34 @@ class Links:
         request: wire.SyncRequest = {
             "protocol": wire.PROTOCOL,
             "seen": seen,
-            "wait": 0.0 if link.hurry else WAIT,
+            "wait": wait,
             "leases": leases,
-            "logs": logs,
-            "metrics": metrics,
-            "forget": sorted(link.forget),
-            "max_bytes": MAX_BYTES,
+            "logs": logs or {},
+            "metrics": metrics or {},
+            "forget": forget or [],
+            "max_bytes": max_bytes,
         }
         reply = await link.agent.sync(request)
-        link.clock, link.clock_at, link.online = reply["clock"], self._monotonic(), True
-        await self._take(link, reply)
-        return reply["revision"]
+        link.clock, link.online = reply["clock"], True
+        link.clock_at = link.renewed_at = self._monotonic()
+        link.reports = {report["key"]: report for report in reply["attempts"]}
+        return reply
+
+    async def _keep_leases(self, link: Link) -> None:
+        """Renew leases while a round is held up, by a database that is locked or a disk that is full.
+        A lease says that we are in contact, not that we have room to write."""
+        while True:
+            await asyncio.sleep(RENEW_EVERY / 2)
+            due = self._monotonic() - link.renewed_at >= RENEW_EVERY
+            if not (due and link.online and link.agent is not None):
+                continue
+            with contextlib.suppress(QuarterdeckError):  # the rounds tell of it
+                reply = await self._sync(link)
+                if reply["sample"] is not None:
+                    await self._keeper.on_sample(link.node.name, reply["sample"])
 
     async def _take(self, link: Link, reply: wire.SyncReply) -> None:
         name = link.node.name
-        link.reports = {report["key"]: report for report in reply["attempts"]}
         self._keeper.on_problem(f"agent {name}", "; ".join(reply["problems"]))
         if reply["sample"] is not None:
             await self._keeper.on_sample(name, reply["sample"])

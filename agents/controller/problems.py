@@ -10,6 +10,7 @@ log = logging.getLogger(__name__)
 
 _FIXES = {
     "storage": "Free disk space; nodes keep what is not stored yet, and it is fetched when there is room.",
+    "registry": "Free disk space, or end what holds its lock; nothing new is acknowledged until then.",
     "ray": "It is being restarted; jobs that run are not touched. See `qd doctor`.",
 }
 _FIX = "It is being tried again; `qd doctor` tells more."
