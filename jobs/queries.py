@@ -13,6 +13,7 @@ from sqlmodel import Session, col, or_, select
 
 from jobs.errors import NotFound
 from jobs.names import RunRef, parse_run
+from jobs.nodehealth import Loss
 from jobs.tables import (
     ArtifactRow,
     AttemptRow,
@@ -227,6 +228,18 @@ def _first_failure(row: AttemptRow, ranks: Sequence[RankRow]) -> FirstFailure | 
         "tail": [],  # filled from the log store by the caller
         "reason": failure["reason"],
     }
+
+
+def losses(session: Session, since: float) -> list[Loss]:
+    """Attempts lost to the infrastructure since a unix time, for which a node is known."""
+    rows = session.exec(
+        select(AttemptRow).where(AttemptRow.state == "LOST", col(AttemptRow.ended_at) > since)
+    ).all()
+    return [
+        Loss(row.failure["node"], row.job_id, row.ended_at)
+        for row in rows
+        if row.failure is not None and row.ended_at is not None
+    ]
 
 
 def signal_name(number: int | None) -> str | None:

@@ -122,14 +122,16 @@ def judge(ranks: Sequence[Vitals], after: float | None) -> Stall | None:
         ranks: those that run now.
         after: the silence that the job allows, in seconds; None to go by each rank's rhythm.
     """
-    stopped = [
-        rank
-        for rank in ranks
-        if rank.process == "stopped" and rank.process_for >= min(STOPPED, after or STOPPED)
-    ]
-    if stopped:
-        worst = max(stopped, key=lambda rank: rank.process_for)
-        return Stall(worst.rank, worst.node, worst.process_for, stopped=True)
+    silence = _silence(ranks, after)
+    halted = [rank for rank in ranks if rank.process == "stopped"]
+    if halted:
+        worst = max(halted, key=lambda rank: rank.process_for)
+        if silence is not None or worst.process_for >= min(STOPPED, after or STOPPED):
+            return Stall(worst.rank, worst.node, worst.process_for, stopped=True)
+    return silence
+
+
+def _silence(ranks: Sequence[Vitals], after: float | None) -> Stall | None:
     judged = [(rank, limit) for rank in ranks if (limit := limit_of(rank, after)) is not None]
     if not judged:
         return None

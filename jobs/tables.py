@@ -69,6 +69,7 @@ class AttemptRow(SQLModel, table=True):
     __tablename__ = "attempts"
     __table_args__ = (
         UniqueConstraint("job_id", "number", name="uq_attempts_job_number"),
+        Index("ix_attempts_state_ended", "state", "ended_at"),
         {"sqlite_autoincrement": True},  # an epoch is never used twice
     )
 
@@ -179,6 +180,8 @@ class NodeRow(SQLModel, table=True):
     address: str
     drained: bool = False
     reason: str = ""
+    quarantine: str = ""  # why it is quarantined, empty when it is not
+    pardon: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON))
     facts: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
     boot_id: str = ""
     first_seen: float

@@ -251,6 +251,7 @@ class NodeView(TypedDict):
     seen_at: str | None
     age: float  # seconds since the last sample, by the controller's clock
     labels: dict[str, str]
+    note: NotRequired[str]  # what the request that this answers has done besides
 
 
 class LogLine(TypedDict):

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from agents.controller.fabric import FabricNode
 from jobs.capacity import NodeCapacity
+from jobs.nodehealth import Pardon
 from jobs.series import RingHistory
 from jobs.times import rfc3339
 from jobs.views import GpuView, HistoryPoint, NodeState, NodeView
@@ -43,6 +44,7 @@ class Node:
     reason: str = ""
     problems: list[str] = field(default_factory=list)
     quarantine: str = ""
+    pardon: Pardon = field(default_factory=Pardon)
     seen: float | None = None  # the controller's monotonic clock
     bindings: dict[str, Binding] = field(default_factory=dict)  # GPU uuid -> user
     history: dict[str, RingHistory] = field(default_factory=dict)  # metric or GPU uuid -> series

@@ -8,6 +8,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -17,6 +18,7 @@ from agents.controller.blobs import BlobStore
 from agents.controller.cluster import Cluster
 from agents.controller.database import Database
 from agents.controller.fabric import Fabric
+from agents.controller.health import Health
 from agents.controller.hub import Hub
 from agents.controller.intake import Intake
 from agents.controller.links import Links
@@ -28,6 +30,7 @@ from agents.controller.secretstore import SecretStore
 from jobs import __version__, audit, queries, registry
 from jobs.errors import NotFound, QuarterdeckError
 from jobs.lifecycle import Note
+from jobs.nodehealth import Pardon
 from jobs.registry import Caller
 from jobs.tables import NodeRow
 from jobs.views import EventView, JobDetail, JobView, NodeView, Problem, StatusView
@@ -83,6 +86,7 @@ class Controller:
         self.links = self._intake.links = Links(fabric, self._intake, monotonic)
         self.cluster_id = ""
         self.reconciler: Reconciler
+        self.health: Health
         self._started = monotonic()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -105,17 +109,30 @@ class Controller:
             ray_address=self._ray_address,
         )
 
+        self.health = Health(
+            database=self.db,
+            reconciler=self.reconciler,
+            links=self.links,
+            cluster=self.cluster,
+            hub=self.hub,
+            problems=self._problems,
+            now=self.now,
+            monotonic=self.monotonic,
+        )
+
         def nodes(session: Session) -> list[NodeRow]:
             return list(session.exec(select(NodeRow)).all())
 
         for row in await self.db.read(nodes):
             node = self.cluster.node(row.name, row.address)
             node.drained, node.reason, node.boot_id = row.drained, row.reason, row.boot_id
+            node.quarantine, node.pardon = row.quarantine, Pardon.from_json(row.pardon)
         await self.reconciler.load()
         self._tasks = [
             asyncio.create_task(self._membership(), name="membership"),
             asyncio.create_task(self.reconciler.run(), name="reconciler"),
             asyncio.create_task(self._watch_registry(), name="registry"),
+            asyncio.create_task(self.health.run(), name="health"),
         ]
 
     async def close(self) -> None:
@@ -217,7 +234,8 @@ class Controller:
         return [line["line"] for line in LogReader(self.logs, query).read_on(final=True)]
 
     async def set_drained(self, name: str, who: Caller, *, drained: bool, reason: str) -> NodeView:
-        """Take a node out of scheduling, or put it back. What runs there runs on.
+        """Take a node out of scheduling, or put it back. What runs there runs on. Putting it back
+        lifts its quarantine too, and pardons what was wrong.
 
         Raises:
             NotFound: no such node.
@@ -226,6 +244,12 @@ class Controller:
         node, now = self.cluster.nodes[name], self.now()
         verb = "drained" if drained else "undrained"
         text = f"{name} {verb} by {who.user}" + (f": {reason}" if reason else "")
+        lifted = "" if drained else node.quarantine
+        if lifted:
+            text += f", and its quarantine lifted ({lifted})"
+        gpus = node.sample["gpus"] if node.sample else []
+        pardon = node.pardon if drained else replace(node.pardon.noting(gpus), at=now)
+        quarantine = node.quarantine if drained else ""
         note = Note(f"node.{verb}", text, node=name, user=who.user)
 
         def write(session: Session) -> list[EventView]:
@@ -233,6 +257,7 @@ class Controller:
                 name=name, address=node.address, first_seen=now, seen_at=now
             )
             row.drained, row.reason = drained, reason
+            row.quarantine, row.pardon = quarantine, pardon.to_json()
             session.add(row)
             registry.add_events(session, None, [note], now)
             audit.append(
@@ -242,19 +267,20 @@ class Controller:
                 uid=who.uid,
                 action="node.drain" if drained else "node.undrain",
                 target=name,
-                data={"reason": reason},
+                data={"reason": reason, "lifted": lifted} if lifted else {"reason": reason},
             )
             session.flush()
             return queries.events(session, 0, 1, newest=True)
 
         events = await self.db.write(write)
         node.drained, node.reason = drained, reason
+        node.quarantine, node.pardon = quarantine, pardon
         for event in events:
             self.hub.publish("events", str(event["id"]), event)
         view = self.node_view(name)
         self.hub.publish("nodes", name, view, keep=False)
         self.reconciler.wake()
-        return view
+        return {**view, "note": text} if lifted else view
 
     def problems(self) -> list[Problem]:
         found = self._problems.views()
@@ -265,6 +291,14 @@ class Controller:
                         "what": f"node {view['name']} has been silent for {view['age']:.0f} s",
                         "fix": "Its jobs are restarted elsewhere when their leases end; look at the machine.",
                         "severity": "error" if view["state"] == "LOST" else "warning",
+                    }
+                )
+            if view["state"] == "QUARANTINED":
+                found.append(
+                    {
+                        "what": f"node {view['name']} is quarantined: {view['reason']}",
+                        "fix": f"Look at the machine; `qd undrain {view['name']}` puts it back.",
+                        "severity": "warning",
                     }
                 )
         return found

@@ -10,6 +10,7 @@ log = logging.getLogger(__name__)
 
 _FIXES = {
     "storage": "Free disk space; nodes keep what is not stored yet, and it is fetched when there is room.",
+    "clock": "Let all machines follow one time server; leases do not depend on it, times in logs do.",
     "registry": "Free disk space, or end what holds its lock; nothing new is acknowledged until then.",
     "ray": "It is being restarted; jobs that run are not touched. See `qd doctor`.",
 }

@@ -12,7 +12,7 @@ from pathlib import Path
 from jobs.stalls import Rhythm
 from jobs.wire import RankVitals
 
-EVERY = 2.0
+EVERY = 1.0
 """Seconds between two looks at the processes of a rank."""
 QUIET = 5.0
 """Seconds of silence after which a rank's children are looked at too."""

@@ -87,7 +87,7 @@ def drain(
 
 
 def undrain(name: NodeName, as_json: Json = False) -> None:
-    """Let a node take jobs again."""
+    """Let a node take jobs again; lifts a quarantine too."""
     _show_change(Client.from_environment().act(f"/v1/nodes/{segment(name)}/undrain"), as_json)
 
 
@@ -95,6 +95,8 @@ def _show_change(node: NodeView, as_json: bool) -> None:
     if as_json:
         emit(node)
         return
+    if note := node.get("note"):
+        narrate(neutralise(note))
     running = ", ".join(node["jobs"])
     rest = f"  still runs {running}" if running and node["state"] == "DRAINING" else ""
     say(f"{neutralise(node['name'])} {paint_state(node['state'])}{neutralise(rest)}")

@@ -125,6 +125,12 @@ def test_a_job_may_be_less_patient_with_a_stopped_process_but_not_more() -> None
     assert judge(gang(1, process="stopped", process_for=STOPPED), 600.0) is not None
 
 
+def test_a_silent_gang_with_a_stopped_rank_is_stopped() -> None:
+    ranks = gang(61, 61)
+    ranks[0] = replace(ranks[0], process="stopped", process_for=2.0)
+    assert judge(ranks, 60.0) == Stall(0, "n1", 2.0, stopped=True)
+
+
 def test_the_stopped_rank_is_named_not_those_that_wait_for_it() -> None:
     ranks = gang(5000, 5000)
     ranks[1] = replace(ranks[1], process="stopped", process_for=5000.0)

@@ -71,8 +71,17 @@ def retry(job: JobView) -> Command | Refusal:
 
 
 def drain(node: NodeView) -> Command:
-    """Drain, or undrain when the node is drained already."""
+    """Drain, or undrain when the node is drained or quarantined already."""
     name = node["name"]
+    if node["state"] == "QUARANTINED":
+        return Command(
+            "undrain",
+            name,
+            f"Lift the quarantine of {name}?",
+            (f"It is quarantined: {node['reason']}.", "New ranks may be placed on it at once."),
+            f"{name} is back in service",
+            dangerous=True,
+        )
     if node["state"] in ("DRAINING", "DRAINED"):
         return Command(
             "undrain",

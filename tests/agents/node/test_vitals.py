@@ -79,7 +79,10 @@ def test_a_stopped_child_is_found_only_when_it_is_looked_for() -> None:
 def first_child(pid: int) -> int:
     path = Path(f"/proc/{pid}/task/{pid}/children")
     wait_for(lambda: bool(path.read_text()))
-    return int(path.read_text().split()[0])
+    child = int(path.read_text().split()[0])
+    # Between vfork and exec its parent cannot run, and could not be told from one that hangs.
+    wait_for(lambda: Path(f"/proc/{child}/comm").read_text() == "sleep\n")
+    return child
 
 
 def wait_for(test: Callable[[], bool]) -> None:

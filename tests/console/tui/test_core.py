@@ -277,6 +277,8 @@ def test_drain_turns_round() -> None:
     assert commands.drain(node(1, job="j1")).verb == "drain"
     assert commands.drain(node(1, state="DRAINING")).verb == "undrain"
     assert commands.drain(node(1, state="DRAINED")).verb == "undrain"
+    lifts = commands.drain(node(1, state="QUARANTINED"))
+    assert (lifts.verb, lifts.dangerous) == ("undrain", True)
 
 
 # Job -----------------------------------------------------------------------------------------------

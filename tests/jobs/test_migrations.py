@@ -1,0 +1,54 @@
+"""The schema by migrations is the schema of the tables, and what was stored stays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Connection, create_engine, text
+from sqlmodel import Session, SQLModel
+
+from jobs import migrations
+from jobs.tables import NodeRow
+
+
+def test_migrations_make_the_tables(tmp_path: Path) -> None:
+    engine = create_engine(f"sqlite:///{tmp_path / 'r.db'}")
+    with engine.begin() as connection:
+        migrations.upgrade(connection)
+        ours = {"include_name": lambda name, kind, _: kind != "table" or "_schema" not in name}
+        context = MigrationContext.configure(connection, opts={"compare_type": True, **ours})
+        assert compare_metadata(context, SQLModel.metadata) == []
+    engine.dispose()
+
+
+def to(connection: Connection, revision: str) -> None:
+    config = migrations._config(connection)
+    known = migrations.current(connection) or "0000"
+    (command.upgrade if revision > known else command.downgrade)(config, revision)
+
+
+def test_nodes_of_the_first_version_are_well(tmp_path: Path) -> None:
+    engine = create_engine(f"sqlite:///{tmp_path / 'r.db'}")
+    with engine.begin() as connection:
+        to(connection, "0001")
+        connection.execute(
+            text(
+                "INSERT INTO nodes (name, address, drained, reason, facts, boot_id, first_seen, seen_at)"
+                " VALUES ('n1', 'a', 1, 'new fan', '{}', 'b', 1, 2)"
+            )
+        )
+        to(connection, "0002")
+    with Session(engine) as session:
+        row = session.get(NodeRow, "n1")
+        assert row is not None
+        assert (row.reason, row.quarantine, row.pardon) == ("new fan", "", None)
+        row.pardon = {"at": 1.0, "gpus": {}}
+        session.add(row)
+        session.commit()
+    with engine.begin() as connection:
+        to(connection, "0001")
+        assert connection.execute(text("SELECT reason FROM nodes")).scalar_one() == "new fan"
+    engine.dispose()
