@@ -140,8 +140,8 @@ def jobs_page(session: Session, wanted: JobFilter) -> JobPage:
     if wanted.text:
         query = query.where(
             or_(
-                col(JobRow.name).contains(wanted.text, autoescape=True),
-                col(JobRow.reason).contains(wanted.text, autoescape=True),
+                col(JobRow.name).icontains(wanted.text, autoescape=True),
+                col(JobRow.reason).icontains(wanted.text, autoescape=True),
             )
         )
     total = session.exec(select(func.count()).select_from(query.subquery())).one()

@@ -7,6 +7,7 @@ change, its events and its audit row land together or not at all.
 from __future__ import annotations
 
 import json
+import math
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -350,6 +351,10 @@ def save_artifact(session: Session, row: ArtifactRow) -> None:
     session.merge(row)
 
 
+_STEPS = 2**63
+"""Steps are stored in 64 bits."""
+
+
 @dataclass(frozen=True, slots=True)
 class Point:
     name: str
@@ -359,23 +364,23 @@ class Point:
 
 
 def parse_points(data: bytes) -> list[Point]:
-    """Read whole NDJSON lines as `quarterdeck.log` writes them. A line that is not one is skipped:
-    it can only be the user's own doing, and must not stop the lines behind it."""
+    """Read whole NDJSON lines as `quarterdeck.log` writes them. A line that is not one, or holds what
+    no database stores, is skipped: it can only be the user's own doing, and must not stop the lines
+    behind it. A value that is not finite is None."""
     points = []
     for line in data.splitlines():
         try:
             item = json.loads(line)
-            value = item["v"]
-            points.append(
-                Point(
-                    str(item["n"])[:200],
-                    int(item["s"]),
-                    float(item["t"]),
-                    None if value is None else float(value),
-                )
-            )
-        except (ValueError, KeyError, TypeError, OverflowError):
+            step, at, value = int(item["s"]), float(item["t"]), item["v"]
+            number = None if value is None else float(value)
+            name = str(item["n"])[:200].replace("\0", "\ufffd")
+            name.encode()  # raises UnicodeEncodeError, a ValueError, for half a surrogate pair
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             continue
+        if not -_STEPS <= step < _STEPS or not math.isfinite(at):
+            continue
+        finite = number is not None and math.isfinite(number)
+        points.append(Point(name, step, at, number if finite else None))
     return points
 
 

@@ -101,6 +101,7 @@ class LogStore:
             rest = memoryview(data)[size - offset :]
             try:
                 _write_all(handle, rest)
+                self._append_times(path, times, size)
             except OSError as error:
                 if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
                     raise StorageFull(
@@ -108,7 +109,6 @@ class LogStore:
                         "Free some disk space; the node keeps the rest until then.",
                     ) from error
                 raise
-            self._append_times(path, times, size)
             return size + len(rest)
         finally:
             os.close(handle)
@@ -124,8 +124,9 @@ class LogStore:
                 file.seek(whole - _ENTRY.size)
                 last = _ENTRY.unpack(file.read(_ENTRY.size))[0]
             # The chunk's first entry may tell of bytes that came before it: it holds from `since` on.
-            entries = [(max(offset, since), at) for offset, at in times]
-            for offset, at in entries:
+            # Of several that do, the last is the one that tells of bytes that are new.
+            entries = {max(offset, since): at for offset, at in times}
+            for offset, at in entries.items():
                 if offset > last:
                     file.write(_ENTRY.pack(offset, at))
                     last = offset
@@ -200,7 +201,7 @@ class LogStore:
             start = 0
             while True:
                 end = buffer.find(b"\n", start)
-                if end < 0 and len(buffer) - start < MAX_LINE:
+                if end < 0 and len(buffer) - start <= MAX_LINE:
                     break
                 if end < 0 or end - start > MAX_LINE:
                     end = start + MAX_LINE

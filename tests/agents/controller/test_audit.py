@@ -1,0 +1,79 @@
+"""The audit log's chain: what was done to it shows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+from sqlalchemy import text
+from sqlmodel import Session, SQLModel, col, create_engine, select
+
+from jobs import audit
+from jobs.tables import AuditRow
+
+
+@dataclass(frozen=True)
+class Chain:
+    session: Session
+
+    def rows(self) -> list[AuditRow]:
+        self.session.expire_all()
+        return list(self.session.exec(select(AuditRow).order_by(col(AuditRow.id))).all())
+
+    def add(self, action: str) -> None:
+        audit.append(
+            self.session,
+            at=1.5,
+            user="ann",
+            uid=7,
+            action=action,
+            target="j1",
+            data={"ü": [1, None]},
+        )
+
+    def tamper(self, statement: str) -> int | None:
+        self.session.connection().execute(text(statement))
+        return audit.verify(self.rows())
+
+
+@pytest.fixture
+def chain() -> Iterator[Chain]:
+    engine = create_engine("sqlite://")
+    SQLModel.metadata.create_all(engine)
+    with Session(engine) as session:
+        chain = Chain(session)
+        for action in ("submit", "cancel", "retry"):
+            chain.add(action)
+        yield chain
+    engine.dispose()
+
+
+def test_an_untouched_log_is_whole(chain: Chain) -> None:
+    assert audit.verify(chain.rows()) is None
+    assert audit.verify([]) is None
+    assert chain.rows()[0].previous == audit.GENESIS
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["user = 'bob'", "uid = 8", "at = 1.25", "action = 'x'", "target = 'j2'", "data = '{}'"],
+)
+def test_a_changed_row_is_named(chain: Chain, change: str) -> None:
+    assert chain.tamper(f"UPDATE audit SET {change} WHERE id = 2") == 2
+
+
+def test_a_row_that_was_removed_shows_at_the_next(chain: Chain) -> None:
+    assert chain.tamper("DELETE FROM audit WHERE id = 2") == 3
+    assert chain.tamper("DELETE FROM audit WHERE id = 1") == 3
+
+
+def test_a_row_whose_hash_was_made_to_fit_shows_at_the_next(chain: Chain) -> None:
+    second = chain.rows()[1]
+    forged = audit._digest(second.previous, 1.5, "bob", 7, "cancel", "j1", second.data)
+    assert chain.tamper(f"UPDATE audit SET user = 'bob', hash = '{forged}' WHERE id = 2") == 3
+
+
+def test_the_loss_of_the_newest_rows_does_not_show(chain: Chain) -> None:
+    """Which is why its last hash is to be kept elsewhere."""
+    assert chain.tamper("DELETE FROM audit WHERE id = 3") is None
