@@ -16,6 +16,7 @@ from typing import BinaryIO
 from jobs.errors import InvalidInput, NotFound, StorageFull
 
 _CHUNK = 1 << 20
+_INCOMING = ".incoming-"
 
 
 def hex_of(digest: str) -> str:
@@ -31,9 +32,13 @@ def hex_of(digest: str) -> str:
 
 
 class BlobStore:
+    """One process at a time has a store open: what another left unfinished is removed."""
+
     def __init__(self, root: Path) -> None:
         self._root = root / "sha256"
         self._root.mkdir(parents=True, exist_ok=True)
+        for unfinished in self._root.glob(f"{_INCOMING}*"):
+            unfinished.unlink(missing_ok=True)
 
     def path(self, digest: str) -> Path:
         """Where a blob lies, or would lie."""
@@ -77,7 +82,7 @@ class Incoming:
 
     def __init__(self, root: Path) -> None:
         self._root, self._hasher = root, hashlib.sha256()
-        handle, name = tempfile.mkstemp(prefix=".incoming-", dir=root)
+        handle, name = tempfile.mkstemp(prefix=_INCOMING, dir=root)
         self._file, self._path = os.fdopen(handle, "wb"), Path(name)
 
     def __enter__(self) -> Incoming:

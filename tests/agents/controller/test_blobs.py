@@ -62,6 +62,17 @@ def test_a_crash_before_the_rename_leaves_nothing_visible(
     assert files(tmp_path) == [name]
 
 
+def test_what_a_killed_process_left_unfinished_is_removed(store: BlobStore, tmp_path: Path) -> None:
+    store.put(digest(b"whole"), io.BytesIO(b"whole"))
+    killed = store.incoming()
+    killed.write(b"half")
+    assert len(files(tmp_path)) == 2
+    assert BlobStore(tmp_path).read(digest(b"whole")) == b"whole"
+    assert files(tmp_path) == [digest(b"whole")]
+    with killed:
+        pass  # closes its file
+
+
 def test_a_full_disk_stores_nothing_and_says_so(tmp_path: Path) -> None:
     with small_disk(tmp_path / "small") as disk:
         store = BlobStore(disk)
