@@ -379,7 +379,7 @@ class Guard:
             self.unsaved = False
         except OSError as error:
             self.unsaved = True
-            sys.stderr.write(f"cannot record the state: {error}\n")
+            complain(f"cannot record the state: {error}")
 
     def _record(self) -> None:
         """Write the final record; without room for it, wait for room: nobody else knows the end."""
@@ -389,7 +389,7 @@ class Guard:
             try:
                 return write_file(records.EXIT, json.dumps(record).encode(), durable=True)
             except OSError as error:
-                sys.stderr.write(f"cannot record the end: {error}\n")
+                complain(f"cannot record the end: {error}")
                 time.sleep(TICK)
         return None
 
@@ -399,6 +399,12 @@ class Guard:
             socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sender,
         ):
             sender.sendto(self.launch["key"].encode(), _AGENT_SOCKET)
+
+
+def complain(text: str) -> None:
+    """A line in the guard's own log, which lies on the disk that may be the reason."""
+    with contextlib.suppress(OSError):
+        os.write(2, f"{text}\n".encode())
 
 
 def begin(ready: int) -> None:

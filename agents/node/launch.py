@@ -19,11 +19,30 @@ START_TIMEOUT = 30.0
 
 
 def write_lease(folder: Path, until: float) -> None:
-    """Put a lease's end (boot clock, seconds) where the guard looks. Raises OSError.
+    """Put a lease's end (boot clock, seconds) where the guard looks, in one step. Raises OSError.
 
+    Two files take turns, so that a renewal needs no room: a disk that is full must not stop the ranks.
     Not synced to disk: after a power cut the clock starts anew and so does everything else.
     """
-    records.write_file(str(folder / records.LEASE), repr(until).encode(), durable=False)
+    lease, spare, old = (folder / f"{records.LEASE}{end}" for end in ("", ".spare", ".old"))
+    first = not lease.exists()
+    _overwrite(spare, until)
+    if not first:
+        old.unlink(missing_ok=True)
+        old.hardlink_to(lease)
+    spare.replace(lease)
+    if first:
+        _overwrite(spare, until)
+    else:
+        old.replace(spare)
+
+
+def _overwrite(path: Path, until: float) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        os.pwrite(descriptor, f"{until!r:<32}".encode(), 0)  # always as long as before
+    finally:
+        os.close(descriptor)
 
 
 def write_launch(

@@ -14,8 +14,9 @@ from typing import Any
 import psutil
 import pytest
 
+from agents.node import staging
 from jobs.errors import StorageFull, Unreachable
-from tests.agents.controller.conftest import Plane, until
+from tests.agents.controller.conftest import Plane, guards_of, until
 from tests.chaos.cluster import STEADY
 
 SmallDisk = Callable[[Path, int], None]
@@ -144,3 +145,37 @@ async def test_the_disk_is_full_under_the_logs(plane: Plane, small_disk: SmallDi
     data, _ = await asyncio.to_thread(plane.client.raw, f"/v1/jobs/{job}/logs/0/raw")
     assert data == b"".join(b"line %d\n" % n for n in range(40000))
     await until_well(plane)
+
+
+async def test_the_disk_of_a_node_is_full(
+    make_plane: Callable[..., Any],
+    tmp_path: Path,
+    small_disk: SmallDisk,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(staging, "RESERVE", 0)  # else nothing would start on a disk this small
+    small_disk(tmp_path / "n1", 1024)
+    plane: Plane = await make_plane()
+    gate = tmp_path / "gate"
+    job = await plane.submit(f"while ! test -e {gate}; do sleep 0.1; done", lease=LEASE)
+    await plane.wait(job, "RUNNING")
+    rank = await until(lambda: ranks_of(plane))
+    ballast = tmp_path / "n1" / "ballast"
+    fill(ballast)
+    await asyncio.sleep(LEASE + 3)
+    assert ranks_of(plane) == rank, "a lease is renewed without any room"
+    gate.touch()  # noqa: ASYNC240
+    await until(lambda: not ranks_of(plane))
+    assert (await plane.get(f"/v1/jobs/{job}"))["state"] == "RUNNING", "its end is not recorded yet"
+    ballast.unlink()
+    view = await plane.wait(job)
+    assert (view["state"], len(view["attempts"])) == ("SUCCEEDED", 1)
+
+
+def ranks_of(plane: Plane) -> list[int]:
+    found = []
+    for process in guards_of(plane.root):
+        with contextlib.suppress(psutil.Error):
+            if process.name() == "sh":
+                found.append(process.pid)
+    return found
