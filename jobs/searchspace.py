@@ -1,0 +1,230 @@
+"""What a sweep searches: parameters, their ranges, and when each of them applies.
+
+A parameter is a range of numbers (`low`, `high`, with `step` or `log`) or a list of `choices`. One with
+`when` exists only where another parameter has a given value, as momentum does only for SGD. Values are
+plain scalars; drawing them is the sampler's business.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+
+from jobs import fields
+from jobs.command import Scalar
+from jobs.problems import Problem
+from jobs.units import show
+
+MAX_GRID = 100_000
+"""Points of a grid: more are a slip of the finger, and none would ever finish."""
+_MAX_CHOICES = 1000
+
+Number = Annotated[int | float, Field(allow_inf_nan=False)]
+
+
+class Parameter(BaseModel):
+    """One dimension of a search space: `choices`, or `low` and `high`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    choices: Annotated[tuple[fields.Param, ...], Field(strict=False)] | None = Field(
+        None, description="the values to choose from, in no order"
+    )
+    type: Literal["int", "float"] | None = Field(
+        None,
+        description="by default int where low, high and step are whole numbers without a point",
+    )
+    low: Number | None = Field(None, description="the lowest value")
+    high: Number | None = Field(None, description="the highest value, which is included")
+    log: bool = Field(False, description="draw from the logarithm: for learning rates and the like")
+    step: Number | None = Field(None, description="only low, low + step, low + 2 step, ...")
+    when: dict[str, Any] | None = Field(
+        None, description="only where another parameter has this value, or one of a list of values"
+    )
+
+    @field_validator("choices")
+    @classmethod
+    def _choices_differ(cls, value: tuple[Scalar, ...] | None) -> tuple[Scalar, ...] | None:
+        if value is None:
+            return None
+        if not 1 <= len(value) <= _MAX_CHOICES:
+            raise ValueError(f"{len(value)} choices; allowed: 1 to {_MAX_CHOICES}")
+        for number, choice in enumerate(value):
+            if any(same(choice, other) for other in value[:number]):
+                raise ValueError(f"{show(choice)} is listed twice")
+        return value
+
+    @field_validator("type", "low", "high", "log", "step")
+    @classmethod
+    def _numbers_alone(cls, value: Any, info: ValidationInfo) -> Any:
+        if info.data.get("choices") is not None and value not in (None, False):
+            raise ValueError("given together with choices; allowed: one of the two")
+        return value
+
+    @field_validator("low", "high", "step")
+    @classmethod
+    def _whole(cls, value: int | float | None, info: ValidationInfo) -> int | float | None:
+        if isinstance(value, float) and info.data.get("type") == "int":
+            raise ValueError(f"found {show(value)}; allowed: a whole number, since type is int")
+        if isinstance(value, int) and abs(value) > 2**53:
+            raise ValueError(f"found {show(value)}; allowed: whole numbers of up to 53 bits")
+        return value
+
+    @field_validator("high")
+    @classmethod
+    def _in_order(cls, value: int | float | None, info: ValidationInfo) -> int | float | None:
+        low = info.data.get("low")
+        if value is not None and low is not None and value < low:
+            raise ValueError(f"found {show(value)}; allowed: at least low, which is {show(low)}")
+        return value
+
+    @field_validator("log")
+    @classmethod
+    def _log_is_positive(cls, value: bool, info: ValidationInfo) -> bool:
+        low = info.data.get("low")
+        if value and low is not None and low <= 0:
+            raise ValueError(f"needs a positive low, which is {show(low)}")
+        return value
+
+    @field_validator("step")
+    @classmethod
+    def _step_fits(cls, value: int | float | None, info: ValidationInfo) -> int | float | None:
+        if value is None:
+            return None
+        if value <= 0:
+            raise ValueError(f"found {show(value)}; allowed: more than 0")
+        if info.data.get("log") and value != 1:
+            raise ValueError("given together with log; allowed: one of the two")
+        low, high = info.data.get("low"), info.data.get("high")
+        if low is not None and high is not None and value > max(high - low, 1):
+            raise ValueError(
+                f"found {show(value)}; allowed: at most {show(high - low)}, high - low"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _whole_parameter(self) -> Self:
+        if self.choices is None and (self.low is None or self.high is None):
+            raise ValueError("needs choices, or low and high")
+        return self
+
+    @property
+    def is_int(self) -> bool:
+        """Whether its values are whole numbers."""
+        if self.choices is not None:
+            return False
+        bounds = (self.low, self.high, self.step if self.step is not None else 1)
+        return self.type == "int" or (
+            self.type is None and all(isinstance(bound, int) for bound in bounds)
+        )
+
+    def values(self) -> tuple[Scalar, ...] | None:
+        """All its values where they can be counted; None for a range without steps."""
+        if self.choices is not None:
+            return self.choices
+        assert self.low is not None
+        assert self.high is not None
+        if self.is_int:
+            return tuple(range(int(self.low), int(self.high) + 1, int(self.step or 1)))
+        if self.step is None:
+            return (float(self.low),) if self.low == self.high else None
+        # Decimal: 0.1 + 2 * 0.1 should be the 0.3 that a person wrote.
+        low, step = Decimal(str(self.low)), Decimal(str(self.step))
+        count = int((Decimal(str(self.high)) - low) // step) + 1
+        return tuple(float(low + number * step) for number in range(count))
+
+    def problem_with(self, value: Scalar) -> str:
+        """Why `value` cannot be this parameter's, in words; empty when it can."""
+        listed = self.values() if self.choices is not None or self.step is not None else None
+        if listed is not None:
+            fits = any(same(value, item) for item in listed)
+            shown = ", ".join(show(item) for item in listed[:10])
+            shown += ", ..." if len(listed) > 10 else ""
+            return "" if fits else f"found {show(value)}; allowed: {shown}"
+        assert self.low is not None
+        assert self.high is not None
+        is_number = isinstance(value, int if self.is_int else int | float)
+        if not is_number or isinstance(value, bool):
+            kind = "a whole number" if self.is_int else "a number"
+            return f"found {show(value)}; allowed: {kind}"
+        assert isinstance(value, int | float)
+        if not math.isfinite(value) or not self.low <= value <= self.high:
+            return f"found {show(value)}; allowed: {show(self.low)} to {show(self.high)}"
+        return ""
+
+    def conditions(self) -> dict[str, tuple[Scalar, ...]]:
+        """What other parameters have to be, as alternatives of each."""
+        return {
+            name: tuple(value) if isinstance(value, list | tuple) else (value,)
+            for name, value in (self.when or {}).items()
+        }
+
+    def applies(self, values: Mapping[str, Scalar]) -> bool:
+        """Whether it exists beside `values` of the parameters that come before it."""
+        return all(
+            name in values and any(same(values[name], item) for item in allowed)
+            for name, allowed in self.conditions().items()
+        )
+
+
+Space = Mapping[str, Parameter]
+
+
+def same(one: object, other: object) -> bool:
+    """Equal, where true is not 1."""
+    return one == other and isinstance(one, bool) == isinstance(other, bool)
+
+
+def ordered(space: Space) -> list[str]:
+    """The names, each after those that its `when` speaks of. A cycle is left out."""
+    done: list[str] = []
+    waiting = list(space)
+    while waiting:
+        ready = [name for name in waiting if set(space[name].conditions()) <= set(done)]
+        if not ready:
+            return done
+        done += ready
+        waiting = [name for name in waiting if name not in done]
+    return done
+
+
+def faults(space: Space) -> list[Problem]:
+    """What is wrong between parameters; paths start at the space."""
+    found: list[Problem] = []
+    for name, parameter in space.items():
+        for other, allowed in parameter.conditions().items():
+            path = (name, "when", other)
+            if other not in space or other == name:
+                names = ", ".join(item for item in space if item != name) or "none: it is alone"
+                found.append(Problem(path, f"no other parameter has this name; allowed: {names}"))
+                continue
+            for value in allowed:
+                what = space[other].problem_with(value)
+                if what:
+                    found.append(Problem(path, what))
+    if not found:
+        for name in space.keys() - set(ordered(space)):
+            found.append(Problem((name, "when"), "it depends on itself, by way of others"))
+    return found
+
+
+def grid(space: Space) -> Iterator[dict[str, Scalar]]:
+    """Every point of a space whose parameters can all be counted, in the order of the file."""
+    names = ordered(space)
+
+    def extend(point: dict[str, Scalar], index: int) -> Iterator[dict[str, Scalar]]:
+        if index == len(names):
+            yield dict(point)
+            return
+        parameter = space[names[index]]
+        if not parameter.applies(point):
+            yield from extend(point, index + 1)
+            return
+        for value in parameter.values() or ():
+            yield from extend({**point, names[index]: value}, index + 1)
+
+    yield from extend({}, 0)
