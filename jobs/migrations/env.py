@@ -5,7 +5,7 @@ from __future__ import annotations
 from alembic import context
 from sqlmodel import SQLModel
 
-from jobs import tables  # noqa: F401 - fills the metadata
+from jobs import sweeptables, tables  # noqa: F401 - they fill the metadata
 from jobs.migrations import VERSION_TABLE
 
 context.configure(
