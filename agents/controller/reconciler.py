@@ -413,19 +413,17 @@ class Reconciler:
         nobody holds. After the fabric was lost and found, and now and then: a request that nobody
         waited for any more may have been granted after all."""
         held = await self._fabric.reservations()
-        wanted = {}
-        for live in self.holding():
-            attempt = live.job.attempt
-            if attempt is None:
-                continue
-            if attempt.state in ("STAGING", "RUNNING", "STOPPING"):
-                wanted[self.reserve_name(live)] = self._performer.bundles(live)
-            else:
-                held.discard(self.reserve_name(live))  # its own driver reserves or releases it
+        wanted = {self.reserve_name(live): live for live in self.holding()}
         for name in sorted(held - wanted.keys()):
             await self._fabric.release(name)
-        for name, bundles in wanted.items():
-            if name not in held and not await self._fabric.reserve(name, bundles):
+        for name, live in wanted.items():
+            attempt = live.job.attempt  # as it is by now
+            if attempt is None or attempt.state not in ("STAGING", "RUNNING", "STOPPING"):
+                continue  # its own driver reserves or releases it
+            if self.reserve_name(live) != name:
+                continue
+            # Asked for even if it is held: what has lost a node of it is made anew that way.
+            if not await self._fabric.reserve(name, self._performer.bundles(live)):
                 log.warning("%s runs, but Ray would not reserve it again", name)
 
     async def _schedule(self) -> None:

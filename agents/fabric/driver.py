@@ -145,7 +145,8 @@ class Driver:
         return [
             group["name"].removeprefix(PREFIX)
             for group in groups.values()
-            if group["state"] == "CREATED" and group["name"].startswith(PREFIX)
+            # One that waits for a lost node still holds its share of the others.
+            if group["state"] != "REMOVED" and group["name"].startswith(PREFIX)
         ]
 
     async def answer(self, operation: str, args: tuple[Any, ...]) -> Reply:
