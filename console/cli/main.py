@@ -6,6 +6,7 @@ import importlib
 import io
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -21,6 +22,7 @@ from console.cli.commands import COMMANDS, Entry
 from console.cli.output import narrate, paint
 from jobs.errors import QuarterdeckError
 
+_JOB = re.compile(r"j\d+")
 INTERRUPTED = 130
 BROKEN_PIPE = 141  # what a shell reports for a program that SIGPIPE ended
 
@@ -116,6 +118,13 @@ def _root(
     ascii_only: bool = typer.Option(
         False, "--ascii", help="Open the console without block characters."
     ),
+    screen: str | None = typer.Option(
+        None,
+        "--screen",
+        metavar="NAME",
+        help="Open the console there: cluster, jobs, events, or a job's id. `qd j12` does so too.",
+        show_default=False,
+    ),
 ) -> None:
     """Quarterdeck: a control plane for GPU training clusters.
 
@@ -126,7 +135,9 @@ def _root(
             print(ctx.get_help())
             return
         # By name: the import graph of the commands stays free of the TUI.
-        importlib.import_module("console.tui.app").run(read_only=read_only, ascii_only=ascii_only)
+        importlib.import_module("console.tui.app").run(
+            screen=screen, read_only=read_only, ascii_only=ascii_only
+        )
 
 
 def _application() -> Any:
@@ -146,7 +157,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: the words after `qd`; those of this process by default.
     """
-    words = list(sys.argv[1:] if argv is None else argv)
+    words = _opened(list(sys.argv[1:] if argv is None else argv))
     ours = words[: words.index("--")] if "--" in words else words
     as_json = "--json" in ours
     for stream in (sys.stdout, sys.stderr):
@@ -175,6 +186,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         return 1
     return code if isinstance(code, int) else 0
+
+
+def _opened(words: list[str]) -> list[str]:
+    """`qd j12` is short for `qd --screen j12`."""
+    for index, word in enumerate(words):
+        if _JOB.fullmatch(word):
+            return [*words[:index], "--screen", word, *words[index + 1 :]]
+        if not word.startswith("-"):
+            break
+    return words
 
 
 def _wrong_usage(error: TyperException, as_json: bool) -> int:

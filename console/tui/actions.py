@@ -44,19 +44,21 @@ class Action:
         return "do_" + self.id.replace(".", "_")
 
 
-JOB_SCOPES = ("jobs", "job", "queue")
+JOB_SCOPES = ("table", "job", "queue")
+CHARTS = ("metrics", "gpus", "util", "compare")
 
 ACTIONS: tuple[Action, ...] = (
     # Where to look.
     Action("go.cluster", ("1",), "1", "", "Cluster: nodes, GPUs, queue, events", ("app",)),
     Action("go.jobs", ("2",), "2", "", "Jobs: all jobs, filtered", ("app",)),
+    Action("go.events", ("7",), "7", "", "Events: what happened, and what is wrong", ("app",)),
     Action("app.goto", ("colon",), ":", "go", "Go to a job, node or screen by name", ("app",)),
     Action("app.help", ("question_mark", "f1"), "?", "help", "What the keys do here", ("app",)),
     Action("app.back", ("escape",), "esc", "back", "Go back one", ("app",), palette=False),
-    Action("pane.next", ("tab",), "tab", "pane", "Next pane", ("cluster", "job"), palette=False),
-    Action(
-        "pane.previous", ("shift+tab",), "S-tab", "", "Previous pane", ("cluster", "job"), palette=False
-    ),
+    Action("pane.next", ("tab",), "tab", "pane", "Next pane", ("cluster", "job", "events_screen"),
+            palette=False),
+    Action("pane.previous", ("shift+tab",), "S-tab", "", "Previous pane", ("cluster", "job", "events_screen"),
+            palette=False),
     # Moving, in every list, map and log.
     Action("move.down", ("j", "down"), "j k", "", "Down, up", ("lines",), palette=False),
     Action("move.up", ("k", "up"), "k", "", "", ("lines",), palette=False),
@@ -69,33 +71,63 @@ ACTIONS: tuple[Action, ...] = (
     Action("move.page_down", ("pagedown",), "PgDn PgUp", "", "A page", ("lines",), palette=False),
     Action("move.page_up", ("pageup",), "PgUp", "", "", ("lines",), palette=False),
     Action("row.open", ("enter",), "enter", "open", "Open what the cursor is on", ("lines",), palette=False),
+    # Tables.
+    Action("table.filter", ("slash",), "/", "filter", "Filter: user:mira gpu>4 state:running !eval",
+            ("table", "happenings")),
+    Action("row.mark", ("space",), "space", "mark", "Mark the row; actions work on all that is marked",
+            ("table",), palette=False),
+    Action("row.range", ("v",), "v", "", "Mark a range: once where it begins, once where it ends",
+            ("table",), palette=False),
+    Action("table.sort", ("s",), "s", "sort", "Sort by the next column", ("table",)),
+    Action("table.turn", ("S",), "S", "", "Sort the other way round", ("table",)),
     # Jobs.
-    Action("jobs.filter", ("slash",), "/", "filter", "Filter: user:mira gpu>4 state:running !eval",
-            ("jobs",)),
+    Action("jobs.new", ("n",), "n", "new", "Write a job in $EDITOR and submit it", ("table",), changes=True),
     Action("job.cancel", ("c",), "c", "cancel", "Cancel the job", JOB_SCOPES, changes=True),
     Action("job.retry",
             ("r",), "r", "retry", "Run the job again as its next attempt", JOB_SCOPES, changes=True),
-    Action("job.explain", ("e",), "e", "explain", "Why it waits, or how it ended", JOB_SCOPES),
+    Action("job.explain", ("x",), "x", "explain", "Why it waits, or how it ended", JOB_SCOPES),
+    Action("jobs.compare", ("C",), "C", "compare", "Metrics of the marked jobs in one chart", ("table",)),
     Action("job.stacks", ("t",), "t", "stacks", "Python stacks of all ranks, equal ones together", ("job",)),
-    Action("id.copy", ("y",), "y", "copy id", "Copy the id (OSC 52)", (*JOB_SCOPES, "heat", "events")),
-    # A job's panes.
+    Action("id.copy", ("y",), "y", "copy id", "Copy the id", (*JOB_SCOPES, "heat", "events", "happenings")),
+    # A job's logs.
     Action("logs.find", ("slash",), "/", "find", "Find in the logs", ("job",)),
     Action("logs.next", ("n",), "n N", "", "Next, previous match", ("job",), palette=False),
     Action("logs.previous", ("N",), "N", "", "", ("job",), palette=False),
-    Action("logs.rank_next", ("right_square_bracket",), "[ ]", "rank", "Logs of the rank before, after",
+    Action("logs.keep", ("ampersand",), "&", "keep", "Keep only lines that have a text in them", ("job",)),
+    Action("logs.rank_next", ("greater_than_sign",), "< >", "rank", "Logs of the rank before, after",
             ("job",), palette=False),
-    Action("logs.rank_previous", ("left_square_bracket",), "[", "", "", ("job",), palette=False),
+    Action("logs.rank_previous", ("less_than_sign",), "<", "", "", ("job",), palette=False),
+    Action("logs.minute_next", ("right_square_bracket",), "[ ]", "minute",
+            "A minute back, on in the logs", ("job",), palette=False),
+    Action("logs.minute_previous", ("left_square_bracket",), "[", "", "", ("job",), palette=False),
     Action("logs.all", ("a",), "a", "all ranks", "Logs of all ranks, merged by time", ("job",)),
+    Action("logs.beside", ("b",), "b", "beside", "Logs of the picked rank beside those that are shown",
+            ("job",)),
     Action("logs.follow", ("f",), "f", "follow", "Follow the end of the log again", ("job",)),
-    Action("metric.next", ("m",), "m", "metric", "Next metric", ("job",)),
-    Action("metric.previous", ("M",), "M", "", "Previous metric", ("job",), palette=False),
+    Action("logs.pager", ("e",), "e", "pager", "The whole log in $PAGER", ("job",)),
+    Action("logs.save", ("w",), "w", "save", "Save the whole log to a file", ("job",)),
+    Action("logs.copy", ("Y",), "Y", "", "Copy the log lines that are on screen", ("job",)),
+    # A job's charts.
+    Action("metric.next", ("m",), "m", "metric", "Next metric", ("job", "compare")),
+    Action("metric.previous", ("M",), "M", "", "Previous metric", ("job", "compare"), palette=False),
+    Action("chart.zoom_in", ("plus", "equals_sign"), "+ -", "zoom", "Zoom in, out", ("job", *CHARTS),
+            palette=False),
+    Action("chart.zoom_out", ("minus",), "-", "", "", ("job", *CHARTS), palette=False),
+    Action("chart.log", ("L",), "L", "", "Logarithmic y axis", ("job", "compare")),
+    Action("chart.smooth", ("s",), "s", "", "Smooth the metrics: off, some, much", ("job", "compare")),
+    Action("chart.axis", ("T",), "T", "", "Metrics by step, or by time", ("job", "compare")),
+    Action("chart.clear", ("backspace",), "bksp", "", "Take the crosshair away", ("job", "compare")),
     Action("ranks.pick", tuple("0123456789"), "0-9", "pick", "Logs of the rank of that number",
             ("ranks",), palette=False, keyed=True),
     # Nodes.
     Action("heat.metric", ("u",), "u", "metric", "Utilisation, memory, temperature, watts", ("heat",)),
     Action("node.drain", ("D",), "D", "drain", "Drain the node, or take it back into service",
             ("heat",), changes=True),
+    # Events.
+    Action("events.level", ("u",), "u", "level", "All events, warnings and errors, or errors only",
+            ("happenings",)),
     # The rest.
+    Action("app.freeze", ("p",), "p", "", "Freeze the picture, or let it go on", ("app",)),
     Action("app.palette", ("ctrl+p",), "^p", "", "Find a command", ("app",), palette=False),
     Action("app.theme", (), "^p", "", "Choose another theme", ("app",)),
     Action("app.quit", ("q", "ctrl+c"), "q", "quit", "Leave; jobs run on", ("app",)),

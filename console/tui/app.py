@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, cast
 
 from rich.style import Style
 from textual import on
-from textual.app import App
 from textual.screen import Screen
 from textual.timer import Timer
 
@@ -19,22 +18,21 @@ from console.tui import actions
 from console.tui.core import job as job_words
 from console.tui.core.commands import Command
 from console.tui.core.glyphs import ASCII, UNICODE, Glyphs
-from console.tui.core.goto import Place
-from console.tui.core.lines import Line
 from console.tui.core.link import worst
 from console.tui.core.world import World, events_in_order
-from console.tui.dispatch import Acts, perform
+from console.tui.dispatch import perform
 from console.tui.feed import Clock, Feed, Fetches
+from console.tui.keymap import Config, read
+from console.tui.memory import Memory
 from console.tui.messages import Fetched, Moved
+from console.tui.navigation import Navigation
 from console.tui.palette import ActionCommands
-from console.tui.screens.base import Frame
 from console.tui.screens.cluster import ClusterScreen
-from console.tui.screens.job import JobScreen
-from console.tui.screens.jobs import JobsScreen
-from console.tui.screens.modals import Confirm, Goto, Page, help_lines
+from console.tui.screens.modals import Confirm
 from console.tui.source import Source
 from console.tui.theme import styles
 from jobs.errors import QuarterdeckError
+from jobs.places import places
 from jobs.views import JobDetail
 
 FRAME = 0.1
@@ -54,13 +52,16 @@ class SystemClock:
         return time.monotonic()
 
 
-class QuarterdeckApp(Acts, App[None]):
+class QuarterdeckApp(Navigation):
     """Args:
     source: where data comes from.
     clock: all ages are by it.
-    start: the screen to open with, "cluster", "jobs" or a job's id.
+    start: the screen to open with, "cluster", "jobs", "events" or a job's id; where the last session
+        ended when it is not given.
     read_only: switches off whatever changes the cluster.
     ascii_only: draws with ASCII characters.
+    memory: the last session.
+    config: theme and keys that the person chose.
     """
 
     TITLE = "Quarterdeck"
@@ -69,10 +70,6 @@ class QuarterdeckApp(Acts, App[None]):
     COMMANDS: ClassVar[set[Any]] = {ActionCommands}
     ALLOW_SELECT = False
     ESCAPE_TO_MINIMIZE = False
-    SCREEN_KEYS: ClassVar[tuple[tuple[str, type[Frame]], ...]] = (
-        ("1", ClusterScreen),
-        ("2", JobsScreen),
-    )
 
     def __init__(
         self,
@@ -82,6 +79,8 @@ class QuarterdeckApp(Acts, App[None]):
         start: str | None = None,
         read_only: bool = False,
         ascii_only: bool = False,
+        memory: Memory | None = None,
+        config: Config | None = None,
     ) -> None:
         # Without colour Textual must keep to the terminal's own two, or it would write greys.
         super().__init__(ansi_color=True if "NO_COLOR" in os.environ else None)
@@ -90,9 +89,13 @@ class QuarterdeckApp(Acts, App[None]):
         self.clock: Clock = clock or SystemClock()
         self.read_only = read_only
         self.glyphs: Glyphs = ASCII if ascii_only else UNICODE
+        self.memory = memory or Memory()
+        self.config = config or Config()
+        self.keymap = self.config.keymap
         self.world = World()
+        self.frozen = False
         self.tones: dict[str, Style] = {}
-        self._start = start
+        self._start = self.memory.session.screen if start is None else start
         self._feeds: dict[tuple[str, ...], Feed] = {}
         self._fetches = Fetches(self._deliver)
         self._frame_due: Timer | None = None
@@ -109,14 +112,17 @@ class QuarterdeckApp(Acts, App[None]):
         return ClusterScreen()
 
     def on_mount(self) -> None:
+        self.set_keymap(self.keymap.textual)
+        theme = self.memory.session.theme or self.config.theme
+        if theme in self.available_themes:
+            self.theme = theme
         self._restyle()
         self.theme_changed_signal.subscribe(self, lambda _: self._restyle())
-        if self._start == "jobs":
-            self.push_screen(JobsScreen())
-        elif self._start not in (None, "cluster"):
-            self.open_job(self._start)
+        self.open_place(self._start)
         self.screen_changed()
         self.set_interval(1.0, self._tick)
+        for problem in self.config.problems:
+            self.tell(problem, severity="warning")
 
     def _restyle(self) -> None:
         dark = self.current_theme.dark
@@ -125,16 +131,11 @@ class QuarterdeckApp(Acts, App[None]):
             screen.refresh(recompose=False, repaint=True)
 
     def on_unmount(self) -> None:
+        theme = self.theme if self.theme != self.config.theme else ""
+        self.memory.note(screen=self.place, theme=theme)
+        self.memory.save()
         for feed in self._feeds.values():
             feed.close(FAREWELL)
-
-    @property
-    def top(self) -> Frame | None:
-        """The uppermost full screen; questions and pages over it do not count."""
-        for screen in reversed(self.screen_stack):
-            if isinstance(screen, Frame):
-                return screen
-        return None
 
     # Data in.
 
@@ -194,11 +195,22 @@ class QuarterdeckApp(Acts, App[None]):
                     world = replace(world, events=events_in_order(table))
                 else:
                     details.update(cast("dict[str, JobDetail]", dict(table)))
+        link = worst(links)
+        if self.frozen:
+            self.world = replace(self.world, link=link)
+            if self.top is not None:
+                self.top.redraw_frame()
+            return
         self.world = replace(
-            world, details=details, ready=frozenset(ready), refused=refused, link=worst(links)
+            world, details=details, ready=frozenset(ready), refused=refused, link=link
         )
         if self.top is not None:
             self.top.refresh_all()
+
+    def do_app_freeze(self) -> None:
+        """Keep the picture as it is while it is being read, or let it go on."""
+        self.frozen = not self.frozen
+        self._take()
 
     def _tick(self) -> None:
         """A second has passed: ages move on, and screens ask for what they need."""
@@ -242,7 +254,8 @@ class QuarterdeckApp(Acts, App[None]):
         self.push_screen(Confirm(command), answered)
 
     def _perform(self, command: Command) -> Command:
-        self.source.act(command.verb, command.target)
+        for target in command.targets:
+            self.source.act(command.verb, target)
         return command
 
     def _answered(self, key: str, value: Any, error: QuarterdeckError | None) -> None:
@@ -252,12 +265,9 @@ class QuarterdeckApp(Acts, App[None]):
         elif what == "act":
             self.tell(f"{cast(Command, value).done}.")
         elif what == "explain":
-            self._page(f"explain {rest}", lambda w: job_words.explain_lines(value, w, self.glyphs))
+            self.page(f"explain {rest}", lambda w: job_words.explain_lines(value, w, self.glyphs))
         elif what == "stacks":
-            self._page(f"stacks {rest}", lambda w: job_words.stacks_lines(value, w, self.glyphs))
-
-    def _page(self, title: str, build: Callable[[int], Sequence[Line]]) -> None:
-        self.push_screen(Page(title, build))
+            self.page(f"stacks {rest}", lambda w: job_words.stacks_lines(value, w, self.glyphs))
 
     def explain(self, job_id: str) -> None:
         self._fetches.start(f"app explain {job_id}", lambda: self.source.explain(job_id))
@@ -266,86 +276,24 @@ class QuarterdeckApp(Acts, App[None]):
         self.tell(f"Reading the stacks of {job_id}.")
         self._fetches.start(f"app stacks {job_id}", lambda: self.source.stacks(job_id))
 
-    def copy(self, text: str) -> None:
-        """Hand text to the terminal; whether it takes it, no one tells us."""
-        self.copy_to_clipboard(text)
-        self.tell(f"{text} was sent to the terminal's clipboard (OSC 52).")
-
-    def tell(
-        self, text: str, *, severity: Literal["information", "warning", "error"] = "information"
-    ) -> None:
-        """A short note in the corner."""
-        self.notify(text, severity=severity, timeout=6 if severity == "error" else 3, markup=False)
-
-    # Going places.
-
-    def _back_to(self, kind: type[Frame]) -> bool:
-        """Close screens until one of this kind is on top; False when there is none."""
-        if not any(isinstance(screen, kind) for screen in self.screen_stack):
-            return False
-        while not isinstance(self.screen, kind):
-            self.pop_screen()
-        return True
-
-    def do_go_cluster(self) -> None:
-        self._back_to(ClusterScreen)
-
-    def do_go_jobs(self) -> None:
-        if not self._back_to(JobsScreen):
-            self._back_to(ClusterScreen)
-            self.push_screen(JobsScreen())
-
-    def open_job(self, job_id: str) -> None:
-        """Open a job's screen over the one that is shown."""
-        if isinstance(self.top, JobScreen):
-            self.pop_screen()
-        self.push_screen(JobScreen(job_id))
-
-    def do_app_back(self) -> None:
-        if len(self.screen_stack) > 1:
-            self.pop_screen()
-
-    def do_app_goto(self) -> None:
-        names = [screen.NAME for _, screen in self.SCREEN_KEYS]
-        self.push_screen(Goto(self.world, names), self._gone)
-
-    def _gone(self, place: Place | None) -> None:
-        if place is None:
-            return
-        match place.kind:
-            case "screen":
-                getattr(self, f"do_go_{place.name.lower()}")()
-            case "job":
-                self.open_job(place.name)
-            case "node":
-                self._back_to(ClusterScreen)
-                cast(ClusterScreen, self.screen).select_node(place.name)
-
-    def do_app_help(self) -> None:
-        scopes = self.top.scopes() if self.top else ("app",)
-        lines = help_lines(scopes, read_only=self.read_only)
-        self._page("help", lambda width: lines)
-
-    def do_app_palette(self) -> None:
-        self.action_command_palette()
-
-    def do_app_theme(self) -> None:
-        self.search_themes()
-
-    def do_app_quit(self) -> None:
-        self.exit()
-
 
 def run(screen: str | None = None, *, read_only: bool = False, ascii_only: bool = False) -> None:
     """Open the console on the control plane that the environment names.
 
     Args:
-        screen: what to open with: "cluster", "jobs", or a job's id.
+        screen: what to open with: "cluster", "jobs", "events", or a job's id.
         read_only: switches off whatever changes the cluster.
         ascii_only: draws with ASCII characters.
     """
     from console.client import Client
     from console.tui.source import LiveSource
 
-    source = LiveSource(Client.from_environment())
-    QuarterdeckApp(source, start=screen, read_only=read_only, ascii_only=ascii_only).run()
+    where = places()
+    QuarterdeckApp(
+        LiveSource(Client.from_environment()),
+        start=screen,
+        read_only=read_only,
+        ascii_only=ascii_only,
+        memory=Memory(where.state / "console.json"),
+        config=read(where.config_file),
+    ).run()

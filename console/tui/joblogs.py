@@ -7,6 +7,7 @@ threads hand in what they read through `fetch` and `inbox`.
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -36,7 +37,7 @@ class Part:
 
     attempt: int
     rank: int
-    where: str  # "tail": a new window, "next": follows, "earlier": comes before
+    where: str  # "tail", "at OFFSET": a new window; "next": follows, "earlier": comes before
     offset: int
     data: bytes
     size: int
@@ -44,6 +45,7 @@ class Part:
 
 class JobLogs:
     """Args:
+    name: tells its fetches from those of another view of the same job.
     fetch: makes a call in a thread; its result comes back through `arrived`.
     wake: is called in a thread when merged lines wait in the inbox.
     """
@@ -52,20 +54,25 @@ class JobLogs:
         self,
         source: Source,
         job: str,
+        name: str,
         fetch: Callable[[str, Callable[[], Any]], None],
         wake: Callable[[], object],
     ) -> None:
         self._source = source
         self._job = job
+        self._name = name
         self._fetch = fetch
         self._wake = wake
         self._ranks: OrderedDict[int, RankLog] = OrderedDict()
         self._opened: set[int] = set()  # ranks whose first window has arrived
+        self._aside: set[int] = set()  # ranks whose window has left the end of their log
         self._merged: MergedLog | None = None
+        self._kept: MergedLog | None = None
         self._reader: Reader | None = None
         self._inbox: deque[LogLine] = deque(maxlen=INBOX_LINES)
         self._attempt = 0
         self.rank: int | None = None
+        self.keep = ""  # only lines that have it in them are shown; empty shows all
         self.error = ""
         self.quiet = Quiet()
 
@@ -76,6 +83,8 @@ class JobLogs:
     @property
     def lines(self) -> Lines | None:
         """What to show; None before an attempt is known."""
+        if self.keep:
+            return self._kept
         return self._merged if self.rank is None else self._ranks.get(self.rank)
 
     def attend(self, attempt: int) -> bool:
@@ -86,30 +95,50 @@ class JobLogs:
         self._attempt = attempt
         self._ranks.clear()
         self._opened.clear()
+        self._aside.clear()
         self._merged = None
-        self._inbox.clear()
         self.quiet = Quiet()
-        self.select(self.rank)
+        self.select(self.rank, self.keep)
         return True
 
-    def select(self, rank: int | None) -> None:
-        """Show one rank, or all merged."""
-        self.rank = rank
+    def select(self, rank: int | None, keep: str = "") -> None:
+        """Show one rank, or all merged; of them only the lines that have `keep` in them."""
+        self.pause()
+        self._inbox.clear()
+        self.rank, self.keep = rank, keep
         self.error = ""
         if not self._attempt:
             return
-        if rank is None:
-            if self._merged is None:
-                self._merged = MergedLog()
+        if keep:
+            self._kept = MergedLog(sparse=True)
+        elif rank is None and self._merged is None:
+            self._merged = MergedLog()
+        if self._streamed:
             self.go_on()
             return
-        self.pause()
+        assert rank is not None
         if rank not in self._ranks:
             self._ranks[rank] = RankLog()
             while len(self._ranks) > KEPT:
                 old, _ = self._ranks.popitem(last=False)
                 self._opened.discard(old)
+                self._aside.discard(old)
         self._ranks.move_to_end(rank)
+
+    @property
+    def _streamed(self) -> bool:
+        """Whether what is shown is a stream of the API, not a window of one rank's file."""
+        return self.rank is None or bool(self.keep)
+
+    @property
+    def window(self) -> RankLog | None:
+        """The rank's log, when a window of it is what is shown."""
+        return None if self._streamed or self.rank is None else self._ranks.get(self.rank)
+
+    @property
+    def merged(self) -> MergedLog | None:
+        """The merged lines, when they are what is shown."""
+        return (self._kept if self.keep else self._merged) if self._streamed else None
 
     def pause(self) -> None:
         """Stop the stream; what was read stays."""
@@ -118,21 +147,26 @@ class JobLogs:
             self._reader = None
 
     def go_on(self) -> None:
-        """Read the merged stream, if that is what is shown."""
-        if self.rank is None and self._attempt and self._reader is None:
-            job, attempt = self._job, self._attempt
-            self._reader = Reader(
-                f"qd-logs-{job}",
-                lambda: self._source.follow_logs(job, attempt, MERGED_TAIL),
-                self._on_line,
-                self._on_end,
-            )
-            self._reader.start()
+        """Read the stream, if one is what is shown."""
+        if not self._streamed or not self._attempt or self._reader is not None:
+            return
+        job, attempt, rank = self._job, self._attempt, self.rank
+        grep = f"(?i){_pattern(self.keep)}" if self.keep else None
+        # Of its own, so that a line which a stopped reader still hands in goes nowhere.
+        inbox: deque[LogLine] = deque(maxlen=INBOX_LINES)
+        self._inbox = inbox
+        self._reader = Reader(
+            f"qd-logs-{job}",
+            lambda: self._source.follow_logs(job, attempt, MERGED_TAIL, rank=rank, grep=grep),
+            lambda document: self._on_line(inbox, document),
+            self._on_end,
+        )
+        self._reader.start()
 
-    def _on_line(self, document: Any) -> None:
+    def _on_line(self, inbox: deque[LogLine], document: Any) -> None:
         self.error = ""
-        quiet = not self._inbox
-        self._inbox.append(cast("LogLine", document))
+        quiet = not inbox
+        inbox.append(cast("LogLine", document))
         if quiet:
             self._wake()
 
@@ -151,31 +185,59 @@ class JobLogs:
             at = moment(one["at"])
             if at is not None:
                 self.quiet.wrote(one["rank"], at)
-        return self._merged is not None and self._merged.extend(came) > 0
+        merged = self.merged
+        return merged is not None and merged.extend(came) > 0
 
     def poll(self, *, live: bool) -> None:
         """Ask for what follows in the rank's log, unless it has ended and all was read."""
-        rank, attempt = self.rank, self._attempt
-        if rank is None or not attempt:
+        log, rank, attempt = self.window, self.rank, self._attempt
+        if log is None or rank is None or not attempt:
             return
-        log = self._ranks[rank]
-        if rank not in self._opened or log.size - log.tail > RANK_BYTES:
-            self._fetch("log", lambda: self._read_tail(attempt, rank))
+        if rank not in self._opened:
+            self.to_end()
+        elif rank in self._aside:
+            return
+        elif log.size - log.tail > RANK_BYTES:
+            self.to_end()
         elif live or log.tail < log.size:
-            offset = log.tail
-            self._fetch("log", lambda: self._read(attempt, rank, "next", offset, 4 * CHUNK))
+            self._ask("log", attempt, rank, "next", log.tail, 4 * CHUNK)
+
+    def to_end(self) -> None:
+        """Show the end of the rank's log, and follow it."""
+        rank, attempt = self.rank, self._attempt
+        if rank is not None:
+            self._aside.discard(rank)
+            self._fetch(f"{self._name} log", lambda: self._read_tail(attempt, rank))
+
+    def to(self, offset: int) -> None:
+        """Show the rank's log round a byte offset, which must be the beginning of a line."""
+        if self.rank is not None:
+            self._aside.add(self.rank)
+            begin = max(0, offset - CHUNK)
+            self._ask("log", self._attempt, self.rank, f"at {offset}", begin, 3 * CHUNK)
 
     def earlier(self) -> None:
         """Ask for what comes before the rank's window."""
-        rank, attempt = self.rank, self._attempt
-        if rank is None or rank not in self._opened:
-            return
-        start = self._ranks[rank].start
-        if start > 0 and self._ranks[rank].held < RANK_BYTES:
-            offset = max(0, start - CHUNK)
-            self._fetch(
-                "earlier", lambda: self._read(attempt, rank, "earlier", offset, start - offset)
-            )
+        log, rank = self.window, self.rank
+        if log is not None and rank in self._opened and log.start > 0:
+            assert rank is not None
+            offset = max(0, log.start - CHUNK)
+            self._ask("earlier", self._attempt, rank, "earlier", offset, log.start - offset)
+
+    def later(self) -> None:
+        """Ask for what comes after the rank's window, where it is not at the end of the log."""
+        log, rank = self.window, self.rank
+        if log is not None and rank in self._aside:
+            assert rank is not None
+            self._ask("log", self._attempt, rank, "next", log.tail, CHUNK)
+
+    @property
+    def complete(self) -> bool:
+        """Whether the newest lines are among those that are shown."""
+        return self.window is None or self.rank not in self._aside
+
+    def _ask(self, key: str, attempt: int, rank: int, where: str, offset: int, limit: int) -> None:
+        self._fetch(f"{self._name} {key}", lambda: self._read(attempt, rank, where, offset, limit))
 
     def _read_tail(self, attempt: int, rank: int) -> Part:
         _, size = self._source.read_log(self._job, attempt, rank, 0, 1)
@@ -193,16 +255,29 @@ class JobLogs:
         self.error = ""
         before = (log.first, log.end, log.tail)
         if part.where == "earlier":
-            log.prepend(part.offset, part.data)
+            if log.prepend(part.offset, part.data) and log.held > RANK_BYTES * 5 // 4:
+                log.drop_end()
+                self._aside.add(part.rank)
         else:
-            if part.where == "tail":
+            if part.where == "tail" or part.where.startswith("at "):
                 log.begin(part.offset)
                 self._opened.add(part.rank)
-            elif part.data:
+            elif part.data and part.rank not in self._aside:
                 self.quiet.wrote(part.rank, now)
             log.extend(part.offset, part.data, part.size)
+            if log.tail >= part.size:
+                self._aside.discard(part.rank)
         return part.rank == self.rank and before != (log.first, log.end, log.tail)
 
     def opened(self) -> bool:
         """Whether what is selected was read at least once."""
-        return self.rank is None or self.rank in self._opened
+        return self._streamed or self.rank in self._opened
+
+
+def _pattern(text: str) -> str:
+    """`text` as a regular expression: as it is when it is one, else for its own characters."""
+    try:
+        re.compile(text)
+    except re.error:
+        return re.escape(text)
+    return text

@@ -26,7 +26,11 @@ class ActionCommands(Provider):
 
     async def discover(self) -> Hits:
         for action in self._offers():
-            yield DiscoveryHit(action.help, partial(self._do, action), help=f"key {action.show}")
+            yield DiscoveryHit(action.help, partial(self._do, action), help=self._key(action))
+
+    def _key(self, action: actions.Action) -> str:
+        screen = self.screen
+        return f"key {screen.deck.keymap.show(action)}" if isinstance(screen, Frame) else ""
 
     async def search(self, query: str) -> Hits:
         matcher = self.matcher(query)
@@ -37,5 +41,5 @@ class ActionCommands(Provider):
                     score,
                     matcher.highlight(action.help),
                     partial(self._do, action),
-                    help=f"key {action.show}",
+                    help=self._key(action),
                 )

@@ -10,9 +10,13 @@ from typing import Any, Protocol, cast
 
 from console.client import Client, segment
 from console.tui.core.world import Resume
+from jobs.times import rfc3339
 from jobs.views import (
     ExplainView,
     HistoryPoint,
+    JobPage,
+    LogLine,
+    NodeView,
     SeriesPoint,
     StacksView,
 )
@@ -34,8 +38,11 @@ class Source(Protocol):
         """Deltas of the topics (`jobs.views.Delta`), with their full state first unless resumed."""
         ...
 
-    def follow_logs(self, job: str, attempt: int, tail: int) -> Closable:
-        """The newest `tail` lines of all ranks and then what comes (`jobs.views.LogLine`)."""
+    def follow_logs(
+        self, job: str, attempt: int, tail: int, *, rank: int | None = None, grep: str | None = None
+    ) -> Closable:
+        """The newest `tail` lines of all ranks or one and then what comes (`jobs.views.LogLine`); with
+        `grep`, a regular expression, only lines that match it, looked for in the whole log."""
         ...
 
     def read_log(
@@ -50,6 +57,21 @@ class Source(Protocol):
     def cluster_history(self, seconds: int, points: int) -> list[HistoryPoint]: ...
     def explain(self, job: str) -> ExplainView: ...
     def stacks(self, job: str) -> StacksView: ...
+    def jobs_page(self, before: str, limit: int) -> JobPage:
+        """Jobs older than `before`, newest first."""
+        ...
+
+    def whole_log(self, job: str, attempt: int, rank: int | None) -> Closable:
+        """All lines of a rank, or of all ranks merged by time (`jobs.views.LogLine`)."""
+        ...
+
+    def find_line(
+        self, job: str, attempt: int, rank: int, *, offset: int = 0, since: float | None = None
+    ) -> LogLine | None:
+        """The first line of a rank from a byte offset, or from a moment on; None when there is none."""
+        ...
+
+    def node(self, name: str) -> NodeView: ...
     def act(self, verb: str, target: str) -> None:
         """Do what a `core.commands.Command` says."""
         ...
@@ -78,10 +100,11 @@ class LiveSource:
             boot=resume.boot if resume else None,
         )
 
-    def follow_logs(self, job: str, attempt: int, tail: int) -> Closable:
-        return self._client.stream(
-            f"/v1/jobs/{segment(job)}/logs", attempt=attempt, tail=tail, follow=1
-        )
+    def follow_logs(
+        self, job: str, attempt: int, tail: int, *, rank: int | None = None, grep: str | None = None
+    ) -> Closable:
+        path = f"/v1/jobs/{segment(job)}/logs"
+        return self._client.stream(path, attempt=attempt, tail=tail, rank=rank, grep=grep, follow=1)
 
     def read_log(
         self, job: str, attempt: int, rank: int, offset: int, limit: int
@@ -117,6 +140,25 @@ class LiveSource:
 
     def stacks(self, job: str) -> StacksView:
         return cast("StacksView", self._client.get(f"/v1/jobs/{segment(job)}/stacks"))
+
+    def jobs_page(self, before: str, limit: int) -> JobPage:
+        return cast("JobPage", self._client.get("/v1/jobs", before=before, limit=limit))
+
+    def whole_log(self, job: str, attempt: int, rank: int | None) -> Closable:
+        return self._client.stream(f"/v1/jobs/{segment(job)}/logs", attempt=attempt, rank=rank)
+
+    def find_line(
+        self, job: str, attempt: int, rank: int, *, offset: int = 0, since: float | None = None
+    ) -> LogLine | None:
+        point: dict[str, Any] = {"offset": offset} if since is None else {"since": rfc3339(since)}
+        stream = self._client.stream(
+            f"/v1/jobs/{segment(job)}/logs", attempt=attempt, rank=rank, **point
+        )
+        with stream:
+            return cast("LogLine | None", next(stream, None))
+
+    def node(self, name: str) -> NodeView:
+        return cast("NodeView", self._client.get(f"/v1/nodes/{segment(name)}"))
 
     def act(self, verb: str, target: str) -> None:
         self._client.act(_ACTS[verb].format(segment(target)))

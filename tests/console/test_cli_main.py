@@ -166,9 +166,13 @@ def test_bare_qd_on_a_terminal_opens_the_console(
     monkeypatch.setitem(sys.modules, "console.tui.app", app)
     assert qd().code == 0
     assert qd("--read-only", "--ascii").code == 0
+    assert qd("--screen", "jobs").code == 0
+    assert qd("--ascii", "j12").code == 0
     assert opened == [
-        {"read_only": False, "ascii_only": False},
-        {"read_only": True, "ascii_only": True},
+        {"screen": None, "read_only": False, "ascii_only": False},
+        {"screen": None, "read_only": True, "ascii_only": True},
+        {"screen": "jobs", "read_only": False, "ascii_only": False},
+        {"screen": "j12", "read_only": False, "ascii_only": True},
     ]
 
 

@@ -20,6 +20,7 @@ def header(
     glyphs: Glyphs,
     *,
     read_only: bool,
+    frozen: bool = False,
 ) -> Line:
     """`qd ▸ Cluster   1·Cluster 2·Jobs   ● live · 0.6s`: where you are, where you can go, how fresh.
 
@@ -35,6 +36,7 @@ def header(
             Span(f"{glyphs.dot}{name}", "strong" if name == current else "dim"),
         ]
     right: list[Span] = [Span("read-only ", "warn")] if read_only else []
+    right += [Span("frozen, p goes on ", "found")] if frozen else []
     right += [*badge(link, now, glyphs), Span(" ")]
     if cells(left) + cells(tabs) + cells(right) <= width:
         left += tabs
@@ -42,14 +44,28 @@ def header(
     return (*left, Span(" " * gap), *right)
 
 
-def footer(keys: Sequence[tuple[str, str]], width: int, glyphs: Glyphs) -> Line:
+def footer(keys: Sequence[tuple[str, str]], width: int) -> Line:
     """Keys and what they do, as many as fit."""
-    out: list[Span] = []
+    return tuple(span for part in _parts(keys, width) for span in part)
+
+
+def footer_at(keys: Sequence[tuple[str, str]], width: int, x: int) -> int | None:
+    """Index of the key that is drawn at cell `x`; None where there is none."""
+    at = 0
+    for index, part in enumerate(_parts(keys, width)):
+        at += cells(part)
+        if x < at:
+            return index
+    return None
+
+
+def _parts(keys: Sequence[tuple[str, str]], width: int) -> list[Line]:
+    out: list[Line] = []
     used = 0
     for key, label in keys:
         part = line((f" {key} ", "key"), (label + " ", "dim"))
         used += cells(part)
         if used > width:
             break
-        out.extend(part)
-    return tuple(out)
+        out.append(part)
+    return out

@@ -36,10 +36,11 @@ class Scale:
 
     low: float
     high: float
+    names: tuple[str, str] | None = None  # what the ends are called, when not by their own numbers
 
     @property
     def labels(self) -> tuple[str, str]:
-        return number(self.low), number(self.high)
+        return self.names or (number(self.low), number(self.high))
 
 
 PERCENT = Scale(0.0, 100.0)
@@ -172,17 +173,71 @@ def chart(
     tone: str = "accent",
 ) -> list[Line]:
     """A chart with its y axis: `rows` lines of at most `width` cells."""
+    return overlay([(samples, tone)], width, rows, scale, glyphs, x0=x0, x1=x1)
+
+
+def overlay(
+    series: Sequence[tuple[Sequence[Sample], str]],
+    width: int,
+    rows: int,
+    scale: Scale,
+    glyphs: Glyphs,
+    *,
+    x0: float,
+    x1: float,
+    cross: float | None = None,
+) -> list[Line]:
+    """Several series in one chart, each in its tone; where they meet, the later one's tone counts.
+
+    Args:
+        cross: x of a vertical line through the chart; it stays behind the curves.
+    """
     low, high = scale.labels
     gutter = max(len(low), len(high)) + 1
     cells = width - gutter
     if cells < 4 or rows < 1:
         return []
-    drawn = plot(columns(samples, cells * 2, x0, x1), rows, scale, glyphs)
+    drawn = [
+        (plot(columns(samples, cells * 2, x0, x1), rows, scale, glyphs), tone)
+        for samples, tone in series
+    ]
+    hair = None
+    if cross is not None and x0 <= cross <= x1:
+        hair = min(cells - 1, int((cross - x0) / (x1 - x0) * cells))
     out: list[Line] = []
-    for index, text in enumerate(drawn):
-        label = high if index == 0 else low if index == rows - 1 else ""
+    for row in range(rows):
+        label = high if row == 0 else low if row == rows - 1 else ""
         axis = ("┤" if label else "│") if glyphs.braille else "|"
-        out.append((Span(label.rjust(gutter - 1) + axis, "dim"), Span(text, tone)))
+        merged = _merge([(plotted[row], tone) for plotted, tone in drawn], cells)
+        if hair is not None:
+            text, _ = merged[hair]
+            merged[hair] = (glyphs.cross if text == " " else text, "key")
+        out.append((Span(label.rjust(gutter - 1) + axis, "dim"), *_runs(merged)))
+    return out
+
+
+def _merge(rows: Sequence[tuple[str, str]], cells: int) -> list[tuple[str, str]]:
+    """Rows of characters laid over each other: dots of braille cells are joined."""
+    out = [(" ", "")] * cells
+    for text, tone in rows:
+        for index, char in enumerate(text[:cells]):
+            if char == " ":
+                continue
+            below = ord(out[index][0]) - 0x2800
+            dots = ord(char) - 0x2800
+            both = 0 <= below < 256 and 0 <= dots < 256
+            out[index] = (chr(0x2800 + (below | dots)) if both else char, tone)
+    return out
+
+
+def _runs(cells: Sequence[tuple[str, str]]) -> list[Span]:
+    """Cells of one tone beside each other as one span; spaces take the tone before them."""
+    out: list[Span] = []
+    for char, tone in cells:
+        if out and (out[-1].tone == tone or (char == " " and out[-1].tone != "key")):
+            out[-1] = Span(out[-1].text + char, out[-1].tone)
+        else:
+            out.append(Span(char, tone))
     return out
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from console.tui.core.format import count, many
@@ -18,6 +19,11 @@ class Command:
     effects: tuple[str, ...]
     done: str
     dangerous: bool = False
+    others: tuple[str, ...] = ()  # further targets, for what is done to all that is marked
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        return (self.target, *self.others)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +74,62 @@ def retry(job: JobView) -> Command | Refusal:
         effects,
         f"{job['id']} is queued again",
     )
+
+
+def cancel_all(jobs: Sequence[JobView]) -> Command | Refusal:
+    """Cancel those of the marked jobs that live."""
+    live = [job for job in jobs if job["state"] not in TERMINAL]
+    if not live:
+        return Refusal("All that is marked has already ended.")
+    gpus = sum(job["gpus"] for job in live if job["placed_on"])
+    ranks = sum(job["ranks"] for job in live if job["placed_on"])
+    effects = [f"{_names(live)}."]
+    if ranks:
+        effects.append(f"{many(ranks, 'rank')} get SIGTERM, and SIGKILL after the grace time.")
+    if gpus:
+        effects.append(f"{many(gpus, 'GPU')} will be free again.")
+    effects.append("Logs, metrics and finished checkpoints stay.")
+    return _of_all("cancel", "Cancel", live, len(jobs), effects, "being cancelled", dangerous=True)
+
+
+def retry_all(jobs: Sequence[JobView]) -> Command | Refusal:
+    """Retry those of the marked jobs that failed or were cancelled."""
+    ended = [job for job in jobs if job["state"] in TERMINAL and job["state"] != "SUCCEEDED"]
+    if not ended:
+        return Refusal("None of the marked jobs failed or was cancelled.")
+    effects = [f"{_names(ended)}.", "Each goes back to the queue as its next attempt."]
+    return _of_all("retry", "Retry", ended, len(jobs), effects, "queued again")
+
+
+def _of_all(
+    verb: str,
+    says: str,
+    jobs: Sequence[JobView],
+    marked: int,
+    effects: list[str],
+    done: str,
+    *,
+    dangerous: bool = False,
+) -> Command:
+    if left := marked - len(jobs):
+        effects.append(f"{many(left, 'other')} of the marked stay as they are.")
+    ids = [job["id"] for job in jobs]
+    what = many(len(ids), "job")
+    verbs = "is" if len(ids) == 1 else "are"
+    return Command(
+        verb,
+        ids[0],
+        f"{says} {what}?",
+        tuple(effects),
+        f"{what} {verbs} {done}",
+        dangerous=dangerous,
+        others=tuple(ids[1:]),
+    )
+
+
+def _names(jobs: Sequence[JobView]) -> str:
+    shown = ", ".join(f"{job['id']} {job['name']}" for job in jobs[:6])
+    return shown + (f" and {len(jobs) - 6} more" if len(jobs) > 6 else "")
 
 
 def drain(node: NodeView) -> Command:

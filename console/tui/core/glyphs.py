@@ -24,6 +24,10 @@ class Glyphs:
     dot: str  # separates facts on one line
     ellipsis: str
     bar: str  # a vertical rule
+    mark: str  # a row that the next action will be done to
+    up: str  # sorted from the least
+    down: str
+    cross: str  # the crosshair through a chart
     braille: bool
     frame: str  # Textual border type
 
@@ -44,6 +48,10 @@ UNICODE = Glyphs(
     dot="·",
     ellipsis="…",
     bar="│",
+    mark="•",
+    up="▴",
+    down="▾",
+    cross="┊",
     braille=True,
     frame="solid",
 )
@@ -64,6 +72,10 @@ ASCII = Glyphs(
     dot="-",
     ellipsis="~",
     bar="|",
+    mark="+",
+    up="^",
+    down="v",
+    cross="!",
     braille=False,
     frame="ascii",
 )

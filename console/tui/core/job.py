@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from statistics import median
 
-from console.tui.core.chart import Sample, Scale, auto_scale, chart, strip
+from console.tui.core.chart import strip
 from console.tui.core.cluster import facts_line
 from console.tui.core.format import (
     STATE_TONE,
@@ -23,6 +25,8 @@ from console.tui.core.glyphs import Glyphs
 from console.tui.core.jobs import duration
 from console.tui.core.lines import BLANK, Line, Span, fit, line, wrap
 from console.tui.core.logs import Quiet
+from console.tui.core.look import Look
+from console.tui.core.timeline import timeline
 from jobs.views import (
     AttemptView,
     ExplainView,
@@ -31,7 +35,6 @@ from jobs.views import (
     JobDetail,
     JobView,
     RankView,
-    SeriesPoint,
     StacksView,
 )
 
@@ -121,9 +124,12 @@ def rank_cell(
     quiet: float | None,
     selected: bool,
     glyphs: Glyphs,
+    *,
+    odd: bool = False,
 ) -> Line:
-    """One rank: number, node, GPUs, state, and when it last wrote a line."""
-    word, tone = rank_word(rank, quiet)
+    """One rank: number, node, GPUs, state, and when it last wrote a line; `odd` is the one that the
+    diagnosis names."""
+    word, tone = ("odd one", "warn") if odd else rank_word(rank, quiet)
     return line(
         (glyphs.cursor if selected else " ", "key"),
         (fit(f"r{rank['rank']}", cells.rank) + " ", "strong"),
@@ -167,97 +173,70 @@ def simulated(uuid: str) -> bool:
 def gpu_lines(
     attempt: AttemptView | None,
     histories: Mapping[str, Sequence[HistoryPoint]],
+    look: Look,
+    window: tuple[float, float],
     width: int,
     glyphs: Glyphs,
 ) -> list[Line]:
-    """GPUs by time: a row per GPU, the newest sample at the right, and its last value in figures."""
+    """GPUs by time: a row per GPU over the window, and the value under the crosshair, else the newest,
+    in figures."""
     names = gpu_names(attempt)
     if not names:
         return [line((" This job asked for no GPU.", "dim"))]
     out: list[Line] = []
     label = max(len(name) for name in names.values()) + 1
+    t0, t1 = window
     for uuid, name in names.items():
         points = histories.get(uuid, ())
         room = max(0, width - label - 10)
-        values: list[float | None] = [point["mean"] for point in points[-room:]] if room else []
-        padding = Span(" " * (room - len(values)))
-        last = f"{points[-1]['mean']:4.0f}%" if points else "   -"
+        values = bins(points, room, t0, t1)
+        drawn = strip(values, glyphs)
+        told = points[-1]["mean"] if points else None
+        if look.cross is not None and room and t0 <= look.cross <= t1:
+            column = min(room - 1, int((look.cross - t0) / (t1 - t0) * room))
+            told = values[column]
+            drawn[column] = Span(drawn[column].text, "found")
+        last = f"{told:4.0f}%" if told is not None else "   -"
         sim = " sim" if simulated(uuid) else ""
-        out.append(
-            (
-                Span(f" {name:<{label}}", "dim"),
-                padding,
-                *strip(values, glyphs),
-                Span(last),
-                Span(sim, "warn"),
-            )
-        )
+        out.append((Span(f" {name:<{label}}", "dim"), *drawn, Span(last), Span(sim, "warn")))
     return out
 
 
-# Metrics -------------------------------------------------------------------------------------------
+def bins(points: Sequence[HistoryPoint], count: int, t0: float, t1: float) -> list[float | None]:
+    """Means of a history over `count` equal parts of [t0, t1]; None where nothing was measured.
 
-
-def metric_lines(
-    series: Mapping[str, Sequence[SeriesPoint]],
-    chosen: str | None,
-    width: int,
-    height: int,
-    glyphs: Glyphs,
-) -> list[Line]:
-    """Charts of as many metrics as there is room for, from the chosen one on."""
-    names = sorted(series)
-    if not names:
-        return []
-    first = names.index(chosen) if chosen in names else 0
-    each = max(5, min(10, height // max(1, min(len(names), height // 7 or 1))))
-    out: list[Line] = []
-    for offset in range(len(names)):
-        if out and len(out) + each > height:
-            break
-        name = names[(first + offset) % len(names)]
-        out += _metric_chart(name, series[name], width, each, glyphs, selected=offset == 0)
+    A part between two measured ones that are as far apart as the history is coarse is filled from the
+    one before.
+    """
+    out: list[float | None] = [None] * count
+    if not count or t1 <= t0:
+        return out
+    sums = [0.0] * count
+    seen = [0] * count
+    inside = [point for point in points if t0 <= point["at"] <= t1]
+    for point in inside:
+        index = min(count - 1, int((point["at"] - t0) / (t1 - t0) * count))
+        sums[index] += point["mean"]
+        seen[index] += 1
+    gaps = [b["at"] - a["at"] for a, b in pairwise(inside)]
+    coarse_by = 1.5 * median(gaps) / ((t1 - t0) / count) if gaps else 1.0
+    last: int | None = None
+    for index in range(count):
+        if seen[index]:
+            out[index] = sums[index] / seen[index]
+            last = index
+        elif last is not None and index - last <= coarse_by:
+            out[index] = out[last]
     return out
-
-
-def _metric_chart(
-    name: str,
-    points: Sequence[SeriesPoint],
-    width: int,
-    height: int,
-    glyphs: Glyphs,
-    *,
-    selected: bool,
-) -> list[Line]:
-    samples = [
-        Sample(float(p["step"]), p["value"], p["value"]) for p in points if p["value"] is not None
-    ]
-    last = next((p["value"] for p in reversed(points) if p["value"] is not None), None)
-    step = points[-1]["step"] if points else 0
-    odd = sum(p["value"] is None for p in points)
-    title = line(
-        (f" {name} ", "strong" if selected else ""),
-        (number(last), "info"),
-        (f" at step {step}", "dim"),
-        (f" {glyphs.dot} {odd} not finite" if odd else "", "error"),
-    )
-    if not samples:
-        return [title, line(("  no finite value yet", "dim"))]
-    scale: Scale = auto_scale(samples)
-    x0, x1 = samples[0].x, max(samples[-1].x, samples[0].x + 1)
-    return [title, *chart(samples, width, height - 1, scale, glyphs, x0=x0, x1=x1)]
-
-
-def metric_names(series: Mapping[str, Sequence[SeriesPoint]]) -> list[str]:
-    return sorted(series)
 
 
 # Attempts and failures -----------------------------------------------------------------------------
 
 
 def attempt_lines(job: JobDetail, now: float, width: int, glyphs: Glyphs) -> list[Line]:
-    """Attempts, newest first, each with its first failure and the last lines of that rank."""
-    out: list[Line] = []
+    """Their timeline, then attempts, newest first, each with its first failure and the last lines of
+    that rank."""
+    out: list[Line] = timeline(job, now, width, glyphs)
     for attempt in reversed(job["attempts"]):
         start, end = moment(attempt["started_at"]), moment(attempt["ended_at"])
         ran = None if start is None else (now if end is None else end) - start
@@ -290,7 +269,9 @@ def failure_lines(failure: FirstFailure, width: int, glyphs: Glyphs) -> list[Lin
         text = f"{failure['node']}: {failure['reason']}"
     else:
         how = failure["signal"] or f"exit code {failure['exit_code']}"
-        text = f"rank {failure['rank']} on {failure['node']} failed first: {how}. {failure['reason']}"
+        text = (
+            f"rank {failure['rank']} on {failure['node']} failed first: {how}. {failure['reason']}"
+        )
     out = [line(("   " + part, "error")) for part in wrap(text, width - 4)]
     out += [
         line((f"   {glyphs.bar} ", "dim"), fit(text, width - 6, ellipsis=glyphs.ellipsis))

@@ -9,8 +9,9 @@ from console.tui.core.cluster import natural
 from console.tui.core.filter import Filter, parse
 from console.tui.core.format import STATE_TONE, age, clock, count, moment, number, span, state_glyph
 from console.tui.core.glyphs import Glyphs
+from console.tui.core.order import Order, arranged
 from console.tui.core.table import Column
-from jobs.views import TERMINAL, JobView
+from jobs.views import JOB_STATES, TERMINAL, JobView
 
 
 def duration(job: JobView, now: float) -> float | None:
@@ -46,21 +47,60 @@ def _reason(job: JobView, now: float, glyphs: Glyphs) -> tuple[str, str]:
     return job["reason"], "error" if job["state"] == "FAILED" else "dim"
 
 
+def _value(job: JobView) -> float | None:
+    return None if job["objective"] is None else job["objective"]["value"]
+
+
+def number_of(job: JobView) -> int:
+    """12 of `j12`: later jobs have greater numbers."""
+    return int(job["id"][1:])
+
+
 COLUMNS: tuple[Column[JobView], ...] = (
-    Column("id", 7, lambda j, n, g: (j["id"], "strong")),
-    Column("state", 11, _state),
-    Column("name", 14, lambda j, n, g: (j["name"], ""), grow=2),
-    Column("user", 8, lambda j, n, g: (j["user"], ""), rank=1),
-    Column("gpus", 4, lambda j, n, g: (count(j["gpus"]) if j["gpus"] else "-", ""), right=True),
-    Column("ranks", 5, lambda j, n, g: (str(j["ranks"]), ""), rank=2, right=True),
-    Column("time", 5, _time, right=True),
-    Column("prio", 4, lambda j, n, g: (str(j["priority"]), "dim"), rank=4, right=True),
-    Column("try", 3, lambda j, n, g: (str(j["attempt"]), "dim"), rank=5, right=True),
-    Column("at", 5, _submitted, rank=6),
-    Column("objective", 9, _objective, rank=3, right=True),
+    Column("id", 7, lambda j, n, g: (j["id"], "strong"), order=number_of),
+    Column("state", 11, _state, order=lambda j: JOB_STATES.index(j["state"])),
+    Column("name", 14, lambda j, n, g: (j["name"], ""), grow=2, order=lambda j: natural(j["name"])),
+    Column("user", 8, lambda j, n, g: (j["user"], ""), rank=1, order=lambda j: j["user"]),
+    Column(
+        "gpus",
+        4,
+        lambda j, n, g: (count(j["gpus"]) if j["gpus"] else "-", ""),
+        right=True,
+        order=lambda j: j["gpus"],
+    ),
+    Column(
+        "ranks",
+        5,
+        lambda j, n, g: (str(j["ranks"]), ""),
+        rank=2,
+        right=True,
+        order=lambda j: j["ranks"],
+    ),
+    # By the moment it started: what runs changes its duration each second, but not its place.
+    Column("time", 5, _time, right=True, order=lambda j: j["started_at"]),
+    Column(
+        "prio",
+        4,
+        lambda j, n, g: (str(j["priority"]), "dim"),
+        rank=4,
+        right=True,
+        order=lambda j: j["priority"],
+    ),
+    Column(
+        "try",
+        3,
+        lambda j, n, g: (str(j["attempt"]), "dim"),
+        rank=5,
+        right=True,
+        order=lambda j: j["attempt"],
+    ),
+    Column("at", 5, _submitted, rank=6, order=lambda j: j["submitted_at"]),
+    Column("objective", 9, _objective, rank=3, right=True, order=_value),
     Column("reason", 16, _reason, rank=1, grow=3),
     Column("on", 16, lambda j, n, g: (", ".join(j["placed_on"]), "dim"), rank=7, grow=1),
 )
+
+SORTABLE: tuple[str, ...] = tuple(c.title for c in COLUMNS if c.order is not None)
 
 FIELDS: Mapping[str, Callable[[JobView], Any]] = {
     "id": lambda job: job["id"],
@@ -88,13 +128,19 @@ def job_filter(text: str) -> Filter[JobView]:
     return parse(text, FIELDS, _anywhere)
 
 
-def rows(jobs: Mapping[str, JobView], wanted: Filter[JobView]) -> list[str]:
-    """Ids that match: jobs that live first, then those that ended, each newest first."""
+def rows(
+    jobs: Mapping[str, JobView], wanted: Filter[JobView], order: Order | None = None
+) -> list[str]:
+    """Ids that match, in an order; by default jobs that live first, then those that ended, each newest
+    first."""
     matching = (
         list(jobs.values())
         if not wanted.text.strip()
         else [job for job in jobs.values() if wanted.matches(job)]
     )
-    matching.sort(key=lambda job: natural(job["id"]), reverse=True)
-    matching.sort(key=lambda job: job["state"] in TERMINAL)
+    matching.sort(key=lambda job: (job["state"] in TERMINAL, -number_of(job)))
+    if order is not None and order.column:
+        key = next(column.order for column in COLUMNS if column.title == order.column)
+        assert key is not None
+        matching = arranged(matching, key, descending=order.descending)
     return [job["id"] for job in matching]

@@ -7,12 +7,14 @@ bidirectional overrides are made visible (console.text), colours are dropped, ta
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol
 
 from console.text import expand_tabs, neutralise
+from console.tui.core.format import moment
 from console.tui.core.lines import normal
 from jobs.views import LogLine
 
@@ -153,6 +155,36 @@ class RankLog:
         self._held -= dropped
         self.start += dropped
 
+    def drop_end(self) -> None:
+        """Drop the newest lines beyond the budget: what is read in before them has gone far from the
+        end of the log. `tail` moves back, so that they can be read again."""
+        if self._held <= self._budget * 5 // 4:
+            return
+        dropped = 0
+        count = len(self._lines)
+        while self._held - dropped > self._budget and count:
+            count -= 1
+            dropped += len(self._lines[count]) + 1
+        del self._lines[count:]
+        self.tail -= dropped + len(self._partial)
+        self._partial = b""
+        self._held -= dropped
+
+    def offset_of(self, index: int) -> int:
+        """Byte offset in the file of the line with that number; of the end for one beyond it."""
+        return self.start + sum(len(one) + 1 for one in self._lines[: index - self._number])
+
+    def index_at(self, offset: int) -> int | None:
+        """Number of the line that begins at or holds a byte offset; None when it is not here."""
+        if not self.start <= offset < self.tail:
+            return None
+        at = self.start
+        for index, one in enumerate(self._lines):
+            at += len(one) + 1
+            if offset < at:
+                return self._number + index
+        return self._number + len(self._lines)
+
     @property
     def held(self) -> int:
         """Bytes kept."""
@@ -163,6 +195,7 @@ class RankLog:
 class _Merged:
     rank: int
     raw: bytes
+    at: float  # seconds since the epoch
 
 
 class MergedLog:
@@ -170,11 +203,13 @@ class MergedLog:
 
     A stream that was cut is opened again with the same tail; what is known already is recognised by
     its offset and left out, so that no line is doubled. When more came meanwhile than the tail holds,
-    a note stands where lines are missing: a gap is never silent.
+    a note stands where lines are missing: a gap is never silent, unless the stream is `sparse`, of
+    matching lines only.
     """
 
-    def __init__(self, limit: int = MERGED_LINES) -> None:
+    def __init__(self, limit: int = MERGED_LINES, *, sparse: bool = False) -> None:
         self._limit = limit
+        self._sparse = sparse
         self._lines: list[_Merged] = []
         self._number = 0
         self._next: dict[int, int] = {}  # rank -> offset after its newest line
@@ -193,6 +228,17 @@ class MergedLog:
     def rank(self, index: int) -> int | None:
         return self._lines[index - self._number].rank
 
+    def at(self, index: int) -> float:
+        """When the line was written, in seconds since the epoch."""
+        return self._lines[index - self._number].at
+
+    def index_when(self, when: float) -> int | None:
+        """Number of the first line that was written at or after a moment; None without lines."""
+        if not self._lines:
+            return None
+        place = bisect_left(self._lines, when, key=lambda one: one.at)
+        return self._number + min(place, len(self._lines) - 1)
+
     def extend(self, lines: Iterable[LogLine]) -> int:
         """Take lines of the stream; returns how many were new."""
         new = 0
@@ -202,11 +248,14 @@ class MergedLog:
             expected = self._next.get(rank, offset)
             if offset < expected:
                 continue
-            if offset > expected:
+            # A moment that goes back, as when a node's clock was set, would break the search by time.
+            latest = self._lines[-1].at if self._lines else 0.0
+            at = max(latest, moment(one["at"]) or 0.0)
+            if offset > expected and not self._sparse:
                 note = f"[{offset - expected} bytes of r{rank} are not here; its own log has them]"
-                self._lines.append(_Merged(rank, note.encode()))
+                self._lines.append(_Merged(rank, note.encode(), at))
             self._next[rank] = offset + len(raw) + 1
-            self._lines.append(_Merged(rank, raw))
+            self._lines.append(_Merged(rank, raw, at))
             new += 1
         if len(self._lines) > self._limit * 5 // 4:
             drop = len(self._lines) - self._limit

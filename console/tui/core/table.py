@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from console.tui.core.glyphs import Glyphs
 from console.tui.core.lines import Line, Span, fit
+from console.tui.core.order import Order
 
 Row = TypeVar("Row")
 
@@ -23,6 +24,7 @@ class Column(Generic[Row]):
         rank: 0 is always shown; greater ones are dropped first when the width is short.
         grow: its share of the cells that are left over; 0 keeps the width.
         right: flush right, for numbers.
+        order: what rows are sorted by; None when sorting by it would say nothing.
     """
 
     title: str
@@ -31,6 +33,7 @@ class Column(Generic[Row]):
     rank: int = 0
     grow: int = 0
     right: bool = False
+    order: Callable[[Row], Any] | None = None
 
 
 def arrange(columns: Sequence[Column[Row]], width: int) -> list[tuple[Column[Row], int]]:
@@ -51,9 +54,29 @@ def arrange(columns: Sequence[Column[Row]], width: int) -> list[tuple[Column[Row
     return out
 
 
-def head(layout: Sequence[tuple[Column[Row], int]], glyphs: Glyphs) -> Line:
-    text = " ".join(fit(c.title, w, right=c.right, ellipsis=glyphs.ellipsis) for c, w in layout)
-    return (Span(" " + text, "dim"),)
+def head(
+    layout: Sequence[tuple[Column[Row], int]], glyphs: Glyphs, order: Order | None = None
+) -> Line:
+    """The columns' names; an arrow after the one that rows are sorted by."""
+    by = order or Order()
+    arrow = glyphs.down if by.descending else glyphs.up
+    out: list[Span] = [Span(" ")]
+    for column, width in layout:
+        text = fit(column.title, width, right=column.right, ellipsis=glyphs.ellipsis)
+        sorted_by = column.title == by.column
+        out.append(Span(text, "key" if sorted_by else "dim"))
+        out.append(Span(arrow, "key") if sorted_by else Span(" "))
+    return tuple(out)
+
+
+def column_at(layout: Sequence[tuple[Column[Row], int]], x: int) -> Column[Row] | None:
+    """The column whose head is drawn at cell `x`."""
+    at = 1
+    for column, width in layout:
+        if at <= x <= at + width:
+            return column
+        at += width + 1
+    return None
 
 
 def row_line(

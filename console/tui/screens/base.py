@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from itertools import count
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from textual import events
 from textual.app import ComposeResult
 from textual.css.query import NoMatches
 from textual.screen import Screen
@@ -16,7 +17,7 @@ from console.tui.core import bars
 from console.tui.core.commands import Command, Refusal
 from console.tui.core.lines import Line
 from console.tui.core.world import World
-from console.tui.dispatch import Acts
+from console.tui.dispatch import Acts, perform
 from console.tui.widgets.lines import LineView
 from console.tui.widgets.panel import Panel
 from jobs.errors import QuarterdeckError
@@ -104,13 +105,29 @@ class Frame(Acts, Screen[None]):
                 width,
                 deck.glyphs,
                 read_only=deck.read_only,
+                frozen=deck.frozen,
             )
         ]
 
     def _footer(self, width: int, height: int) -> list[Line]:
+        return [bars.footer(self._footer_keys(), width)]
+
+    def _footer_actions(self) -> list[actions.Action]:
         works = actions.allowed(actions.in_scopes(self.scopes()), read_only=self.deck.read_only)
-        keys = [(action.show, action.label) for action in works if action.label]
-        return [bars.footer(keys, width, self.deck.glyphs)]
+        return [action for action in works if action.label]
+
+    def _footer_keys(self) -> list[tuple[str, str]]:
+        shown = self.deck.keymap.show
+        return [(shown(action), action.label) for action in self._footer_actions()]
+
+    def on_click(self, event: events.Click) -> None:
+        """A click on a key of the footer does what the key does."""
+        if event.screen_y != self.size.height - 1:
+            return
+        index = bars.footer_at(self._footer_keys(), self.size.width, event.screen_x)
+        if index is not None:
+            action = self._footer_actions()[index]
+            perform(self.focused or self, action.id, *(action.keys[:1] if action.keyed else ()))
 
     def scopes(self) -> tuple[str, ...]:
         """Scopes that work now: of the focused pane, of the screen, of the app."""
@@ -173,7 +190,7 @@ class Frame(Acts, Screen[None]):
                 widget.display = not self.compact or name == self._tab
                 self._write_title(name)
         for column in self.query(".column"):
-            inside = [child for child in column.children if isinstance(child, LineView)]
+            inside = list(column.query(LineView))
             column.display = any(child.display for child in inside)
             self.set_class(any(c.id == self._tab for c in inside), f"-tab-{column.id}")
         self.call_after_refresh(self.refresh_all)

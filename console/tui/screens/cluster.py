@@ -21,7 +21,9 @@ from console.tui.widgets.rows import Rows
 from jobs.errors import QuarterdeckError
 from jobs.views import EventView, HistoryPoint, JobView, NodeView
 
-HOUR = 3600
+SPANS = ((600, "10 min"), (3600, "1 h"), (6 * 3600, "6 h"), (24 * 3600, "24 h"))
+"""What the chart of utilisation reaches back, in seconds and in words."""
+
 TEN_MINUTES = 600
 CHART_POINTS = 240
 LEAST_CHART = 6
@@ -34,6 +36,11 @@ REFRESH = 5.0
 class Heat(Grid):
     PANE = "heat"
     BINDINGS = bindings("heat")
+
+
+class Util(Panel):
+    PANE = "util"
+    BINDINGS = bindings("util")
 
 
 class Queue(Rows):
@@ -60,6 +67,7 @@ class ClusterScreen(Frame):
     def __init__(self) -> None:
         super().__init__()
         self._metric = "util"
+        self._span = 1
         self._cells = cluster.HeatCells(3, 3, 1, True)
         self._jobs: dict[str, JobView] = {}
         self._events: dict[str, EventView] = {}
@@ -67,11 +75,15 @@ class ClusterScreen(Frame):
         self._node_history: tuple[str, list[HistoryPoint]] = ("", [])
         self._asked: dict[str, float] = {}
 
+    def on_mount(self) -> None:
+        if (liked := self.deck.memory.session.heat) in cluster.METRICS:
+            self._metric = liked
+
     def body(self) -> Iterable[Widget]:
         yield Panel(self._totals, id="totals", focusable=False)
         with_left = Vertical(
             Heat(self._heat_cell, by_column=True, id="heat"),
-            Panel(self._util, id="util"),
+            Util(self._util, id="util"),
             Queue(self._queue_row, id="queue"),
             id="left",
             classes="column",
@@ -109,7 +121,7 @@ class ClusterScreen(Frame):
         quiet = self._nothing(world, "events", "Nothing happened yet.", "", "")
         self.query_one(Events).set_keys(list(self._events), quiet)
         self.set_title("events", "Events")
-        self.set_title("util", f"GPU util {glyphs.dot} 1 h")
+        self.set_title("util", f"GPU util {glyphs.dot} {SPANS[self._span][1]}")
         node = self._selected_node()
         self.set_title("node", cluster.node_title(node, glyphs) if node else "Node")
         for name in ("totals", "node", "util"):
@@ -151,7 +163,12 @@ class ClusterScreen(Frame):
         if not self._history:
             return [line((" no history yet", "dim"))]
         return cluster.util_chart(
-            self._history, width, height, HOUR, self.deck.clock.wall(), self.deck.glyphs
+            self._history,
+            width,
+            height,
+            SPANS[self._span][0],
+            self.deck.clock.wall(),
+            self.deck.glyphs,
         )
 
     def _node(self, width: int, height: int) -> list[Line]:
@@ -179,7 +196,10 @@ class ClusterScreen(Frame):
     def tick(self) -> None:
         node = self._selected_node()
         if self._due("history"):
-            self.deck.fetch("history", lambda: self.deck.source.cluster_history(HOUR, CHART_POINTS))
+            seconds = SPANS[self._span][0]
+            self.deck.fetch(
+                "history", lambda: self.deck.source.cluster_history(seconds, CHART_POINTS)
+            )
         if node is not None and node["gpus"] and self._due(f"node {node['name']}"):
             name = node["name"]
             self.deck.fetch(
@@ -242,6 +262,18 @@ class ClusterScreen(Frame):
     def do_heat_metric(self) -> None:
         at = cluster.METRICS.index(self._metric)
         self._metric = cluster.METRICS[(at + 1) % len(cluster.METRICS)]
+        self.deck.memory.note(heat=self._metric)
+        self.show(self.deck.world)
+
+    def do_chart_zoom_in(self) -> None:
+        self._zoom(-1)
+
+    def do_chart_zoom_out(self) -> None:
+        self._zoom(1)
+
+    def _zoom(self, by: int) -> None:
+        self._span = max(0, min(len(SPANS) - 1, self._span + by))
+        self._asked.pop("history", None)
         self.show(self.deck.world)
 
     def do_node_drain(self) -> None:

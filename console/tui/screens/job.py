@@ -10,24 +10,33 @@ from textual.containers import Horizontal, Vertical
 from textual.widget import Widget
 
 from console.tui.actions import bindings
-from console.tui.core import commands, job
-from console.tui.core.lines import Line, line
+from console.tui.core import commands, diagnosis, job, metrics
+from console.tui.core.diagnosis import Diagnosis
+from console.tui.core.format import moment
+from console.tui.core.lines import Line, fit, line
+from console.tui.core.look import Look
 from console.tui.core.world import World
-from console.tui.joblogs import JobLogs
+from console.tui.logdesk import LogDesk
 from console.tui.messages import LogsCame
-from console.tui.screens.base import Frame
+from console.tui.screens.jobcharts import ChartActions, Gpus, Metrics
 from console.tui.widgets.grid import Grid
 from console.tui.widgets.logview import LogView
 from console.tui.widgets.panel import Panel
 from console.tui.widgets.prompt import Prompt
 from jobs.errors import QuarterdeckError
-from jobs.views import TERMINAL, AttemptView, HistoryPoint, JobDetail, RankView, SeriesPoint
+from jobs.views import TERMINAL, AttemptView, NodeView
 
 SERIES_POINTS = 400
-GPU_SECONDS = 600
-GPU_POINTS = 120
+GPU_POINTS = 240
+LONGEST_HISTORY = 7 * 86400
+"""Seconds of GPU history asked for at most; the controller keeps no more."""
+
 REFRESH = 2.0
 """Seconds between two looks at metrics and GPUs of a job that runs."""
+
+NODES_REFRESH = 5.0
+NODES_ASKED = 32
+"""Nodes whose GPUs are looked at for the diagnosis; of a larger gang, the first ones."""
 
 LOG_REFRESH = 0.3
 """Seconds between two looks at a rank's log; an answer without news is a few bytes."""
@@ -38,10 +47,10 @@ class Ranks(Grid):
     BINDINGS = bindings("ranks")
 
 
-class JobScreen(Frame):
+class JobScreen(ChartActions):
     NAME = "Job"
     SCOPE = "job"
-    PANES = ("ranks", "logs", "metrics", "gpus", "attempts")
+    PANES = ("ranks", "logs", "beside", "metrics", "gpus", "attempts")
     TABS = ("logs", "metrics", "gpus", "attempts")
     BINDINGS = bindings("job")
     AUTO_FOCUS = "#logs"
@@ -49,13 +58,18 @@ class JobScreen(Frame):
     def __init__(self, job_id: str) -> None:
         super().__init__()
         self.job_id = job_id
-        self._series: dict[str, list[SeriesPoint]] = {}
-        self._gpus: dict[str, list[HistoryPoint]] = {}
-        self._metric: str | None = None
+        self.desks = {}
+        self.ranks = {}
+        self.look = Look()
+        self.series = {}
+        self.gpus = {}
+        self.metric = None
+        self.looked_at = 0.0
+        self.diagnosis: Diagnosis | None = None
+        self._placed_on: dict[str, NodeView] = {}
         self._asked = -REFRESH
+        self._placed_asked = -NODES_REFRESH
         self._settled = False  # ended, and looked at once after that
-        self._logs: JobLogs | None = None
-        self._ranks: dict[str, RankView] = {}
         self._indices: dict[str, int] = {}  # GPU UUID -> index on its node, once nodes were seen
         self._cells = job.RankCells(2, 3)
 
@@ -68,132 +82,169 @@ class JobScreen(Frame):
 
     def body(self) -> Iterable[Widget]:
         yield Panel(self._summary, id="summary", focusable=False)
+        beside = LogView(id="beside")
+        beside.display = False
         left = Vertical(
             Ranks(self._rank_cell, by_column=False, id="ranks"),
-            LogView(id="logs"),
+            Horizontal(LogView(id="logs"), beside, id="logrow"),
             id="left",
             classes="column",
         )
         right = Vertical(
-            Panel(self._metric_lines, id="metrics"),
-            Panel(self._gpu_lines, id="gpus"),
+            Metrics(self.metric_lines, id="metrics"),
+            Gpus(self.gpu_lines, id="gpus"),
             Panel(self._attempt_lines, id="attempts"),
             id="right",
             classes="column",
         )
         yield Horizontal(left, right, id="body")
         yield Prompt("/", "text to find in the logs", id="find")
+        yield Prompt("&", "only lines with this in them, of the whole log; empty: all", id="keep")
 
     def on_mount(self) -> None:
-        self._logs = JobLogs(
-            self.deck.source, self.job_id, self.deck.fetch, lambda: self.post_message(LogsCame())
-        )
-        self.set_interval(LOG_REFRESH, self._poll_logs)
+        deck = self.deck
+        for name in ("logs", "beside"):
+            view = self.query_one(f"#{name}", LogView)
+            self.desks[name] = LogDesk(
+                deck.source,
+                self.job_id,
+                name,
+                view,
+                deck.fetch,
+                lambda: self.post_message(LogsCame()),
+                deck.tell,
+            )
+        self.looked_at = deck.clock.wall()
+        self.set_interval(LOG_REFRESH, self.poll_logs)
 
     def on_screen_suspend(self) -> None:
-        if self._logs is not None and self.deck.top is not self:
-            self._logs.pause()
+        if self.deck.top is not self:
+            self._pause_logs()
 
     def on_unmount(self) -> None:
-        if self._logs is not None:
-            self._logs.pause()
+        self._pause_logs()
+
+    def _pause_logs(self) -> None:
+        for desk in self.desks.values():
+            desk.logs.pause()
+
+    def _lay_out_tabs(self) -> None:
+        super()._lay_out_tabs()
+        if (row := self.pane("logrow")) is not None:
+            row.display = self.query_one("#logs").display
 
     # Snapshots in.
 
-    @property
-    def detail(self) -> JobDetail | None:
-        return self.deck.world.details.get(self.job_id)
-
-    @property
-    def attempt(self) -> AttemptView | None:
-        return job.current(self.detail) if self.detail else None
-
     def show(self, world: World) -> None:
-        if self._logs is None:
+        if not self.desks:
             return
-        glyphs, detail, attempt = self.deck.glyphs, self.detail, self.attempt
+        detail, attempt = self.detail, self.attempt
         if attempt is not None:
             self._show_ranks(attempt)
-        for name in ("summary", "metrics", "gpus", "attempts"):
+        self._diagnose()
+        for name in ("summary", "attempts"):
             self.query_one(f"#{name}", Panel).redraw()
-        self.set_title("metrics", f"Metrics {glyphs.dot} {self._metric or 'none yet'}")
-        sim = any(job.simulated(uuid) for uuid in self._gpus)
-        self.set_title("gpus", f"GPU util {glyphs.dot} 10 min{' · sim' if sim else ''}")
+        self.redraw_charts()
         count = len(detail["attempts"]) if detail else 0
         self.set_title("attempts", f"Attempts {count}" if count else "Attempts")
-        self._title_logs()
-        if detail is not None and not self._series and not self._settled:
+        self.title_logs()
+        if detail is not None and not self.series and not self._settled:
             self.tick()
 
     def _show_ranks(self, attempt: AttemptView) -> None:
-        assert self._logs is not None
         ranks = attempt["ranks"]
         now = self.deck.clock.wall()
-        fresh = self._logs.attend(attempt["number"])
-        self._logs.quiet.look([(rank["rank"], rank["log_bytes"]) for rank in ranks], now)
-        self._indices = {
-            gpu["uuid"]: gpu["index"]
-            for node in self.deck.world.nodes.values()
-            for gpu in node["gpus"]
-        }
-        self._ranks = {str(rank["rank"]): rank for rank in ranks}
+        main = self.desks["logs"]
+        fresh = main.logs.attend(attempt["number"])
+        main.logs.quiet.look([(rank["rank"], rank["log_bytes"]) for rank in ranks], now)
+        nodes = self._placed_on or self.deck.world.nodes
+        self._indices = {gpu["uuid"]: gpu["index"] for n in nodes.values() for gpu in n["gpus"]}
+        self.ranks = {str(rank["rank"]): rank for rank in ranks}
         strip = self.query_one(Ranks)
         self._cells = job.rank_cells(ranks, self._indices)
-        strip.set_cells(list(self._ranks), self._cells.width)
+        strip.set_cells(list(self.ranks), self._cells.width)
         rows = min(strip.rows_needed(max(1, strip.room.width)), 2 if self.compact else 5)
         strip.styles.height = max(1, rows) + 1  # and its title
-        self.set_title("ranks", job.ranks_title(attempt, self._logs.quiet, now, self.deck.glyphs))
+        self.set_title("ranks", job.ranks_title(attempt, main.logs.quiet, now, self.deck.glyphs))
         if fresh:
             if len(ranks) == 1:
-                self._logs.select(ranks[0]["rank"])
-            self._show_log()
+                main.logs.select(ranks[0]["rank"])
+            main.show()
+            beside = self.desks["beside"]
+            if beside.view.display:
+                beside.logs.attend(attempt["number"])
+                beside.show()
+            self.poll_logs()
+
+    def _diagnose(self) -> None:
+        if self.detail is None:
+            return
+        now = self.deck.clock.wall()
+        quiet = self.desks["logs"].logs.quiet
+        silences = {int(rank): quiet.since(int(rank), now) for rank in self.ranks}
+        known = {rank: age for rank, age in silences.items() if age is not None}
+        self.diagnosis = diagnosis.diagnose(self.detail, self._placed_on, self.series, known, now)
+        outlier = self.diagnosis.outlier if self.diagnosis else None
+        for desk in self.desks.values():
+            desk.view.outlier = outlier
 
     def tick(self) -> None:
         now = self.deck.clock.mono()
         detail = self.detail
-        if detail is None or now - self._asked < REFRESH:
+        if detail is None:
             return
         ended = detail["state"] in TERMINAL
-        if ended and self._settled:
+        source, job_id = self.deck.source, self.job_id
+        if not ended and now - self._placed_asked >= NODES_REFRESH:
+            self._placed_asked = now
+            names = detail["placed_on"][:NODES_ASKED]
+            self.deck.fetch("nodes", lambda: {name: source.node(name) for name in names})
+        if now - self._asked < REFRESH or (ended and self._settled):
             return
         self._asked, self._settled = now, ended
-        source, job_id = self.deck.source, self.job_id
+        self.looked_at = self.deck.clock.wall()
         self.deck.fetch("series", lambda: source.series(job_id, SERIES_POINTS))
-        if any(rank["gpus"] for rank in self._ranks.values()):
-            self.deck.fetch("gpus", lambda: source.job_gpus(job_id, GPU_SECONDS, GPU_POINTS))
+        if any(rank["gpus"] for rank in self.ranks.values()):
+            start = moment(detail["attempts"][-1]["started_at"]) or self.looked_at
+            seconds = int(min(LONGEST_HISTORY, max(60.0, self.looked_at - start)))
+            self.deck.fetch("gpus", lambda: source.job_gpus(job_id, seconds, GPU_POINTS))
 
-    def _poll_logs(self) -> None:
+    def poll_logs(self) -> None:
         detail = self.detail
-        if self._logs is not None and detail is not None and self.alive and self.deck.top is self:
-            self._logs.poll(live=detail["state"] not in TERMINAL)
-            self._logs.go_on()
+        if detail is None or not self.alive or self.deck.top is not self:
+            return
+        for desk in self.desks.values():
+            if desk.view.display:
+                desk.poll(live=detail["state"] not in TERMINAL)
 
     def fetched(self, key: str, value: Any, error: QuarterdeckError | None) -> None:
-        assert self._logs is not None
-        if key in ("log", "earlier"):
-            if error is not None:
-                self._logs.error = error.message
-                self._title_logs()
-            elif self._logs.arrived(value, self.deck.clock.wall()):
-                self.query_one(LogView).grew()
-            self.query_one(LogView).set_empty(self._no_lines())
+        name, _, what = key.partition(" ")
+        if name in self.desks:
+            self.desks[name].fetched(what, value, error, self.deck.clock.wall())
+            self.title_logs()
+        elif key in ("save", "pager"):
+            self.log_fetched(key, value, error)
         elif error is not None:
             return  # the badge tells; what was drawn stays
         elif key == "series":
-            self._series = value
-            if self._metric not in value:
-                self._metric = next(iter(job.metric_names(value)), None)
+            self.series = value
+            if self.metric not in value:
+                known = self.detail["name"] if self.detail else ""
+                liked = self.deck.memory.session.metrics.get(known)
+                self.metric = liked if liked in value else next(iter(metrics.names(value)), None)
             self.show(self.deck.world)
         elif key == "gpus":
-            self._gpus = value
+            self.gpus = value
+            self.redraw_charts()
+        elif key == "nodes":
+            self._placed_on = value
             self.show(self.deck.world)
 
     @on(LogsCame)
     def _logs_came(self) -> None:
-        if self._logs is not None and self.alive:
-            if self._logs.drain():
-                self.query_one(LogView).grew()
-            self.query_one(LogView).set_empty(self._no_lines())
+        if self.alive:
+            for desk in self.desks.values():
+                desk.came()
 
     # Lines out.
 
@@ -205,24 +256,19 @@ class JobScreen(Frame):
             if refused is not None:
                 return [line((f" {refused}", "error"))]
             return [line((f" {link.error or 'waiting for the job'}", "dim"), f" {link.hint}")]
-        return job.summary(known, self.deck.clock.wall(), width, self.deck.glyphs)
+        out = job.summary(known, self.deck.clock.wall(), width, self.deck.glyphs)
+        if self.diagnosis is not None:
+            text = fit(self.diagnosis.text, width - 2, ellipsis=self.deck.glyphs.ellipsis)
+            out.append(line(" ", (text, self.diagnosis.tone)))
+        return out
 
     def _rank_cell(self, key: str, selected: bool) -> Line:
-        assert self._logs is not None
-        rank = self._ranks[key]
-        quiet = self._logs.quiet.since(rank["rank"], self.deck.clock.wall())
-        return job.rank_cell(rank, self._cells, self._indices, quiet, selected, self.deck.glyphs)
-
-    def _metric_lines(self, width: int, height: int) -> list[Line]:
-        lines = job.metric_lines(self._series, self._metric, width, height, self.deck.glyphs)
-        return lines or [
-            line((" A script logs metrics with", "dim")),
-            line("   ", ("import quarterdeck", "key")),
-            line("   ", ("quarterdeck.log(step=step, loss=loss)", "key")),
-        ]
-
-    def _gpu_lines(self, width: int, height: int) -> list[Line]:
-        return job.gpu_lines(self.attempt, self._gpus, width, self.deck.glyphs)
+        rank = self.ranks[key]
+        quiet = self.desks["logs"].logs.quiet.since(rank["rank"], self.deck.clock.wall())
+        odd = self.diagnosis is not None and self.diagnosis.outlier == rank["rank"]
+        return job.rank_cell(
+            rank, self._cells, self._indices, quiet, selected, self.deck.glyphs, odd=odd
+        )
 
     def _attempt_lines(self, width: int, height: int) -> list[Line]:
         detail = self.detail
@@ -230,124 +276,7 @@ class JobScreen(Frame):
             return []
         return job.attempt_lines(detail, self.deck.clock.wall(), width, self.deck.glyphs)
 
-    # Logs.
-
-    def _show_log(self) -> None:
-        assert self._logs is not None
-        self.query_one(LogView).show_log(self._logs.lines, self._no_lines())
-        self._title_logs()
-        self._poll_logs()
-
-    def _no_lines(self) -> list[Line]:
-        assert self._logs is not None
-        if self._logs.error:
-            return [line((f" {self._logs.error}", "error"))]
-        if not self._logs.opened():
-            return [line((" reading", "dim"))]
-        return [line((" Nothing was written yet.", "dim"))]
-
-    @on(LogView.Followed)
-    def _title_logs(self) -> None:
-        if self._logs is None or not self.alive:
-            return
-        view, dot = self.query_one(LogView), self.deck.glyphs.dot
-        what = "all ranks" if self._logs.rank is None else f"r{self._logs.rank}"
-        parts = [f"Logs {what}"]
-        if self._logs.attempt > 1:
-            parts.append(f"attempt {self._logs.attempt}")
-        if view.following:
-            parts.append("follow")
-        else:
-            waiting = view.waiting
-            parts.append(f"{waiting} {'line waits' if waiting == 1 else 'lines wait'}, G follows")
-        if view.needle:
-            parts.append(f"/{view.needle}")
-        if self._logs.error:
-            parts.append(self._logs.error)
-        self.set_title("logs", f" {dot} ".join(parts))
-
-    @on(LogView.NeedsEarlier)
-    def _needs_earlier(self) -> None:
-        if self._logs is not None:
-            self._logs.earlier()
-
-    def _select_rank(self, rank: int | None) -> None:
-        assert self._logs is not None
-        if rank is not None and str(rank) not in self._ranks:
-            self.deck.tell(f"{self.job_id} has no rank {rank}.", severity="warning")
-            return
-        self._logs.select(rank)
-        if rank is not None:
-            self.query_one(Ranks).select(str(rank))
-        self._show_log()
-
-    def _step_rank(self, by: int) -> None:
-        assert self._logs is not None
-        known = [int(key) for key in self._ranks]
-        if known:
-            rank = self._logs.rank
-            at = known.index(rank) + by if rank in known else (0 if by > 0 else -1)
-            self._select_rank(known[at % len(known)])
-
-    @on(Grid.Opened)
-    def _rank_opened(self, message: Grid.Opened) -> None:
-        self._select_rank(int(message.key))
-        self.focus_pane("logs")
-
-    def do_ranks_pick(self, key: str) -> None:
-        self._select_rank(int(key))
-
-    def do_logs_rank_next(self) -> None:
-        self._step_rank(1)
-
-    def do_logs_rank_previous(self) -> None:
-        self._step_rank(-1)
-
-    def do_logs_all(self) -> None:
-        self._select_rank(None)
-
-    def do_logs_follow(self) -> None:
-        self.query_one(LogView).follow()
-
-    def do_logs_find(self) -> None:
-        self.query_one(Prompt).open()
-
-    @on(Prompt.Closed)
-    def _find_closed(self, message: Prompt.Closed) -> None:
-        view = self.query_one(LogView)
-        self.focus_pane("logs")
-        if not view.find(message.text if message.kept else ""):
-            self.deck.tell(f"'{message.text}' is not in what was read of the log.")
-        self._title_logs()
-
-    def do_logs_next(self) -> None:
-        self._find_next(backwards=False)
-
-    def do_logs_previous(self) -> None:
-        self._find_next(backwards=True)
-
-    def _find_next(self, *, backwards: bool) -> None:
-        view = self.query_one(LogView)
-        if not view.needle:
-            self.deck.tell("Nothing to find yet: / asks for a text.")
-        elif not view.find_next(backwards=backwards):
-            self.deck.tell(f"'{view.needle}' is not in what was read of the log.")
-
-    # The rest of what a person does.
-
-    def do_metric_next(self) -> None:
-        self._step_metric(1)
-
-    def do_metric_previous(self) -> None:
-        self._step_metric(-1)
-
-    def _step_metric(self, by: int) -> None:
-        names = job.metric_names(self._series)
-        if names:
-            at = names.index(self._metric) if self._metric in names else -by
-            self._metric = names[(at + by) % len(names)]
-            self.open_tab("metrics")
-            self.show(self.deck.world)
+    # What a person does with the job.
 
     def do_job_cancel(self) -> None:
         known = self.detail or self.deck.world.jobs.get(self.job_id)

@@ -17,6 +17,7 @@ from console.tui.core.commands import Command
 from console.tui.core.goto import Place, complete
 from console.tui.core.lines import BLANK, Line, fit, line, wrap
 from console.tui.core.world import World
+from console.tui.keymap import Keymap
 from console.tui.widgets.panel import Panel
 from console.tui.widgets.rows import Rows
 
@@ -104,7 +105,7 @@ class Page(Modal[None]):
         self.query_one(".box").border_subtitle = "esc closes"
 
 
-def help_lines(scopes: Sequence[str], *, read_only: bool) -> list[Line]:
+def help_lines(scopes: Sequence[str], keymap: Keymap, *, read_only: bool) -> list[Line]:
     """What the keys do where the help was asked for: made from the registry, like everything."""
     names = {
         "app": "Everywhere",
@@ -114,18 +115,25 @@ def help_lines(scopes: Sequence[str], *, read_only: bool) -> list[Line]:
         "queue": "Queue",
         "events": "Events",
         "ranks": "Ranks",
-        "jobs": "Jobs",
+        "table": "Jobs",
         "job": "Job",
+        "metrics": "Metrics",
+        "gpus": "GPUs",
+        "util": "Utilisation",
+        "compare": "Compare",
+        "happenings": "Events",
     }
     out: list[Line] = []
     for scope in scopes:
+        if not actions.in_scopes((scope,)):
+            continue
         out.append(line((names.get(scope, scope.title()), "strong")))
         for action in actions.in_scopes((scope,)):
             if action.help:
                 off = read_only and action.changes
                 out.append(
                     line(
-                        ("  " + fit(action.show, 10), "dim" if off else "key"),
+                        ("  " + fit(keymap.show(action), 10), "dim" if off else "key"),
                         (action.help, "dim" if off else ""),
                         ("  off: read-only", "warn") if off else "",
                     )

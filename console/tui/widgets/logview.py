@@ -16,6 +16,18 @@ PREFIX = 6
 """Cells of `r1024 ` in front of merged lines."""
 
 
+class Told(Message):
+    """Something that a log viewer says; `control` is the viewer."""
+
+    def __init__(self, view: LogView) -> None:
+        super().__init__()
+        self.view = view
+
+    @property
+    def control(self) -> LogView:
+        return self.view
+
+
 class LogView(LineView):
     """Shows `Lines`, which may grow at the end, lose their beginning, or gain one.
 
@@ -23,10 +35,16 @@ class LogView(LineView):
     from `Lines.first`.
     """
 
-    class NeedsEarlier(Message):
+    class NeedsEarlier(Told):
         """The top is in view: earlier lines may be read in."""
 
-    class Followed(Message):
+    class NeedsEnd(Told):
+        """The end of the log is wanted, and it is not here."""
+
+    class NeedsLater(Told):
+        """The bottom is in view: later lines may be read in."""
+
+    class Followed(Told):
         """Following began or ended, or lines came while it is off: titles change."""
 
     def __init__(self, *, id: str | None = None) -> None:
@@ -39,6 +57,10 @@ class LogView(LineView):
         self._hit: int | None = None
         self._seen_end = 0
         self.following = True
+        self.complete = (
+            True  # whether the log's newest lines are here, so that they can be followed
+        )
+        self.outlier: int | None = None  # the rank that the diagnosis names: its lines are marked
 
     @property
     def waiting(self) -> int:
@@ -78,7 +100,7 @@ class LogView(LineView):
             if shift:
                 self.scroll_lines(shift)
             self.update_lines()
-        self.post_message(self.Followed())
+        self.post_message(self.Followed(self))
 
     def count(self) -> int:
         if self._log is None or self._log.end == self._log.first:
@@ -95,7 +117,11 @@ class LogView(LineView):
         number = log.first + index
         text = log.text(number)
         rank = log.rank(number)
-        prefix = () if rank is None else (Span(fit(f"r{rank}", PREFIX), f"load{rank % 5}"),)
+        prefix: Line = ()
+        if rank is not None and rank == self.outlier:
+            prefix = (Span(fit(f"r{rank}{self.glyphs.warn}", PREFIX), "warn"),)
+        elif rank is not None:
+            prefix = (Span(fit(f"r{rank}", PREFIX), f"load{rank % 5}"),)
         self._widest = max(self._widest, len(text) + PREFIX)
         return (*prefix, *self._marked(text))
 
@@ -141,6 +167,36 @@ class LogView(LineView):
         self.update_lines()
         return hit is not None
 
+    def jump(self, number: int, *, needle: str | None = None) -> None:
+        """Put a line into the middle of the view and mark it; following ends."""
+        if self._log is None:
+            return
+        if needle is not None:
+            self._needle = needle
+        self._stay()
+        self._hit = number
+        self.scroll_row(max(0, number - self._log.first - self.size.height // 2))
+        self.update_lines()
+
+    @property
+    def here(self) -> int | None:
+        """Number of the line that is looked at: the marked one, else the first in view."""
+        if self._log is None or self._log.end == self._log.first:
+            return None
+        if self._hit is not None and self._log.first <= self._hit < self._log.end:
+            return self._hit
+        if self.following:
+            return self._log.end - 1
+        return min(self._log.end - 1, self._log.first + self.scroll_offset.y)
+
+    def in_view(self) -> str:
+        """The text of the lines that are on screen."""
+        log = self._log
+        if log is None:
+            return ""
+        top = log.first + self.scroll_offset.y
+        return "\n".join(log.text(n) for n in range(top, min(log.end, top + self.size.height)))
+
     @property
     def needle(self) -> str:
         return self._needle
@@ -149,7 +205,7 @@ class LogView(LineView):
         if self.following:
             self.following = False
             self._seen_end = self._log.end if self._log else 0
-            self.post_message(self.Followed())
+            self.post_message(self.Followed(self))
 
     def follow(self) -> None:
         """Follow the end again."""
@@ -162,9 +218,12 @@ class LogView(LineView):
         if new_value < old_value and new_value < self.max_scroll_y:
             self._stay()
         elif new_value >= self.max_scroll_y and not self.following and self._hit is None:
-            self.follow()
+            if self.complete:
+                self.follow()
+            else:
+                self.post_message(self.NeedsLater(self))
         if new_value < 1 and old_value != new_value and not self.following:
-            self.post_message(self.NeedsEarlier())
+            self.post_message(self.NeedsEarlier(self))
 
     def on_resize(self, event: events.Resize) -> None:
         if self.following:
@@ -173,7 +232,10 @@ class LogView(LineView):
     def do_move_top(self) -> None:
         super().do_move_top()
         self._stay()
-        self.post_message(self.NeedsEarlier())
+        self.post_message(self.NeedsEarlier(self))
 
     def do_move_bottom(self) -> None:
-        self.follow()
+        if self.complete:
+            self.follow()
+        else:
+            self.post_message(self.NeedsEnd(self))

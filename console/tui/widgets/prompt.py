@@ -13,10 +13,15 @@ class Prompt(Input):
     """Hidden until it is opened; enter keeps what was typed, escape drops it."""
 
     class Closed(Message):
-        def __init__(self, text: str, *, kept: bool) -> None:
+        def __init__(self, prompt: Prompt, text: str, *, kept: bool) -> None:
             super().__init__()
+            self.prompt = prompt
             self.text = text
             self.kept = kept
+
+        @property
+        def control(self) -> Prompt:
+            return self.prompt
 
     def __init__(self, lead: str, example: str, **kwargs: Any) -> None:
         super().__init__(
@@ -33,7 +38,7 @@ class Prompt(Input):
 
     def close(self, *, kept: bool) -> None:
         self.display = False
-        self.post_message(self.Closed(self.value, kept=kept))
+        self.post_message(self.Closed(self, self.value, kept=kept))
 
     async def on_key(self, event: events.Key) -> None:
         if event.key in ("enter", "escape"):

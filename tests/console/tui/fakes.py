@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import queue
+import re
 import threading
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -22,7 +23,9 @@ from jobs.views import (
     GpuView,
     HistoryPoint,
     JobDetail,
+    JobPage,
     JobView,
+    LogLine,
     NodeView,
     RankView,
     SeriesPoint,
@@ -372,6 +375,7 @@ class FakeSource:
             for r in range(16)
         }
         self.logs[0] += "\x1b[32mok\x1b[0m\tdone \x1b]0;own title\x07 ünï 长上下文\n".encode()
+        self.older: list[JobView] = []  # newest first, beyond those that are watched
         self.acts: list[tuple[str, str]] = []
         self.refuse: QuarterdeckError | None = None
         self.watches: list[tuple[tuple[str, ...], Resume | None]] = []
@@ -454,13 +458,19 @@ class FakeSource:
             self._streams.append((wanted, stream))
         return stream
 
-    def follow_logs(self, job: str, attempt: int, tail: int) -> FakeStream:
+    def follow_logs(
+        self, job: str, attempt: int, tail: int, *, rank: int | None = None, grep: str | None = None
+    ) -> FakeStream:
         self._check(f"logs {job}")
         stream = FakeStream()
         offset = 0
         for i in range(12):
             said = f"step {9000 + i} loss 2.{10 - i // 2:02d}"
+            if grep is not None and not re.search(grep, said):
+                continue
             for r in (0, 1, 9):
+                if rank not in (None, r):
+                    continue
                 stream.push({"rank": r, "offset": offset, "at": at(12 - i), "line": said})
             offset += len(said) + 1
         with self._lock:
@@ -473,6 +483,43 @@ class FakeSource:
         self._check(f"raw {job} {rank}")
         log = self.logs.get(rank, b"")
         return log[offset : offset + limit], len(log)
+
+    def jobs_page(self, before: str, limit: int) -> JobPage:
+        self._check(f"page {before}")
+        older = [view for view in self.older if int(view["id"][1:]) < int(before[1:])][:limit]
+        last = older[-1]["id"] if older and older[-1] is not self.older[-1] else None
+        return {"jobs": older, "next": last, "total": len(self.older)}
+
+    def whole_log(self, job: str, attempt: int, rank: int | None) -> FakeStream:
+        self._check(f"whole {job}")
+        stream = FakeStream()
+        for one in sorted(self.logs):
+            for said in self.logs[one].decode().splitlines()[-3:]:
+                stream.push({"rank": one, "offset": 0, "at": at(1), "line": said})
+        stream.push(_END)
+        return stream
+
+    def find_line(
+        self, job: str, attempt: int, rank: int, *, offset: int = 0, since: float | None = None
+    ) -> LogLine | None:
+        """Its logs are written a line a second, the first one at `NOW - 800`."""
+        self._check(f"line {job} {rank}")
+        log = self.logs.get(rank, b"")
+        if since is not None:
+            lines = log.splitlines(keepends=True)
+            number = max(0, math.ceil(since - (NOW - 800)))
+            if number >= len(lines):
+                return None
+            offset = sum(map(len, lines[:number]))
+        number = log[:offset].count(b"\n")
+        said = log[offset:].split(b"\n")[0].decode()
+        when = at(800 - number)
+        return {"rank": rank, "offset": offset, "at": when, "line": said, "attempt": attempt}
+
+    def node(self, name: str) -> NodeView:
+        self._check(f"node view {name}")
+        found: NodeView = self.tables["nodes"][name]
+        return found
 
     def series(self, job: str, points: int) -> dict[str, list[SeriesPoint]]:
         self._check(f"series {job}")

@@ -23,7 +23,7 @@ async def settle(pilot: Pilot[Any]) -> None:
     assert isinstance(app, QuarterdeckApp)
     await _quiet(pilot, app)
     app._tick()
-    if (poll := getattr(app.top, "_poll_logs", None)) is not None:
+    if (poll := getattr(app.top, "poll_logs", None)) is not None:
         poll()
     await _quiet(pilot, app)
 

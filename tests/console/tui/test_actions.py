@@ -8,9 +8,12 @@ import pytest
 
 from console.tui import actions
 from console.tui.app import QuarterdeckApp
-from console.tui.screens.cluster import ClusterScreen, Events, Heat, Queue
+from console.tui.screens.cluster import ClusterScreen, Events, Heat, Queue, Util
+from console.tui.screens.compare import CompareScreen, Comparison
+from console.tui.screens.events import EventsScreen, Happenings
 from console.tui.screens.job import JobScreen, Ranks
-from console.tui.screens.jobs import JobsScreen
+from console.tui.screens.jobcharts import Gpus, Metrics
+from console.tui.screens.jobs import JobsScreen, JobTable
 from console.tui.widgets.lines import LineView
 
 PLACES: dict[str, tuple[type, ...]] = {
@@ -20,9 +23,15 @@ PLACES: dict[str, tuple[type, ...]] = {
     "heat": (Heat, ClusterScreen),
     "queue": (Queue, ClusterScreen),
     "events": (Events, ClusterScreen),
-    "jobs": (JobsScreen,),
+    "util": (Util, ClusterScreen),
+    "table": (JobTable, JobsScreen),
     "job": (JobScreen,),
     "ranks": (Ranks, JobScreen),
+    "metrics": (Metrics, JobScreen),
+    "gpus": (Gpus, JobScreen),
+    "happenings": (Happenings, EventsScreen),
+    "events_screen": (EventsScreen,),
+    "compare": (Comparison, CompareScreen),
 }
 
 
@@ -37,7 +46,19 @@ def test_every_action_has_its_method_wherever_it_works(action: actions.Action) -
 
 
 @pytest.mark.parametrize(
-    "scopes", [("heat", "cluster"), ("queue", "cluster"), ("jobs",), ("ranks", "job"), ("job",)]
+    "scopes",
+    [
+        ("heat", "cluster"),
+        ("queue", "cluster"),
+        ("util", "cluster"),
+        ("table",),
+        ("ranks", "job"),
+        ("metrics", "job"),
+        ("gpus", "job"),
+        ("job",),
+        ("happenings", "events_screen"),
+        ("compare",),
+    ],
 )
 def test_no_key_means_two_things_at_once(scopes: tuple[str, ...]) -> None:
     """A pane may take over a key of the app on purpose: the strip of ranks takes the digits."""
@@ -45,7 +66,7 @@ def test_no_key_means_two_things_at_once(scopes: tuple[str, ...]) -> None:
         key for action in actions.in_scopes((*scopes, "lines", "app")) for key in action.keys
     )
     twice = {key for key, count in keys.items() if count > 1}
-    assert twice <= ({"1", "2"} if "ranks" in scopes else set())
+    assert twice <= ({"1", "2", "7"} if "ranks" in scopes else set())
 
 
 def test_what_changes_the_cluster_is_off_in_a_read_only_console() -> None:

@@ -8,7 +8,7 @@ from fakes import job as job_view
 from fakes import jobs as all_jobs
 
 from console.tui.core import cluster, commands, job, jobs, table
-from console.tui.core.bars import footer, header
+from console.tui.core.bars import footer, footer_at, header
 from console.tui.core.commands import Command, Refusal
 from console.tui.core.filter import parse
 from console.tui.core.format import coarse, moment, number, size, span
@@ -17,6 +17,7 @@ from console.tui.core.goto import complete
 from console.tui.core.lines import TONES, crop, fit, line, plain, width, wrap
 from console.tui.core.link import Link
 from console.tui.core.logs import Quiet
+from console.tui.core.look import Look
 from console.tui.core.world import World
 from console.tui.theme import styles
 
@@ -309,7 +310,7 @@ def test_the_worst_rank_is_named() -> None:
 def test_attempts_tell_the_first_failure_and_its_last_lines() -> None:
     full = detail(job_view(412, "RUNNING"))
     told = "\n".join(plain(one) for one in job.attempt_lines(full, NOW, 60, UNICODE))
-    assert told.index("j412.2") < told.index("j412.1")
+    assert told.rindex("j412.2") < told.rindex("j412.1")
     assert "rank 9 on n03 failed first: SIGKILL" in told
     assert "CUDA out of memory" in told
 
@@ -321,17 +322,8 @@ def test_summary_fits_and_tells_how_it_ended() -> None:
     assert "rank 3 on n07 exited with code 1" in plain(told[1])
 
 
-def test_metrics_with_nothing_finite_say_so() -> None:
-    told = job.metric_lines(
-        {"loss": [{"step": 1, "at": NOW, "value": None}]}, "loss", 60, 10, UNICODE
-    )
-    assert "not finite" in plain(told[0])
-    assert "no finite value" in plain(told[1])
-    assert job.metric_lines({}, None, 60, 10, UNICODE) == []
-
-
 def test_gpus_of_a_job_that_asked_for_none() -> None:
-    assert "no GPU" in plain(job.gpu_lines(None, {}, 60, UNICODE)[0])
+    assert "no GPU" in plain(job.gpu_lines(None, {}, Look(), (0, 1), 60, UNICODE)[0])
 
 
 def test_ranges() -> None:
@@ -363,8 +355,9 @@ def test_the_header_keeps_its_badge_when_it_is_short() -> None:
 
 def test_the_footer_shows_as_many_keys_as_fit() -> None:
     keys = [("c", "cancel"), ("r", "retry"), ("q", "quit")]
-    assert plain(footer(keys, 12, UNICODE)) == " c cancel "
-    assert plain(footer(keys, 80, UNICODE)).strip().endswith("q quit")
+    assert plain(footer(keys, 12)) == " c cancel "
+    assert plain(footer(keys, 80)).strip().endswith("q quit")
+    assert [footer_at(keys, 80, x) for x in (0, 9, 10, 25, 79)] == [0, 0, 1, 2, None]
 
 
 def test_goto_offers_the_best_match_first() -> None:
