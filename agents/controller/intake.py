@@ -54,6 +54,7 @@ class Intake:
         self.cluster_id = ""
         self._attempts: dict[str, tuple[int, int, int] | None] = {}  # key -> (job, number, epoch)
         self._metric_offsets: dict[tuple[int, int], int] = {}  # (epoch, rank) -> bytes ingested
+        self._ended: set[str] = set()  # keys that ended, and of which not everything is here yet
 
     async def on_hello(self, node: str, hello: wire.Hello) -> None:
         entry = self.cluster.node(node)
@@ -144,6 +145,10 @@ class Intake:
                 await self._stop_stale(node, report)
             return False
         if not await self._all_here(job, number, epoch, report, quiet):
+            if report["key"] not in self._ended:
+                # Perhaps nobody ever heard that it ran: its metrics need rows to belong to.
+                await self.db.write(lambda s: registry.save_ranks(s, epoch, node, report))
+                self._ended.add(report["key"])
             return False
         for rank in report["ranks"]:
             await self.logs.run(self.logs.sync, job, number, rank["rank"])
@@ -232,6 +237,7 @@ class Intake:
         return True
 
     def _forget(self, report: wire.AttemptReport) -> None:
+        self._ended.discard(report["key"])
         found = self._attempts.pop(report["key"], None)
         if found is not None:
             for rank in report["ranks"]:

@@ -16,7 +16,7 @@ from typing import Protocol
 
 from agents.controller.fabric import Fabric, FabricNode
 from jobs import wire
-from jobs.errors import QuarterdeckError, StorageFull, Unreachable
+from jobs.errors import Conflict, QuarterdeckError, StorageFull, Unreachable
 
 log = logging.getLogger(__name__)
 
@@ -151,6 +151,10 @@ class Links:
                 failures += 1
                 if failures > 2:
                     self._keeper.on_problem(f"node {name}", error.message)
+            except Conflict as error:  # it refuses to talk to us: it is of another version
+                link.online = False
+                failures += 1
+                self._keeper.on_problem(f"node {name}", error.message)
             except StorageFull as error:
                 failures, full = failures + 1, True
                 self._keeper.on_problem("storage", error.message)

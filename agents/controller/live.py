@@ -25,6 +25,7 @@ class Live:
     submitted_at: float
     snapshot: str | None
     running_since: float = 0.0  # this process's monotonic clock: when it saw the attempt RUNNING
+    moved: float = 0.0  # seconds the wall clock was set on since the job's times were taken
     grace: float | None = None  # asked for with a cancel, instead of the spec's
     port: int | None = None  # MASTER_PORT of the attempt, from node rank 0
     detail: str = ""  # what staging is doing, for people
@@ -57,7 +58,8 @@ class Live:
 
     def request(self) -> Request:
         """What it asks of the scheduler; kept, since a long queue is asked each second."""
-        if self._request is None or self._request.not_before != self.job.not_before:
+        not_before = self.job.not_before + self.moved
+        if self._request is None or self._request.not_before != not_before:
             self._request = Request(
                 job=self.job.id,
                 shape=self.shape,
@@ -65,16 +67,23 @@ class Live:
                 arrival=self.submitted_at,
                 user=self.user,
                 timeout=self.spec.timeout,
-                not_before=self.job.not_before,
+                not_before=not_before,
             )
         return self._request
+
+    @property
+    def ends_by(self) -> float | None:
+        """When its timeout ends it, as the clock goes now; None without one, or while nothing runs."""
+        attempt, timeout = self.job.attempt, self.spec.timeout
+        if attempt is None or attempt.started_at is None or timeout is None:
+            return None
+        return attempt.started_at + self.moved + timeout
 
     def running(self) -> Running:
         """What it holds, for the scheduler. A part that is over holds nothing any more, but its
         reservation stays until the whole gang is released, so it counts until then."""
         attempt = self.job.attempt
         assert attempt is not None
-        started, timeout = attempt.started_at, self.spec.timeout
         shares = {}
         for part in attempt.parts:
             report = self.reports.get(part.node)
@@ -85,5 +94,5 @@ class Live:
             job=self.job.id,
             node_shares=shares,
             priority=self.spec.priority,
-            ends_by=started + timeout if started is not None and timeout is not None else None,
+            ends_by=self.ends_by,
         )

@@ -37,6 +37,8 @@ from jobs.views import EventView, JobView
 log = logging.getLogger(__name__)
 
 TICK = 1.0
+CLOCK_SET = 1.0
+"""Seconds that the wall clock may gain on the monotonic one before it counts as set."""
 LEASE_MARGIN = 5.0
 """Seconds beyond lease and grace before a silent node's ranks are taken for dead: the guard looks at
 its lease about once a second, and clocks of two machines drift apart a little."""
@@ -65,7 +67,8 @@ class Reconciler:
         self.reasons: dict[int, str] = {}  # why each waiting job waits; not worth a write each
         self._db, self._fabric, self._links = database, fabric, links
         self._cluster, self._hub, self._secrets = cluster, hub, secrets
-        self._now, self._monotonic = now, monotonic
+        self._wall, self._monotonic = now, monotonic
+        self._offset = now() - monotonic()
         self._started = monotonic()
         self._wake = asyncio.Event()
         self._performer = Performer(
@@ -101,6 +104,8 @@ class Reconciler:
             snapshot=row.snapshot,
             running_since=self._monotonic(),
         )
+        # It waits no longer than it was meant to, should the clock have been set while we were away.
+        live.moved = min(0.0, self._now() + lc.RESTART_BACKOFF[-1] - job.not_before)
         self.live[job.id] = live
         self._index(live)
         self._wake.set()
@@ -120,6 +125,18 @@ class Reconciler:
     def holding(self) -> list[Live]:
         """Jobs that hold capacity."""
         return list(self._holding.values())
+
+    def _now(self) -> float:
+        """Unix time. When the clock was set, the times that jobs wait for or end at go along with it:
+        what counts seconds must not believe in an hour that never was."""
+        now = self._wall()
+        moved = now - self._monotonic() - self._offset
+        if abs(moved) > CLOCK_SET:
+            log.warning("the clock was set by %+.0f s", moved)
+            self._offset += moved
+            for live in self.live.values():
+                live.moved += moved
+        return now
 
     async def run(self) -> None:
         """Schedule, check time limits and leases, for ever."""
@@ -217,6 +234,8 @@ class Reconciler:
     def _changed(self, live: Live, job: lc.Job, view: JobView, events: list[EventView]) -> None:
         if job.state == "RUNNING" and live.job.state != "RUNNING":
             live.running_since = self._monotonic()
+        if _times(job) != _times(live.job):
+            live.moved = 0.0
         live.job, live.view = job, view
         self._index(live)
         self.reasons.pop(job.id, None)
@@ -454,10 +473,10 @@ class Reconciler:
     async def _check_limits(self) -> None:
         now = self._now()
         for live in self.holding():
-            attempt, limit = live.job.attempt, live.spec.timeout
-            if limit is None or attempt is None or live.job.state != "RUNNING":
+            limit, ends_by = live.spec.timeout, live.ends_by
+            if limit is None or ends_by is None or live.job.state != "RUNNING":
                 continue
-            if attempt.started_at is not None and now > attempt.started_at + limit:
+            if now > ends_by:
                 await self.apply(live, lc.Timeout(limit))
 
     async def _check_leases(self) -> None:
@@ -505,6 +524,11 @@ class Reconciler:
         if live is None:
             raise NotFound(f"j{number} is not running")
         return live
+
+
+def _times(job: lc.Job) -> tuple[float, float | None]:
+    """What its waits and limits are counted from, as the clock went then."""
+    return job.not_before, job.attempt.started_at if job.attempt else None
 
 
 def _same(one: wire.AttemptReport, other: wire.AttemptReport) -> bool:

@@ -164,7 +164,7 @@ async def test_the_disk_of_a_node_is_full(
     fill(ballast)
     await asyncio.sleep(LEASE + 3)
     assert ranks_of(plane) == rank, "a lease is renewed without any room"
-    gate.touch()  # noqa: ASYNC240
+    gate.touch()
     await until(lambda: not ranks_of(plane))
     assert (await plane.get(f"/v1/jobs/{job}"))["state"] == "RUNNING", "its end is not recorded yet"
     ballast.unlink()

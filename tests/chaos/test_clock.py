@@ -1,0 +1,58 @@
+"""The controller's clock is set to another hour: nothing that counts seconds may believe it."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.agents.controller.conftest import Plane, until
+
+HOUR = 3600.0
+
+
+async def attempts(plane: Plane, job: str) -> int:
+    number: int = (await plane.get(f"/v1/jobs/{job}"))["attempt"]
+    return number
+
+
+@pytest.mark.parametrize("jump", [HOUR, -HOUR])
+async def test_a_running_job_feels_nothing(plane: Plane, jump: float) -> None:
+    gate = plane.root / "gate"
+    job = await plane.submit(
+        f"echo one; while ! test -e {gate}; do sleep 0.05; done; echo two", timeout=1800.0
+    )
+    await plane.wait(job, "RUNNING")
+    plane.now.offset = jump
+    plane.clock.skip(3.0)  # some passes of the reconciler
+    other = await plane.submit("true", resources={"cpu": 0.5})
+    assert (await plane.wait(other))["state"] == "SUCCEEDED"
+    assert (await plane.get(f"/v1/jobs/{job}"))["state"] == "RUNNING"
+    gate.touch()
+    view = await plane.wait(job)
+    assert (view["state"], len(view["attempts"])) == ("SUCCEEDED", 1)
+    lines = [line["line"] for line in await plane.lines(f"/v1/jobs/{job}/logs")]
+    assert lines == ["one", "two"]
+
+
+async def test_a_timeout_comes_in_its_time_though_the_clock_was_set_back(plane: Plane) -> None:
+    job = await plane.submit("exec sleep 300", timeout=600.0)
+    await plane.wait(job, "RUNNING")
+    plane.now.offset = -HOUR
+    plane.clock.skip(601.0)
+    view = await plane.wait(job)
+    assert view["state"] == "FAILED"
+    assert "timeout" in view["reason"]
+
+
+async def test_a_restart_waits_its_seconds_and_not_an_hour(plane: Plane) -> None:
+    ledger = plane.root / "ledger"
+    job = await plane.submit(f"echo x >> {ledger}; test $(wc -l < {ledger}) = 3", max_restarts=2)
+
+    async def waits_for_its_third() -> bool:
+        view = await plane.get(f"/v1/jobs/{job}")
+        return bool(view["attempt"] == 2 and view["state"] == "QUEUED")
+
+    await until(waits_for_its_third)
+    plane.now.offset = -HOUR
+    plane.clock.skip(6.0)
+    assert (await plane.wait(job))["state"] == "SUCCEEDED"
+    assert await attempts(plane, job) == 3
