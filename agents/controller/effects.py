@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 STAGE_PATIENCE = 30.0
 """Seconds a node may be out of reach while a gang is staged on it. Nothing runs anywhere yet, so the
 gang can be given up at once and placed elsewhere."""
+MEET_AGAIN = 0.05
+"""Seconds between two looks at whether node rank 0 is staged."""
 STOP_AGAIN = 3.0
 """Seconds after which a stop is said again; the agent's report ends it."""
 PACK_BYTES = 16 << 20
@@ -175,12 +177,30 @@ class Performer:
         except (Conflict, InvalidInput, NotFound) as error:
             await self._applier.apply(live, lc.StageFailed(attempt.epoch, node, error.message))
             return
+        if reply["state"] != "failed" and node_rank > 0:
+            meeting = await self._meeting(live, attempt)
+            if meeting is not None:
+                self._applier.detail(live, f"{node}: reaching {meeting['node']}")
+                reply = await agent.stage({**plan, "meet": meeting})
         if reply["state"] == "failed":
-            await self._applier.apply(live, lc.StageFailed(attempt.epoch, node, reply["detail"]))
+            blame = reply.get("blame", "job")
+            failed = lc.StageFailed(attempt.epoch, node, reply["detail"], blame)
+            await self._applier.apply(live, failed)
             return
         if reply["port"] is not None and node_rank == 0:
             await self._applier.set_port(live, reply["port"])
         await self._applier.apply(live, lc.Staged(attempt.epoch, node))
+
+    async def _meeting(self, live: Live, attempt: lc.Attempt) -> wire.Meeting | None:
+        """Where the gang's ranks will meet, once node rank 0 is staged and holds the place."""
+        first = attempt.parts[0].node
+        while live.port is None:
+            now = live.job.attempt
+            if now is None or now.epoch != attempt.epoch or now.parts[0].phase != "pending":
+                return None
+            await asyncio.sleep(MEET_AGAIN)
+        address = self._links.links[first].node.address
+        return {"node": first, "address": address, "port": live.port}
 
     def _requirements(self, live: Live) -> str | None:
         """The text of the job's requirements file, as its snapshot holds it."""

@@ -26,6 +26,7 @@ from agents.node.holdings import Holdings
 from agents.node.interfaces import interface_of
 from agents.node.launch import spawn_guard, write_launch, write_lease
 from agents.node.ledger import Ledger
+from agents.node.meeting import Meetings
 from agents.node.meter import Meter, Samples, installed
 from agents.node.stacks import stacks_of
 from agents.node.staging import Stager
@@ -106,8 +107,13 @@ class NodeAgent:
         self._holdings = Holdings(self._root, self._ledger, time.time())
         self._blobs = BlobCache(self._root / "blobs")
         envs = EnvCache(self._root / "envs")
-        self._stagings = Stagings(Stager(self._blobs, envs, self._ledger, self._environ))
+        self._stagings = Stagings(
+            Stager(self._blobs, envs, self._ledger, self._environ, self._meter.condition)
+        )
+        self._meetings = Meetings()
         self._holdings.adopt(time.time(), records.boot_clock())
+        for attempt in self._holdings:
+            await self._meetings.resume(attempt)
         self._listen()
         self._begin(self._watch())
         self._begin(self._meter.run(self._holdings.bound, self._measured))
@@ -144,6 +150,7 @@ class NodeAgent:
     async def close(self) -> None:
         """Stop watching. What runs goes on; the next agent on this folder adopts it."""
         await self._stagings.close()
+        self._meetings.close()
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -231,16 +238,20 @@ class NodeAgent:
         attempt = self._holdings.admit(plan)
         if attempt is not previous:
             self._stagings.drop(plan["key"])
+            self._meetings.end(plan["key"])
             self._changed()
         if attempt.standing.state == "ended":
             return reply(attempt, "failed", f"it is over: {attempt.standing.outcome}")
-        if attempt.standing.state != "staged" or attempt.staged is not None:
+        if attempt.standing.state != "staged":
             return reply(attempt, "ready")
+        if attempt.staged is not None:
+            return await self._meetings.attend(attempt, plan)
         answer = await self._stagings.look_in(
             attempt, plan, self._meter.lost(), self._holdings.ports()
         )
         if answer["state"] == "ready":
             self._changed()
+            return await self._meetings.attend(attempt, plan)
         return answer
 
     async def put_blobs(self, pack: bytes) -> int:
@@ -281,6 +292,7 @@ class NodeAgent:
             )
             write_launch(attempt.folder, plan, request, node)
             attempt.lease = request["lease_until"]
+            self._meetings.end(attempt.key)
             try:
                 await asyncio.to_thread(spawn_guard, attempt.folder, self._environ)
             except OSError as error:
@@ -301,6 +313,7 @@ class NodeAgent:
             self._look()
             if attempt.standing.state == "staged":
                 self._stagings.drop(attempt.key)
+                self._meetings.end(attempt.key)
                 attempt.refuse(request["reason"])
                 self._look()
             if attempt.live:

@@ -12,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Protocol
 
+from agents.node.preflight import Condition
 from agents.node.staging import RESERVE
 from agents.node.telemetry import GpuSource, memory
 from jobs.units import format_size
@@ -70,6 +71,11 @@ class Meter:
     def lost(self) -> list[str]:
         """UUIDs of GPUs that could not be read the last time."""
         return [gpu["uuid"] for gpu in self.sample["gpus"] if gpu["error"]] if self.sample else []
+
+    def condition(self) -> Condition:
+        """How the node is now, as far as GPUs were measured."""
+        used, total = memory()
+        return Condition(self.sample, total - used)
 
     def facts(self) -> NodeFacts:
         return NodeFacts(

@@ -10,11 +10,13 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from agents.node import preflight
 from agents.node.blobcache import BlobCache
 from agents.node.envcache import EnvCache
 from agents.node.environment import ports_needed
 from agents.node.ledger import Ledger
 from agents.node.ports import free_block
+from agents.node.preflight import Condition
 from jobs.errors import InvalidInput, NotFound, StorageFull
 from jobs.snapshot import Manifest, extract
 from jobs.units import format_size
@@ -48,6 +50,7 @@ class Stager:
     envs: EnvCache
     ledger: Ledger
     environ: Mapping[str, str]
+    condition: Callable[[], Condition]
 
     async def stage(
         self,
@@ -79,6 +82,7 @@ class Stager:
             if missing := self.blobs.missing(manifest.blobs):
                 return Missing(missing)
         _check_room(folder, manifest.total_bytes)
+        await preflight.check(plan, gpus, self.condition, progress)
         python = check_interpreter(plan["python"])
         if plan["requirements"] is not None:
             base = python or sys.executable

@@ -11,7 +11,7 @@ from agents.node import records
 from agents.node.attempts import Attempt
 from agents.node.ledger import GpusTaken
 from agents.node.staging import Missing, Staged, Stager
-from jobs.errors import QuarterdeckError
+from jobs.errors import Conflict, QuarterdeckError, StorageFull
 from jobs.wire import LaunchPlan, StageReply
 
 log = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ class Stagings:
             return reply(attempt, "failed", "it was stopped")
         error = task.exception()
         if error is not None and not isinstance(error, GpusTaken):
-            return reply(attempt, "failed", self._words(attempt, error))
+            return reply(attempt, "failed", self._words(attempt, error), blame=_blame(error))
         self._known.pop(attempt.key, None)
         if error is not None:
             # The controller counts them as free: an attempt that it gave up is still being stopped.
@@ -95,13 +95,20 @@ class Stagings:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
+def _blame(error: BaseException) -> Literal["job", "node"]:
+    """Conflicts are over what this node has (GPUs, ports, memory); what is wrong with a plan (an
+    interpreter that does not exist, a bad requirement) is wrong everywhere."""
+    return "node" if isinstance(error, Conflict | StorageFull) else "job"
+
+
 def reply(
     attempt: Attempt,
     state: Literal["ready", "working", "failed"],
     detail: str = "",
     missing: list[str] | None = None,
+    blame: Literal["job", "node"] = "job",
 ) -> StageReply:
-    """An answer to a call to `stage`. Digests in `missing` are hex."""
+    """An answer to a call to `stage`. Digests in `missing` are hex, `blame` is for failures."""
     return StageReply(
         state=state,
         detail=detail,
@@ -109,4 +116,5 @@ def reply(
         port=attempt.staged.port if attempt.staged else None,
         gpus=list(attempt.staged.gpus) if attempt.staged else [],
         clock=records.boot_clock(),
+        blame=blame,
     )
