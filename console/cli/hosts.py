@@ -17,7 +17,7 @@ import typer
 from console.cli.cluster import POLL, show_logs, size_words, supervisor
 from console.cli.options import Json
 from console.cli.output import emit, narrate, say
-from jobs.errors import Conflict, InvalidInput, Unreachable
+from jobs.errors import Conflict, InvalidInput, NotAllowed, Unreachable
 from jobs.places import Places, places
 
 JOIN_TIMEOUT = 90.0
@@ -25,6 +25,9 @@ JOIN_TIMEOUT = 90.0
 
 JOINED = b"Ray runtime started"
 """What `ray start` says once the head has taken the node in."""
+
+REFUSED = b"InvalidAuthToken"
+"""What it says, again and again, when the token is not the head's."""
 
 
 def join(
@@ -93,6 +96,9 @@ def join(
         except Unreachable:
             show_logs(where.daemon_logs)
             raise
+        except NotAllowed:
+            supervisor("stop")  # trying on would be guessing
+            raise
     node = answer["cluster"]["node"]
     if as_json:
         emit(answer | {"node": node, "head": head, "took": round(time.monotonic() - began, 1)})
@@ -153,13 +159,18 @@ def wait_joined(
     Args:
         log: Ray's log; `seen` bytes of it are of the past.
 
-    Raises Unreachable after `timeout` seconds.
+    Raises NotAllowed when the head refuses the token, Unreachable after `timeout` seconds.
     """
     deadline, told = clock() + timeout, ""
     while clock() < deadline:
         text = log.read_bytes() if log.exists() else b""
-        if JOINED in text[seen if len(text) >= seen else 0 :]:  # shorter: a new file was begun
+        text = text[seen if len(text) >= seen else 0 :]  # shorter: a new file was begun
+        if JOINED in text:
             return
+        if REFUSED in text:
+            raise NotAllowed(
+                "the head refuses this token", "Copy the token file anew: `qd up` there names it."
+            )
         ray = (record_of(where) or {}).get("ray", {})
         problem = "" if ray.get("process") else ray.get("exit", "")
         if problem and problem != told:

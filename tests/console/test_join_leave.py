@@ -10,7 +10,7 @@ import pytest
 from fake_controller import FakeController
 
 from console.cli import cluster, hosts
-from jobs.errors import Conflict, InvalidInput
+from jobs.errors import Conflict, InvalidInput, NotAllowed
 from jobs.places import places
 
 HEAD = "10.0.0.1:23456"
@@ -111,6 +111,14 @@ def test_a_host_that_is_not_taken_in_is_told_why(
     assert result.code == 5
     assert "the token is wrong" in result.err, "Ray's own words"
     assert "not yet: no head" in result.err
+
+
+def test_a_token_that_is_refused_is_not_tried_on(qd: Any, supervisor: Supervisor) -> None:
+    supervisor.says = "Unauthenticated: RPC error: InvalidAuthToken: missing or incorrect\n"
+    result = qd("join", HEAD, "--token-file", "t")
+    assert result.code == NotAllowed.exit_code
+    assert "refuses this token" in result.err
+    assert supervisor.told[-1] == ["stop"]
 
 
 def test_what_ray_said_the_last_time_does_not_count(
