@@ -1,0 +1,54 @@
+"""Many short histories, the same history twice, and what the histories notice.
+
+How many is set by QD_SIM_SEEDS. A failure shows the story and how to replay it.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.sim.mutations import MUTATIONS
+from tests.sim.world import run
+
+SEEDS = int(os.environ.get("QD_SIM_SEEDS", "120"))
+CHUNK = 20
+TRIES = 60
+"""Histories in which a broken safeguard has to show, besides the one that is known to show it."""
+
+
+@pytest.mark.parametrize("first", range(0, SEEDS, CHUNK))
+def test_histories_break_no_promise(first: int) -> None:
+    for seed in range(first, min(first + CHUNK, SEEDS)):
+        outcome = run(seed)
+        if outcome.violation is not None:
+            pytest.fail(
+                f"{outcome.story}\nseed {seed}: {outcome.violation}\n"
+                f"Replay it with: python -m tests.sim {seed}",
+                pytrace=False,
+            )
+
+
+def test_a_seed_names_one_history() -> None:
+    """In another process too, where sets and dictionaries of strings have another order."""
+    told = []
+    for hashing in ("1", "2"):
+        command = [sys.executable, "-m", "tests.sim", "--digests", "6"]
+        environment = {**os.environ, "PYTHONHASHSEED": hashing}
+        done = subprocess.run(command, env=environment, capture_output=True, check=True, timeout=60)
+        told.append(done.stdout)
+    assert told[0] == told[1]
+    assert len(told[0].splitlines()) == 6
+
+
+@pytest.mark.parametrize("name", MUTATIONS)
+def test_a_missing_safeguard_shows(name: str) -> None:
+    mutation = MUTATIONS[name]
+    with mutation.patch():
+        for seed in (mutation.seed, *range(TRIES)):
+            if run(seed).violation is not None:
+                return
+    pytest.fail(f"{mutation.what}, and no history shows it")

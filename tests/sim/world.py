@@ -1,0 +1,413 @@
+"""One history: a cluster, users, faults, and then calm weather in which everything has to end."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import hashlib
+import logging
+import random
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
+
+from agents.controller import database
+from agents.controller.controller import Controller
+from agents.controller.submitting import submit
+from jobs.errors import Conflict, NotFound, StorageFull, Unreachable
+from jobs.registry import Caller
+from jobs.spec import JobSpec
+from tests.sim.checks import Checks
+from tests.sim.fabric import Host, Network
+from tests.sim.head import Head, faults
+from tests.sim.loop import Stuck, VirtualLoop
+from tests.sim.machine import Folder, Machine
+from tests.sim.story import Story, Violation
+
+TROUBLE = 40.0
+"""Virtual seconds in which faults begin."""
+CALM = 400.0
+"""Virtual seconds after the last fault in which everything has to end. The longest way: a lease and its
+grace, several restarts with their back-off of up to a minute each, and ranks of half a minute."""
+USERS = (Caller("mira", 1000), Caller("jon", 1001))
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A history that is over. `violation` is None when nothing was wrong."""
+
+    seed: int
+    story: str
+    violation: Violation | None
+    seconds: float  # virtual
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(self.story.encode()).hexdigest()[:16]
+
+
+def run(seed: int) -> Outcome:
+    """Play the history of a seed."""
+    collecting = gc.isenabled()
+    gc.disable()  # what is freed in the middle of a history would act at a moment that no seed names
+    loop = VirtualLoop(random.Random(f"{seed}/threads"))
+    world = World(seed, loop)
+    logger = logging.getLogger("agents")
+    handler, propagate = _Listener(world.story), logger.propagate
+    logger.addHandler(handler)
+    logger.propagate = False
+    try:
+        asyncio.set_event_loop(loop)
+        loop.set_exception_handler(lambda loop, context: None)
+        begun = loop.time()
+        with mock.patch.object(database, "time", SimpleNamespace(monotonic=loop.time)):
+            loop.run_until_complete(world.play())
+        return Outcome(seed, str(world.story), world.story.violation, loop.time() - begun)
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = propagate
+        loop.finish()
+        asyncio.set_event_loop(None)
+        if collecting:
+            gc.enable()
+
+
+class _Listener(logging.Handler):
+    """Tells the story what our code logs; an internal error is a violation."""
+
+    def __init__(self, story: Story) -> None:
+        super().__init__(logging.WARNING)
+        self._story = story
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info and record.exc_info[1] is not None:
+            error = record.exc_info[1]
+            self._story.violated(f"internal error in {record.getMessage()}: {error!r}")
+        else:
+            self._story.tell("log", record.getMessage())
+
+
+class World:
+    def __init__(self, seed: int, loop: VirtualLoop) -> None:
+        self.loop, self.rng = loop, random.Random(f"{seed}/world")
+        self.seed = seed
+        self.story = Story(loop.time)
+        self.network = Network(loop, self.story, random.Random(f"{seed}/network"))
+        self.checks = Checks(self.network, self.story, loop.time)
+        self.head = self.checks.head = Head(self.network, self.checks.written)
+        self.network.on_forget = self.checks.forgotten
+        self._calm = False
+        self._tasks: list[asyncio.Task[None]] = []
+        self._submitted = 0
+        for number in range(1, self.rng.randint(1, 3) + 1):
+            cpus, gpus = self.rng.choice((2.0, 4.0)), self.rng.choice((0, 1, 2))
+            name = f"n{number}"
+            rng = random.Random(f"{seed}/{name}")
+            machine = Machine(name, cpus, gpus, loop, self.story, rng)
+            machine.on_start = self.checks.started
+            self.network.add(machine)
+        self.hosts = list(self.network.hosts.values())
+
+    # -- the course of a history --------------------------------------------------------------------
+
+    async def play(self) -> None:
+        self.head.start()
+        self._begin(self._keep_watch())
+        for _ in range(self.rng.randint(1, 3)):
+            self._begin(self._user())
+        for _ in range(self.rng.choice((0, 1, 2, 3))):
+            self._begin(self._trouble())
+        await self._sleep(TROUBLE)
+        self._calm = True
+        self.story.tell("world", "calm begins")
+        self._heal()
+        await self._until_over()
+        if self.story.violation is None:
+            self.checks.finally_()
+
+    async def _until_over(self) -> None:
+        """Until nothing is left to be done. It must not take for ever."""
+        end = self.loop.time() + CALM
+        while self.story.violation is None:
+            waiting = [task for task in self._tasks if not task.done()]
+            left = self.checks.unfinished()
+            if not left and len(waiting) == 1:  # the watch
+                return
+            if self.loop.time() > end:
+                reasons = self.head.controller.reconciler.reasons if self.head.controller else {}
+                self.story.violated(f"it never ends: {', '.join(left)}; reasons: {reasons}")
+            self._heal()
+            await asyncio.sleep(1.0)
+
+    async def _sleep(self, seconds: float) -> None:
+        """As long as nothing has gone wrong."""
+        end = self.loop.time() + seconds
+        while self.story.violation is None:
+            left = end - self.loop.time()
+            if left <= 0:
+                return
+            await asyncio.sleep(min(1.0, left))
+
+    async def _keep_watch(self) -> None:
+        while True:
+            self.checks.memory()
+            await asyncio.sleep(0.7)
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        self._tasks.append(self.loop.create_task(work))
+
+    # -- people -------------------------------------------------------------------------------------
+
+    async def _user(self) -> None:
+        """Submits a job, and perhaps meddles with it."""
+        rng = self.rng
+        await asyncio.sleep(rng.uniform(0.0, TROUBLE / 4))
+        self._submitted += 1
+        caller, key = rng.choice(USERS), f"key{self._submitted}"
+        spec = self._spec()
+        number: int | None = None
+        while number is None:
+            try:
+                view = await self.head.ask(
+                    lambda c: submit(
+                        c,
+                        caller,
+                        spec=spec,
+                        key=key,
+                        snapshot=None,
+                        git=None,
+                        secrets={},
+                        dry_run=False,
+                    ),
+                    10.0,
+                )
+                number = int(view["id"][1:])
+            except (Unreachable, StorageFull):
+                await asyncio.sleep(rng.uniform(0.5, 3.0))
+        if number in self.checks.acknowledged:
+            self.story.violated(f"two keys gave one job: j{number}")
+        self.checks.acknowledged.add(number)
+        self.story.tell(caller.user, f"submitted j{number}: {self._words(spec)}")
+        await asyncio.sleep(rng.expovariate(1 / 15))
+        if rng.random() < 0.4:
+            await self._insist(caller, number, "cancel")
+            await asyncio.sleep(rng.uniform(0.0, 20.0))
+        if rng.random() < 0.3:
+            self.checks.retried.add(number)
+            await self._insist(caller, number, "retry")
+
+    async def _insist(self, caller: Caller, number: int, what: str) -> None:
+        """Ask until there is an answer."""
+
+        def request(controller: Controller) -> Any:
+            return getattr(controller.reconciler, what)(number, caller)
+
+        while True:
+            try:
+                await self.head.ask(request, 10.0)
+                self.story.tell(caller.user, f"asked to {what} j{number}")
+                return
+            except (Unreachable, StorageFull):
+                await asyncio.sleep(self.rng.uniform(0.2, 2.0))
+            except (Conflict, NotFound) as error:
+                self.story.tell(caller.user, f"may not {what} j{number}: {error.message}")
+                return
+
+    def _spec(self) -> dict[str, Any]:
+        """A job that some nodes of this cluster can run."""
+        rng = self.rng
+        nodes = rng.randint(1, len(self.hosts))
+        hosts = sorted(self.hosts, key=lambda host: -len(host.machine.gpus))[:nodes]
+        gpus = rng.choice((0, len(hosts[-1].machine.gpus)))
+        cpus = rng.choice((1.0, min(host.machine.cpus for host in self.hosts)))
+        spec = JobSpec.from_json(
+            {
+                "command": "train",
+                "nodes": nodes,
+                "procs_per_node": rng.choice((1, 1, 2)),
+                "resources": {"cpu": cpus, "gpu": float(gpus)},
+                "max_restarts": rng.choice((0, 0, 1, 2)),
+                "lease": rng.choice((5.0, 10.0, 20.0)),
+                "grace": rng.choice((0.5, 4.0)),
+                "notice": rng.choice((0.0, 2.0)),
+                "timeout": rng.choice((None, None, None, 12.0)),
+                "outputs": rng.choice(({}, {"weights": "w.bin"})),
+                "seed": rng.randrange(2**31),
+            }
+        )
+        return spec.to_json()
+
+    @staticmethod
+    def _words(spec: dict[str, Any]) -> str:
+        needs = spec["resources"]
+        return (
+            f"{spec['nodes']} nodes x {needs['cpu']:g} CPUs, {needs['gpu']:g} GPUs, "
+            f"lease {spec['lease']:g}, grace {spec['grace']:g}, notice {spec['notice']:g}, "
+            f"restarts {spec['max_restarts']}"
+        )
+
+    # -- faults -------------------------------------------------------------------------------------
+
+    async def _trouble(self) -> None:
+        """Some faults, one after another."""
+        faults: list[Callable[[], Coroutine[Any, Any, None]]] = [
+            self._kill_controller,
+            self._kill_controller,
+            self._kill_controller_in_the_middle,
+            self._kill_controller_in_the_middle,
+            self._stop_controller,
+            self._kill_agent,
+            self._kill_guard,
+            self._kill_rank,
+            self._power_cycle,
+            self._cut,
+            self._cut,
+            self._lose_ray,
+            self._pause_ray,
+            self._bad_weather,
+            self._bad_weather,
+            self._no_storage,
+        ]
+        for _ in range(self.rng.randint(1, 3)):
+            await asyncio.sleep(self.rng.uniform(0.5, TROUBLE / 3))
+            if self._calm:
+                return
+            await self.rng.choice(faults)()
+
+    def _heal(self) -> None:
+        """The weather is good, and what is down is started again."""
+        network = self.network
+        network.weather.loss = network.weather.late = 0.0
+        network.weather.twice = 0.0
+        network.head_up = True
+        faults.clear()
+        self.head.logs.full = False
+        self.head.start()
+        for host in self.hosts:
+            host.cut = False
+            self._power_on(host)
+            network.join(host)
+            network.start_agent(host)
+
+    async def _kill_controller(self) -> None:
+        self.head.crash(power=self.rng.random() < 0.2)
+        await asyncio.sleep(self.rng.choice((0.5, 3.0, 40.0)))
+        self.head.start()
+
+    async def _kill_controller_in_the_middle(self) -> None:
+        self.head.crash_after(self.rng.randint(1, 400))
+        await asyncio.sleep(self.rng.choice((3.0, 20.0)))
+        self.head.start()
+
+    async def _stop_controller(self) -> None:
+        await self.head.stop()
+        await asyncio.sleep(self.rng.choice((0.5, 3.0)))
+        self.head.start()
+
+    async def _kill_agent(self) -> None:
+        host = self.rng.choice(self.hosts)
+        self.story.tell(host.name, "agent is killed")
+        self.network.kill_agent(host)
+        await asyncio.sleep(self.rng.choice((0.3, 2.0, 15.0)))
+        self.network.start_agent(host)
+
+    def _running(self) -> list[tuple[Host, Folder]]:
+        return [
+            (host, folder)
+            for host in self.hosts
+            for folder in host.machine.folders.values()
+            if folder.guard is not None and folder.guard.alive
+        ]
+
+    async def _kill_guard(self) -> None:
+        if found := self._running():
+            host, folder = self.rng.choice(found)
+            assert folder.guard is not None
+            self.story.tell(host.name, f"the guard of {folder.key} is killed")
+            folder.guard.kill()
+
+    async def _kill_rank(self) -> None:
+        if found := self._running():
+            host, folder = self.rng.choice(found)
+            rank = self.rng.choice(folder.ranks)
+            self.story.tell(host.name, f"rank {rank.number} of {folder.key} is killed")
+            rank.kill(self.loop.time(), 9)
+            assert folder.guard is not None
+            folder.guard.poke()
+
+    async def _power_cycle(self) -> None:
+        host = self.rng.choice(self.hosts)
+        if not host.machine.up:
+            return
+        self.story.tell(host.name, "loses power")
+        host.machine.power_off()
+        self.network.kill_agent(host)
+        seconds = self.rng.choice((3.0, 30.0, 60.0))
+        await self._miss(host, seconds)
+        self._power_on(host)
+        self.network.join(host)
+
+    def _power_on(self, host: Host) -> None:
+        if host.machine.up:
+            return
+        self.network.leave(host)  # Ray cannot have kept it
+        host.machine.power_on()
+        self.story.tell(host.name, "is back")
+
+    async def _cut(self) -> None:
+        host = self.rng.choice(self.hosts)
+        self.story.tell("network", f"{host.name} is cut off")
+        host.cut = True
+        await self._miss(host, self.rng.choice((2.0, 8.0, 25.0, 50.0)))
+        if host.cut:
+            self.story.tell("network", f"{host.name} is reached again")
+        host.cut = False
+        self.network.join(host)
+
+    async def _miss(self, host: Host, seconds: float) -> None:
+        """Ray takes a silent node for dead after a while, if the silence lasts."""
+        patience = self.rng.choice((6.0, 15.0, 55.0))
+        await asyncio.sleep(min(patience, seconds))
+        if seconds > patience and (host.cut or not host.machine.up):
+            self.network.leave(host)
+            await asyncio.sleep(seconds - patience)
+
+    async def _lose_ray(self) -> None:
+        self.story.tell("ray", "is killed on all nodes")
+        self.network.head_up = False
+        self.network.renew()
+        await asyncio.sleep(self.rng.choice((4.0, 15.0)))
+        self.network.head_up = True
+        for host in self.hosts:
+            self.network.join(host)
+
+    async def _pause_ray(self) -> None:
+        self.story.tell("ray", "head does not answer")
+        self.network.head_up = False
+        await asyncio.sleep(self.rng.choice((4.0, 20.0)))
+        self.network.head_up = True
+        self.story.tell("ray", "head answers again")
+
+    async def _bad_weather(self) -> None:
+        weather, rng = self.network.weather, self.rng
+        weather.loss, weather.late = rng.choice((0.05, 0.25)), rng.choice((0.0, 0.1, 0.3))
+        weather.twice = rng.choice((0.02, 0.3))
+        self.story.tell("network", f"{weather.loss:g} lost, {weather.late:g} late")
+        await asyncio.sleep(rng.choice((5.0, 20.0, 40.0)))
+        weather.loss = weather.late = 0.0
+
+    async def _no_storage(self) -> None:
+        rng = self.rng
+        what = rng.choice(("database or disk is full", "database is locked", ""))
+        self.head.logs.full = not what or rng.random() < 0.5
+        if what:
+            faults.append(what)
+        self.story.tell("head", f"{what or 'logs are full'}")
+        await asyncio.sleep(rng.choice((2.0, 10.0, 30.0)))
+        faults.clear()
+        self.head.logs.full = False
+
+
+__all__ = ["Outcome", "Stuck", "World", "run"]
