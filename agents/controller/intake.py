@@ -18,7 +18,7 @@ from agents.controller.logstore import LogStore
 from agents.controller.problems import Problems
 from agents.controller.reconciler import Reconciler
 from jobs import queries, registry, wire
-from jobs.errors import QuarterdeckError
+from jobs.errors import InvalidInput, QuarterdeckError
 from jobs.lifecycle import Note
 from jobs.names import job_name, parse_run
 from jobs.tables import ArtifactRow, NodeRow, RankRow
@@ -262,7 +262,11 @@ class Intake:
         _, agent = self.links.agent(node)
         rows = []
         for name, path in live.spec.outputs.items():
-            digest, size = await self._fetch(agent, report["key"], path)
+            try:
+                digest, size = await self._fetch(agent, report["key"], path)
+            except InvalidInput as error:  # a folder, a link or a FIFO: only the job is to blame
+                await self._warn(live, f"output '{name}': {error.message}")
+                continue
             if digest is None:
                 await self._warn(live, f"output '{name}': the job did not write {path}")
                 continue

@@ -264,6 +264,18 @@ async def test_an_output_that_was_not_written_is_told(plane: Plane) -> None:
     assert any("did not write out/m.bin" in event["message"] for event in events)
 
 
+async def test_an_output_that_is_no_file_holds_up_nobody(plane: Plane) -> None:
+    paths = {"folder": "out/d", "link": "out/l", "fifo": "out/f", "model": "out/m.bin"}
+    command = "mkdir -p out/d; ln -s /etc/hostname out/l; mkfifo out/f; echo model > out/m.bin"
+    job = await plane.submit(command, outputs=paths)
+    view = await plane.wait(job)
+    assert view["state"] == "SUCCEEDED"
+    assert [artifact["name"] for artifact in view["artifacts"]] == ["model"]
+    told = [event["message"] for event in await plane.lines("/v1/events", job=job)]
+    assert sum(message.startswith("output '") for message in told) == 3
+    assert (await plane.wait(await plane.submit("true")))["state"] == "SUCCEEDED"
+
+
 async def test_drained_nodes_take_no_new_work(plane: Plane) -> None:
     await until(lambda: plane.controller.cluster.nodes.get("n1"))
     view = await plane.post("/v1/nodes/n1/drain", {"reason": "new fan"})
