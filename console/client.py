@@ -211,7 +211,8 @@ class Stream(Iterator[dict[str, Any]]):
     """NDJSON documents as they arrive. Ends when the controller ended the reply in good order.
 
     `next` raises Unreachable when the connection was cut before that, so a reader never takes half
-    a stream for a whole one. `close` may be called from another thread, and ends the iteration.
+    a stream for a whole one; it raises the error with which the controller ended a stream. `close`
+    may be called from another thread, and ends the iteration.
     """
 
     def __init__(
@@ -266,6 +267,9 @@ class Stream(Iterator[dict[str, Any]]):
         if not isinstance(document, dict):
             self.close()
             raise QuarterdeckError("the control plane sent a line that is not a JSON object")
+        if isinstance(document.get("error"), dict):
+            self.close()
+            raise from_json(document)
         return document
 
     def close(self) -> None:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import heapq
-import re
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 
 from agents.controller.logstore import Line, LogStore
+from agents.controller.search import Search
 from jobs.times import rfc3339
 from jobs.views import LogLine
 
 _BATCH = 500
 """Lines handed to a worker thread at a time: enough to amortise the hop, few enough to stay live."""
+_BATCH_CHARS = 1 << 20
+"""Characters after which a batch ends before it has so many lines: a line may be long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +27,7 @@ class LogQuery:
     rank: int | None = None
     since: float | None = None
     tail: int | None = None
-    grep: re.Pattern[str] | None = None
+    grep: str | None = None  # a regular expression, searched for in each line
     offset: int | None = None  # only with one rank
 
 
@@ -41,11 +43,16 @@ def log_line(line: Line) -> LogLine:
 
 class LogReader:
     """One reading of one attempt's logs. Remembers where it is in each rank, so that `read_on` gives
-    only what came since."""
+    only what came since. `close` it."""
 
     def __init__(self, store: LogStore, query: LogQuery) -> None:
         self._store, self._query = store, query
+        self._search = Search(query.grep) if query.grep is not None else None
         self._positions: dict[int, int] = {}
+
+    def close(self) -> None:
+        if self._search is not None:
+            self._search.close()
 
     def _ranks(self) -> list[int]:
         wanted = self._query.rank
@@ -72,13 +79,16 @@ class LogReader:
 
         Args:
             final: nothing more will come; a last piece without a newline is given too.
+
+        Raises:
+            InvalidInput: the expression takes too long.
         """
         first = not self._positions
         lines = heapq.merge(
             *(self._rank_lines(rank, final) for rank in self._ranks()),
             key=lambda line: (line.at, line.rank),
         )
-        matching: Iterator[LogLine] = filter(self._matches, map(log_line, lines))
+        matching = self._matching(map(log_line, lines))
         if first and self._query.tail is not None:
             matching = iter(deque(matching, maxlen=self._query.tail))
         yield from matching
@@ -96,8 +106,25 @@ class LogReader:
             latest = max(latest, line.at)
             yield line if line.at == latest else _moved(line, latest)
 
-    def _matches(self, line: LogLine) -> bool:
-        return self._query.grep is None or self._query.grep.search(line["line"]) is not None
+    def _matching(self, lines: Iterator[LogLine]) -> Iterator[LogLine]:
+        if self._search is None:
+            yield from lines
+            return
+        while batch := _some(lines):
+            for number in self._search([line["line"] for line in batch]):
+                yield batch[number]
+
+
+def _some(lines: Iterator[LogLine]) -> list[LogLine]:
+    """The next lines, a batch of them at most; none at the end."""
+    batch: list[LogLine] = []
+    chars = 0
+    for line in lines:
+        batch.append(line)
+        chars += len(line["line"])
+        if len(batch) == _BATCH or chars >= _BATCH_CHARS:
+            break
+    return batch
 
 
 def _moved(line: Line, at: float) -> Line:
@@ -135,10 +162,6 @@ async def batches(
 ) -> AsyncIterator[LogLine]:
     """What there is now, read a batch at a time off the event loop."""
     lines = reader.read_on(final=final)
-
-    def some() -> list[LogLine]:
-        return [line for _, line in zip(range(_BATCH), lines, strict=False)]
-
-    while batch := await run(some):
+    while batch := await run(lambda: _some(lines)):
         for line in batch:
             yield line

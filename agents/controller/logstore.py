@@ -40,18 +40,24 @@ class Line:
 
 
 class LogStore:
-    """All methods block; `run` calls one on the store's own threads."""
+    """All methods block; `run` and `run_reader` call one on the store's own threads."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="logs")
+        self._readers = ThreadPoolExecutor(4, thread_name_prefix="log-readers")
 
     async def run(self, fn: Callable[..., T], *args: Any) -> T:
         """Run blocking log I/O off the event loop."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, fn, *args)
 
+    async def run_reader(self, fn: Callable[..., T], *args: Any) -> T:
+        """The same for what people ask for, which may take long: what comes in never waits for it."""
+        return await asyncio.get_running_loop().run_in_executor(self._readers, fn, *args)
+
     def close(self) -> None:
         self._threads.shutdown(wait=True)
+        self._readers.shutdown(wait=True, cancel_futures=True)
 
     def path(self, job: int, attempt: int, rank: int) -> Path:
         return self._root / f"j{job}" / str(attempt) / f"r{rank}.log"

@@ -10,6 +10,7 @@ from sqlmodel import Session
 from agents.controller.controller import Controller
 from jobs import lifecycle, queries, registry
 from jobs.errors import InvalidInput
+from jobs.fields import MAX_ENV_VALUE
 from jobs.names import job_name
 from jobs.reasons import never_fits
 from jobs.registry import Caller, Submission
@@ -18,6 +19,9 @@ from jobs.snapshot import Manifest
 from jobs.spec import JobSpec
 from jobs.tables import JobRow
 from jobs.views import EventView, SubmitView
+
+MAX_SECRET = MAX_ENV_VALUE
+"""Characters of one value, which becomes a variable as those of `env` do."""
 
 
 async def submit(
@@ -112,6 +116,21 @@ def _check_secrets(spec: JobSpec, secrets: Mapping[str, str]) -> None:
     unknown = sorted(set(secrets) - set(spec.secrets))
     if unknown:
         raise InvalidInput(f"secrets: {', '.join(unknown)} is not in the spec's list")
+    for name, value in secrets.items():
+        # Never the value itself in the words: they go to screens and logs.
+        if "\0" in value or not _is_unicode(value) or len(value) > MAX_SECRET:
+            raise InvalidInput(
+                f"secrets: the value of {name} cannot be a variable",
+                f"Text without NUL, at most {MAX_SECRET} characters; put a longer one into a file.",
+            )
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _manifest(controller: Controller, snapshot: str | None) -> Manifest | None:

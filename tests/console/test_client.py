@@ -9,7 +9,7 @@ import pytest
 from fake_controller import CUT, FakeController, Reply, Request
 
 from console.client import Client, Cut, Stream
-from jobs.errors import Conflict, NotAllowed, NotFound, QuarterdeckError, Unreachable
+from jobs.errors import Conflict, InvalidInput, NotAllowed, NotFound, QuarterdeckError, Unreachable
 
 
 @pytest.fixture
@@ -190,6 +190,15 @@ def test_a_stream_that_breaks_off_is_no_whole_stream(
     with client.stream("/v1/events") as stream, pytest.raises(Cut):
         got.extend(stream)
     assert got == [{"a": 1}][: len(pieces)]
+
+
+def test_a_stream_that_ends_with_an_error(client: Client, controller: FakeController) -> None:
+    lines = [{"line": "one"}, InvalidInput("grep: takes too long").to_json()]
+    controller.on("GET /v1/events", Reply.stream(lines))
+    with client.stream("/v1/events") as stream:
+        assert next(stream) == {"line": "one"}
+        with pytest.raises(InvalidInput, match="takes too long"):
+            next(stream)
 
 
 def test_a_stream_that_is_refused(client: Client, controller: FakeController) -> None:

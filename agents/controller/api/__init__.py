@@ -8,11 +8,13 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
 
 from agents.controller.api import blobs, jobs, logs, nodes, status, watch
+from agents.controller.api.limits import BodyLimit
 from agents.controller.controller import Controller
 from jobs import __version__
-from jobs.errors import InvalidInput, QuarterdeckError
+from jobs.errors import InvalidInput, NotFound, QuarterdeckError
 
 log = logging.getLogger(__name__)
 
@@ -26,10 +28,12 @@ def create_app(controller: Controller) -> FastAPI:
         redoc_url=None,
     )
     app.state.controller = controller
+    app.add_middleware(BodyLimit)
     for module in (status, jobs, logs, nodes, blobs, watch):
         app.include_router(module.router, prefix="/v1")
     app.add_exception_handler(QuarterdeckError, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _no_route)
     app.add_exception_handler(Exception, _broken)
     return app
 
@@ -48,6 +52,13 @@ async def _invalid(_request: Request, error: Exception) -> JSONResponse:
     first: dict[str, Any] = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"][1:]) or "request"
     return _answer(InvalidInput(f"{where}: {first['msg']}", "See docs/api.md."))
+
+
+async def _no_route(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    if error.status_code == 404:
+        return _answer(NotFound(f"there is no {request.url.path}", "See docs/api.md."))
+    return _answer(InvalidInput(f"{request.method} {request.url.path}: {error.detail}"))
 
 
 async def _broken(request: Request, error: Exception) -> JSONResponse:

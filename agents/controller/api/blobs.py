@@ -14,7 +14,6 @@ from jobs.pack import read_pack_to
 router = APIRouter()
 
 _SPOOL = 8 << 20
-MAX_UPLOAD = 4 << 30
 
 
 class MissingRequest(BaseModel):

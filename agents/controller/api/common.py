@@ -52,13 +52,24 @@ def time_argument(name: str, text: str | None) -> float | None:
 
 
 def ndjson(documents: AsyncIterator[Any]) -> StreamingResponse:
-    """One JSON document a line, in chunks as they come."""
+    """One JSON document a line, in chunks as they come.
+
+    A request that turns out to be wrong on the way ends with its error as the last line; every
+    other fault cuts the stream, and the client may ask again.
+    """
 
     async def lines() -> AsyncIterator[bytes]:
-        async for document in documents:
-            yield json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+        try:
+            async for document in documents:
+                yield _line(document)
+        except InvalidInput as error:
+            yield _line(error.to_json())
 
     return StreamingResponse(lines(), media_type="application/x-ndjson")
+
+
+def _line(document: Any) -> bytes:
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
 
 
 async def woken(subscription: Subscription, seconds: float) -> bool:
@@ -75,6 +86,6 @@ async def woken(subscription: Subscription, seconds: float) -> bool:
 
 def in_thread(controller: Controller) -> Callable[[Callable[[], list[T]]], Any]:
     async def run(fn: Callable[[], list[T]]) -> list[T]:
-        return await controller.logs.run(fn)
+        return await controller.logs.run_reader(fn)
 
     return run

@@ -17,6 +17,7 @@ from jobs.views import (
     JOB_STATES,
     TERMINAL,
     ExplainView,
+    GitView,
     JobDetail,
     JobPage,
     JobView,
@@ -37,7 +38,7 @@ class SubmitRequest(BaseModel):
     spec: dict[str, Any]
     key: Annotated[str | None, Field(min_length=1, max_length=200)] = None
     snapshot: str | None = None
-    git: dict[str, Any] | None = None
+    git: GitView | None = None
     secrets: dict[str, str] = Field(default_factory=dict)
     dry_run: bool = False
 

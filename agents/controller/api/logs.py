@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import AsyncIterator
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from functools import partial
 from typing import Annotated
 
@@ -11,6 +12,7 @@ from fastapi import APIRouter, Query, Response
 from fastapi.responses import StreamingResponse
 from sqlmodel import Session
 
+from agents.controller import search
 from agents.controller.api.common import (
     TheController,
     in_thread,
@@ -23,7 +25,7 @@ from agents.controller.controller import Controller
 from agents.controller.logread import LogQuery, LogReader, batches, follow
 from jobs import queries
 from jobs.errors import InvalidInput, NotFound
-from jobs.names import job_name
+from jobs.names import RunRef, job_name
 from jobs.series import decimate
 from jobs.views import TERMINAL, EventView, LogLine, MetricPoint, SeriesPoint
 
@@ -33,29 +35,35 @@ _POLL = 1.0
 """Seconds after which a follower looks again even without a hint."""
 _PAGE = 1000
 _RAW_LIMIT = 4 << 20
+MAX_TAIL = 100_000
+"""Lines. They are all held at once; whoever wants more reads on from an offset, or from a time."""
+
+Number = Annotated[int, Query(ge=0, lt=2**63)]
+"""As large as files and databases count."""
 
 
 @router.get("/jobs/{job}/logs", response_class=StreamingResponse)
 async def logs(
     job: str,
     controller: TheController,
-    attempt: int | None = None,
-    rank: Annotated[int | None, Query(ge=0)] = None,
+    attempt: Number | None = None,
+    rank: Number | None = None,
     since: str | None = None,
-    tail: Annotated[int | None, Query(ge=0)] = None,
-    grep: str | None = None,
-    offset: Annotated[int | None, Query(ge=0)] = None,
+    tail: Annotated[int | None, Query(ge=0, le=MAX_TAIL)] = None,
+    grep: Annotated[str | None, Query(max_length=1000)] = None,
+    offset: Number | None = None,
     follow_: Annotated[bool, Query(alias="follow")] = False,
 ) -> StreamingResponse:
-    ref = await resolve(controller, job)
-    number = attempt if attempt is not None else ref.attempt
+    ref = await _run(controller, job, attempt)
+    number = ref.attempt
     chosen = rank if rank is not None else ref.rank
     if offset is not None and chosen is None:
         raise InvalidInput("offset: needs a rank", "Each rank has a log of its own: rank=0.")
     view = await controller.job_view(ref.job)
     if chosen is not None and chosen >= view["ranks"]:
         raise NotFound(f"{job} has no rank {chosen}", f"Its ranks are 0 to {view['ranks'] - 1}.")
-    pattern = _pattern(grep)
+    if grep is not None:
+        search.check(grep)
     moment = time_argument("since", since)
 
     def reader(of: int) -> LogReader:
@@ -68,7 +76,7 @@ async def logs(
                 rank=chosen,
                 since=moment,
                 tail=tail if first else None,
-                grep=pattern,
+                grep=grep,
                 offset=offset if first else None,
             ),
         )
@@ -76,24 +84,34 @@ async def logs(
     started = number or max(view["attempt"], 1)
     if not follow_:
         over = await _attempt_over(controller, ref.job, started)
-        return ndjson(batches(reader(started), final=over, run=in_thread(controller)))
+        return ndjson(_all(controller, reader(started), final=over))
     return ndjson(_follow(controller, ref.job, started, reader, pinned=number is not None))
 
 
-def _pattern(grep: str | None) -> re.Pattern[str] | None:
-    if grep is None:
-        return None
-    try:
-        return re.compile(grep)
-    except re.error as error:
-        raise InvalidInput(f"grep: '{grep}' is not a regular expression: {error}") from None
+async def _run(controller: Controller, job: str, attempt: int | None) -> RunRef:
+    """What `job` names, with `attempt` in place of its own. Raises as `resolve`."""
+    ref = await resolve(controller, job)
+    if attempt is None:
+        return ref
+    await resolve(controller, f"{job_name(ref.job)}.{attempt}")
+    return replace(ref, attempt=attempt)
+
+
+async def _all(controller: Controller, reader: LogReader, *, final: bool) -> AsyncIterator[LogLine]:
+    with contextlib.closing(reader):
+        async for line in batches(reader, final=final, run=in_thread(controller)):
+            yield line
 
 
 async def _follow(
-    controller: Controller, job: int, attempt: int, reader: object, *, pinned: bool
+    controller: Controller,
+    job: int,
+    attempt: int,
+    reader: Callable[[int], LogReader],
+    *,
+    pinned: bool,
 ) -> AsyncIterator[LogLine]:
     """Follow an attempt, and the ones that come after it unless one was named."""
-    assert callable(reader)
     name = job_name(job)
     subscription = controller.hub.subscribe([f"log:{name}", f"job:{name}"], hints_only=True)
 
@@ -107,10 +125,11 @@ async def _follow(
             async def ended(of: int = current) -> bool:
                 return await _attempt_over(controller, job, of)
 
-            async for line in follow(
-                reader(attempt), ended=ended, changed=changed, run=in_thread(controller)
-            ):
-                yield line
+            with contextlib.closing(reader(attempt)) as reading:
+                async for line in follow(
+                    reading, ended=ended, changed=changed, run=in_thread(controller)
+                ):
+                    yield line
             view = await controller.job_view(job)
             while not pinned and view["state"] not in TERMINAL and view["attempt"] <= attempt:
                 await changed()
@@ -137,16 +156,18 @@ async def raw(
     job: str,
     rank: int,
     controller: TheController,
-    attempt: int | None = None,
-    offset: Annotated[int, Query(ge=0)] = 0,
+    attempt: Number | None = None,
+    offset: Number = 0,
     limit: Annotated[int, Query(ge=1, le=_RAW_LIMIT)] = _RAW_LIMIT,
 ) -> Response:
-    ref = await resolve(controller, job)
+    ref = await _run(controller, job, attempt)
     view = await controller.job_view(ref.job)
     if not 0 <= rank < view["ranks"]:
         raise NotFound(f"{job} has no rank {rank}", f"Its ranks are 0 to {view['ranks'] - 1}.")
-    number = attempt or ref.attempt or max(view["attempt"], 1)
-    data = await controller.logs.run(controller.logs.read, ref.job, number, rank, offset, limit)
+    number = ref.attempt or max(view["attempt"], 1)
+    data = await controller.logs.run_reader(
+        controller.logs.read, ref.job, number, rank, offset, limit
+    )
     size = controller.logs.size(ref.job, number, rank)
     return Response(data, media_type="application/octet-stream", headers={"X-Size": str(size)})
 
@@ -224,7 +245,7 @@ def _thinned(line: list[SeriesPoint], points: int) -> list[SeriesPoint]:
 @router.get("/events", response_class=StreamingResponse)
 async def events(
     controller: TheController,
-    after: Annotated[int, Query(ge=0)] = 0,
+    after: Number = 0,
     limit: Annotated[int, Query(ge=1, le=_PAGE)] = 200,
     job: str | None = None,
     follow_: Annotated[bool, Query(alias="follow")] = False,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from agents.controller.api.common import TheCaller, TheController, resolve
 from jobs.views import HistoryPoint, NodeView
@@ -18,7 +18,7 @@ Points = Annotated[int, Query(ge=2, le=5000)]
 
 
 class DrainRequest(BaseModel):
-    reason: str = ""
+    reason: Annotated[str, Field(max_length=500)] = ""
 
 
 @router.get("/nodes")
