@@ -184,7 +184,7 @@ class GpuSample(TypedDict):
     throttle: list[str]
     ecc_errors: int | None  # uncorrected, volatile
     ecc_corrected: int | None
-    xid: int | None  # last Xid seen since the agent started
+    xid: int | None  # last Xid seen since the agent started; a fatal one stays
     pcie_rx: float | None
     pcie_tx: float | None
     nvlink_rx: float | None

@@ -35,7 +35,8 @@ def explain(job: JobId, as_json: Json = False) -> None:
         show_failure(found["first_failure"])
     if found["unblock"]:
         say()
-        say("It would start with any of these:")
+        waits = found["state"] == "QUEUED"
+        say("It would start with any of these:" if waits else "What to do:")
         for unblock in found["unblock"]:
             command = neutralise(unblock["command"])
             say(f"  - {neutralise(unblock['change'])}" + (f": {command}" if command else ""))

@@ -229,6 +229,9 @@ def test_explain(qd: Any, controller: FakeController) -> None:
     assert "rank 1 on n1: exit code 3" in out
     assert "12:03:11 queued" in out
     assert json.loads(qd("explain", "j1", "--json").out) == view
+    assert "It would start with any of these:" in out
+    controller.on("GET /v1/jobs/j1/explain", {**view, "state": "RUNNING"})
+    assert "What to do:" in qd("explain", "j1").out
 
 
 def test_stacks(qd: Any, controller: FakeController) -> None:

@@ -16,7 +16,7 @@ import pynvml
 
 from agents.node.telemetry.nvml_device import DISCONNECTED, Device, read_memory_total
 from agents.node.telemetry.nvml_links import LinkMeter, Turns
-from agents.node.telemetry.nvml_xid import XidWatch, address
+from agents.node.telemetry.nvml_xid import XidWatch, address, graver
 from agents.node.telemetry.source import blank_sample
 from jobs.wire import GpuFacts, GpuSample
 
@@ -85,7 +85,8 @@ class NvmlGpus:
         if self._xids is not None:
             for handle, xid in self._xids.poll():
                 if handle in self._by_handle:
-                    self._by_handle[handle].xid = xid
+                    device = self._by_handle[handle]
+                    device.xid = graver(device.xid, xid)
         turn = self._turns.next(len(devices), now)
         samples = [
             device.sample(now, turn[1] if turn is not None and turn[0] == position else None)

@@ -12,6 +12,8 @@ from typing import Any
 
 import pynvml
 
+from jobs.nodehealth import FATAL_XIDS
+
 AT_ONCE = 64  # events taken in one look, so that a GPU in an error storm cannot hold the sampler
 
 
@@ -55,6 +57,12 @@ class XidWatch:
             with contextlib.suppress(pynvml.NVMLError):
                 pynvml.nvmlEventSetFree(self._events)
             self._events = None
+
+
+def graver(known: int | None, new: int) -> int:
+    """The Xid to remember: the new one, unless it would hide a fatal one. A GPU that fails is followed
+    by an Xid for each program that it takes down."""
+    return known if known in FATAL_XIDS and new not in FATAL_XIDS else new
 
 
 def address(handle: Any) -> int:

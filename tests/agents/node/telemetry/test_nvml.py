@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from agents.node.telemetry.nvml_links import Turns
+from agents.node.telemetry.nvml_xid import graver
 
 STUB = Path(__file__).with_name("stub_nvml.c")
 GIB = 2**30
@@ -249,6 +250,13 @@ def test_an_updated_driver_asks_for_a_restart(run: Runner) -> None:
     )
     assert facts == []
     assert "restart the agent" in problems[0]
+
+
+def test_a_fatal_xid_is_not_hidden_by_those_that_follow_it() -> None:
+    assert graver(None, 31) == 31
+    assert graver(31, 79) == 79
+    assert graver(79, 45) == 79
+    assert graver(79, 48) == 48
 
 
 def test_xid_events_are_kept_for_their_gpu(run: Runner) -> None:
