@@ -69,10 +69,12 @@ class LogDesk:
         """What stands there while there is no line."""
         if self.logs.error:
             return [line((f" {self.logs.error}", "error"))]
+        if not self.logs.attempt:
+            return [line((" Not started yet. ", "dim"), ("x", "key"), (" tells why.", "dim"))]
         if not self.logs.opened():
             return [line((" reading", "dim"))]
         if self.logs.keep:
-            return [line((f" No line has '{self.logs.keep}' in it. & keeps others.", "dim"))]
+            return [line((f" Looking through the whole log for '{self.logs.keep}'.", "dim"))]
         return [line((" Nothing was written yet.", "dim"))]
 
     def poll(self, *, live: bool) -> None:

@@ -85,7 +85,7 @@ def cancel_all(jobs: Sequence[JobView]) -> Command | Refusal:
     ranks = sum(job["ranks"] for job in live if job["placed_on"])
     effects = [f"{_names(live)}."]
     if ranks:
-        effects.append(f"{many(ranks, 'rank')} get SIGTERM, and SIGKILL after the grace time.")
+        effects.append(f"SIGTERM for {many(ranks, 'rank')}, and SIGKILL after the grace time.")
     if gpus:
         effects.append(f"{many(gpus, 'GPU')} will be free again.")
     effects.append("Logs, metrics and finished checkpoints stay.")

@@ -173,7 +173,12 @@ def _slower(beat: Pace | None) -> Diagnosis | None:
 
 
 def _starved(gpus: Mapping[int, Sequence[GpuView]]) -> Diagnosis | None:
-    loads = [gpu["util"] for held in gpus.values() for gpu in held if gpu["util"] is not None]
+    loads = [
+        gpu["util"]
+        for held in gpus.values()
+        for gpu in held
+        if gpu["util"] is not None and not gpu["simulated"]
+    ]
     if not loads or median(loads) >= BUSY:
         return None
     return Diagnosis(

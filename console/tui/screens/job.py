@@ -123,6 +123,7 @@ class JobScreen(ChartActions):
 
     def on_unmount(self) -> None:
         self._pause_logs()
+        self.sweep()
 
     def _pause_logs(self) -> None:
         for desk in self.desks.values():
@@ -141,6 +142,8 @@ class JobScreen(ChartActions):
         detail, attempt = self.detail, self.attempt
         if attempt is not None:
             self._show_ranks(attempt)
+        elif detail is not None:
+            self.query_one("#logs", LogView).set_empty(self.desks["logs"].nothing())
         self._diagnose()
         for name in ("summary", "attempts"):
             self.query_one(f"#{name}", Panel).redraw()

@@ -193,7 +193,8 @@ class LogActions(Frame):
 
     def do_logs_pager(self) -> None:
         """Copy the whole log to a file that goes away again, and open it in the pager."""
-        self._fetch_log(Path(tempfile.mkdtemp(prefix="qd-log-")), "pager")
+        self._scratch = Path(tempfile.mkdtemp(prefix="qd-log-"))
+        self._fetch_log(self._scratch, "pager")
 
     def _fetch_log(self, folder: Path, then: str) -> None:
         logs = self.desk.logs
@@ -208,8 +209,6 @@ class LogActions(Frame):
                 path = outside.free_name(folder, name, ".log")
                 return path, outside.write_log(source, job_id, attempt, rank, path)
             except OSError as error:
-                if then == "pager":
-                    shutil.rmtree(folder, ignore_errors=True)
                 raise QuarterdeckError(f"cannot write {name}.log in {folder}: {error}") from error
 
         self.deck.tell(f"Reading the whole log of {name}.")
@@ -218,6 +217,7 @@ class LogActions(Frame):
     def log_fetched(self, then: str, value: object, error: QuarterdeckError | None) -> None:
         """The whole log is a file now, or could not be read."""
         if error is not None:
+            self.sweep()
             self.deck.tell(f"{error.message}. {error.hint}".strip(), severity="error")
             return
         path, size = cast("tuple[Path, int]", value)
@@ -233,4 +233,12 @@ class LogActions(Frame):
         except OSError as problem:
             self.deck.tell(f"{command[0]}: {problem.strerror}", severity="error")
         finally:
-            shutil.rmtree(path.parent, ignore_errors=True)
+            self.sweep()
+
+    _scratch: Path | None = None  # where a log lies for the pager
+
+    def sweep(self) -> None:
+        """Remove what was written for the pager; also when the screen goes before the pager came."""
+        if self._scratch is not None:
+            shutil.rmtree(self._scratch, ignore_errors=True)
+            self._scratch = None
