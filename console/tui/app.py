@@ -132,7 +132,7 @@ class QuarterdeckApp(Navigation):
 
     def on_unmount(self) -> None:
         theme = self.theme if self.theme != self.config.theme else ""
-        self.memory.note(screen=self.place, theme=theme)
+        self.memory.note(theme=theme)
         self.memory.save()
         for feed in self._feeds.values():
             feed.close(FAREWELL)
@@ -141,8 +141,9 @@ class QuarterdeckApp(Navigation):
 
     def screen_changed(self) -> None:
         """Watch what the top screen shows, and nothing else."""
-        if not self.is_running:
+        if not self.is_running or self._exit:
             return
+        self.memory.note(screen=self.place)
         wanted: set[tuple[str, ...]] = {BASE_TOPICS}
         if self.top is not None and self.top.topics:
             wanted.add(self.top.topics)
