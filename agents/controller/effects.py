@@ -199,7 +199,7 @@ class Performer:
             if now is None or now.epoch != attempt.epoch or now.parts[0].phase != "pending":
                 return None
             await asyncio.sleep(MEET_AGAIN)
-        address = self._links.links[first].node.address
+        address = self._address(first)
         return {"node": first, "address": address, "port": live.port}
 
     def _requirements(self, live: Live) -> str | None:
@@ -230,11 +230,18 @@ class Performer:
         if batch:
             await agent.put_blobs(await asyncio.to_thread(_packed, batch))
 
+    def _address(self, node: str) -> str:
+        """Raises Unreachable for a node that has not been a member since this controller started."""
+        link = self._links.links.get(node)
+        if link is None:
+            raise Unreachable(f"node {node} has not joined yet")
+        return link.node.address
+
     async def _launch(self, live: Live, node: str, node_rank: int) -> None:
         attempt = live.job.attempt
         assert attempt is not None
         link, agent = self._links.agent(node)
-        addresses = [self._links.links[part.node].node.address for part in attempt.parts]
+        addresses = [self._address(part.node) for part in attempt.parts]
         key = live.key(self._cluster)
         request: wire.LaunchRequest = {
             "key": key,
