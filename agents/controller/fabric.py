@@ -15,7 +15,7 @@ from jobs.wire import AgentClient
 @dataclass(frozen=True, slots=True)
 class FabricNode:
     """A member. `id` is the fabric's own name for this incarnation of the node; a node that comes
-    back has a new one."""
+    back has a new one. `conflict` says which other host has taken its name, if one has."""
 
     name: str
     address: str
@@ -24,6 +24,7 @@ class FabricNode:
     gpus: float
     memory: int
     labels: dict[str, str] = field(default_factory=dict)
+    conflict: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,6 +97,7 @@ class Links:
         for name, link in list(self.links.items()):
             if name not in alive or alive[name].id != link.node.id:
                 await self._end(link)
+                self._keeper.on_problem(f"node {name}", "")  # nobody asks it any more
         for name, node in alive.items():
             known = self.links.get(name)
             if known is not None and known.tasks:

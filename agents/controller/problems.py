@@ -14,6 +14,7 @@ _FIXES = {
     "registry": "Free disk space, or end what holds its lock; nothing new is acknowledged until then.",
     "ray": "It is being restarted; jobs that run are not touched. See `qd doctor`.",
 }
+_FIX_NAME = "Let one of them leave and join again with another --name: `qd leave`, `qd join`."
 _FIX = "It is being tried again; `qd doctor` tells more."
 
 
@@ -36,8 +37,12 @@ class Problems:
         return [
             {
                 "what": f"{source}: {text}",
-                "fix": _FIXES.get(source, _FIX),
+                "fix": _fix(source),
                 "severity": "error",
             }
             for source, text in sorted(self._texts.items())
         ]
+
+
+def _fix(source: str) -> str:
+    return _FIX_NAME if source.startswith("name ") else _FIXES.get(source, _FIX)

@@ -15,6 +15,7 @@ from typing import Any
 from agents.controller.fabric import Bundle, FabricNode
 from agents.fabric.actor import Reply
 from agents.fabric.channel import Channel
+from agents.fabric.members import Members
 from jobs.errors import Unreachable, from_json
 from jobs.places import Places
 from jobs.wire import (
@@ -206,6 +207,7 @@ class RayFabric:
         self._environ = driver_environment(where, base)
         self._link: Link | None = None
         self._doubted = False
+        self._members = Members()
         self._connecting = asyncio.Lock()
 
     @property
@@ -250,7 +252,7 @@ class RayFabric:
         return result
 
     async def nodes(self) -> list[FabricNode]:
-        return [_node(entry) for entry in await self._request(5.0, "nodes") if entry["Alive"]]
+        return self._members.take(await self._request(5.0, "nodes"))
 
     async def agent(self, node: FabricNode) -> AgentClient:
         """A client that reaches the node's agent now and later; the agent starts with the first call
@@ -290,20 +292,6 @@ class RayFabric:
             link, self._link = self._link, None
             if link is not None:
                 await link.close()
-
-
-def _node(entry: dict[str, Any]) -> FabricNode:
-    """A row of Ray's node table."""
-    resources, labels = entry["Resources"], dict(entry.get("Labels") or {})
-    return FabricNode(
-        name=labels.get("qd.node") or entry["NodeManagerHostname"],
-        address=entry["NodeManagerAddress"],
-        id=entry["NodeID"],
-        cpus=float(resources.get("CPU", 0)),
-        gpus=float(resources.get("GPU", 0)),
-        memory=int(resources.get("memory", 0)),
-        labels=labels,
-    )
 
 
 class RayAgentClient:

@@ -67,14 +67,17 @@ class Host:
         (self.folder / "tmp").mkdir(parents=True, exist_ok=True)
         options = ["--mount", "--pid", "--net", "--uts", "--ipc", "--mount-proc", "--fork"]
         init = [str(INIT), self.name, str(self.folder), str(ROOT), sys.prefix, sys.base_prefix]
-        self._holder = subprocess.Popen(
-            [*_HOLD, *options, "--kill-child", sys.executable, "-S", *init],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        with (self.folder / "boot.log").open("w") as log:
+            self._holder = subprocess.Popen(
+                [*_HOLD, *options, "--kill-child", sys.executable, "-S", *init],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
         assert self._holder.stdout is not None
-        assert self._holder.stdout.readline() == "ready\n", f"{self.name} does not boot"
+        ready = self._holder.stdout.readline() == "ready\n"
+        assert ready, f"{self.name} does not boot: {(self.folder / 'boot.log').read_text()}"
         held = self._holder.pid
         self.pid = int(Path(f"/proc/{held}/task/{held}/children").read_text())
         self._network.switch(
