@@ -115,3 +115,26 @@ def test_ranks_stop_when_their_lease_ends_and_none_start_before(cluster: Cluster
     view = cluster.finish(job)
     assert [attempt["state"] for attempt in view["attempts"]] == ["LOST", "SUCCEEDED"]
     cluster.check_once(job.id)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", ["controller", "agent"])
+def test_killed_at_any_moment_of_a_launch_each_rank_starts_once(
+    cluster: Cluster, part: str
+) -> None:
+    """From the submit to the first line takes some 0.3 s: the kills are spread over that."""
+    ledger = cluster.home / f"ledger-{part}"
+    jobs = []
+    for moment in range(4):
+        jobs.append(cluster.submit(f"echo $QD_RUN/$RANK >> {ledger}; sleep 1", procs_per_node=2))
+        time.sleep(moment * 0.1)
+        (cluster.controller() if part == "controller" else cluster.agent()).kill()
+        assert cluster.wait(jobs[-1])["state"] == "SUCCEEDED"
+    started = ledger.read_text().split()
+    assert len(set(started)) == len(started)
+    for job in jobs:
+        view = cluster.job(job)
+        # The agent may be killed between the guard's first steps: then that attempt starts nothing.
+        assert part == "agent" or len(view["attempts"]) == 1
+        runs = {line.partition("/")[0] for line in started if line.startswith(f"{job}.")}
+        assert runs == {view["attempts"][-1]["id"]}
