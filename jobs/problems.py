@@ -144,7 +144,8 @@ def _message(item: ErrorDetails, path: KeyPath, model: type[BaseModel]) -> str:
         key, words = _BOUNDS[kind]
         return f"found {found}; allowed: {words} {context[key]:g}"
     if kind == "too_long":
-        return f"{context['actual_length']} entries; allowed: at most {context['max_length']}"
+        # pydantic stops counting at the limit, and then says None.
+        return f"{len(item['input'])} entries; allowed: at most {context['max_length']}"
     if kind in _KINDS:
         return f"found {found}; allowed: {_KINDS[kind]}"
     return f"found {found}; {item['msg'][:1].lower()}{item['msg'][1:]}"

@@ -16,6 +16,8 @@ _BATCH = 500
 """Lines handed to a worker thread at a time: enough to amortise the hop, few enough to stay live."""
 _BATCH_CHARS = 1 << 20
 """Characters after which a batch ends before it has so many lines: a line may be long."""
+_TAIL_CHARS = 64 << 20
+"""Characters of a tail, which is held as a whole before it is given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,7 @@ class LogReader:
         )
         matching = self._matching(map(log_line, lines))
         if first and self._query.tail is not None:
-            matching = iter(deque(matching, maxlen=self._query.tail))
+            matching = iter(_last(matching, self._query.tail))
         yield from matching
 
     def _rank_lines(self, rank: int, final: bool) -> Iterator[Line]:
@@ -110,9 +112,22 @@ class LogReader:
         if self._search is None:
             yield from lines
             return
-        while batch := _some(lines):
+        # Whoever asked may have left in the midst of a long log, without a match to end the batch at.
+        while not self._search.closed() and (batch := _some(lines)):
             for number in self._search([line["line"] for line in batch]):
                 yield batch[number]
+
+
+def _last(lines: Iterator[LogLine], count: int) -> deque[LogLine]:
+    """The last `count` lines, fewer when they are very long."""
+    kept: deque[LogLine] = deque()
+    chars = 0
+    for line in lines:
+        kept.append(line)
+        chars += len(line["line"])
+        while len(kept) > count or chars > _TAIL_CHARS:
+            chars -= len(kept.popleft()["line"])
+    return kept
 
 
 def _some(lines: Iterator[LogLine]) -> list[LogLine]:

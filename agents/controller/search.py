@@ -40,7 +40,7 @@ class Search:
     def __call__(self, texts: Sequence[str]) -> list[int]:
         """The indices of the texts that match. Raises InvalidInput when it takes too long."""
         with self._lock:
-            if self._closed.is_set():
+            if self.closed():
                 return []
             process = self._process = self._process or self._start()
             assert process.stdin is not None
@@ -52,12 +52,15 @@ class Search:
         if answer:
             found: list[int] = json.loads(answer)
             return found
-        if self._closed.is_set():
+        if self.closed():
             return []
         raise InvalidInput(
             f"grep: '{self.pattern}' takes too long to look for",
             "Repetitions inside of repetitions do, as in (a+)+; a simpler expression will not.",
         )
+
+    def closed(self) -> bool:
+        return self._closed.is_set()
 
     def _start(self) -> subprocess.Popen[str]:
         return subprocess.Popen(

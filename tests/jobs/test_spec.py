@@ -336,3 +336,11 @@ def test_the_cli_can_import_the_domain_without_pydantic() -> None:
         "sys.exit(str(bad) if bad else 0)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_too_many_entries_are_counted() -> None:
+    env = {f"V{number}": "x" for number in range(300)}
+    with pytest.raises(InvalidInput, match="300 entries; allowed: at most 256"):
+        JobSpec.from_json({"command": "true", "env": env})
+    with pytest.raises(InvalidInput, match="--env: 300 entries"):
+        from_options(["true"], env=env)

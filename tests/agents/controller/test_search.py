@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
+from itertools import count
 from pathlib import Path
 
 import psutil
 import pytest
 
+from agents.controller import logread
 from agents.controller.logread import LogQuery, LogReader
-from agents.controller.logstore import LogStore
+from agents.controller.logstore import Line, LogStore
 from agents.controller.search import Search, check
 from jobs.errors import InvalidInput
 
@@ -61,4 +63,33 @@ def test_the_tail_of_what_matches(tmp_path: Path) -> None:
     store.append(1, 1, 0, 0, b"".join(b"%d\n" % number for number in range(2000)), [(0, 1.0)])
     with closing(LogReader(store, LogQuery(1, 1, grep="7$", tail=2))) as reader:
         assert [line["line"] for line in reader.read_on(final=True)] == ["1987", "1997"]
+    store.close()
+
+
+def test_who_leaves_ends_the_reading_of_a_log_without_matches(tmp_path: Path) -> None:
+    class Endless(LogStore):
+        def lines(
+            self, job: int, attempt: int, rank: int, offset: int, *, final: bool
+        ) -> Iterator[Line]:
+            for number in count():
+                if number == 5000:
+                    reader.close()
+                yield Line(attempt, rank, number, number + 1, 1.0, b"x")
+
+    store = Endless(tmp_path)
+    store.append(1, 1, 0, 0, b"x", [(0, 1.0)])
+    reader = LogReader(store, LogQuery(1, 1, grep="never"))
+    assert list(reader.read_on(final=True)) == []
+    store.close()
+
+
+def test_a_tail_of_very_long_lines_is_a_shorter_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logread, "_TAIL_CHARS", 10)
+    store = LogStore(tmp_path)
+    store.append(1, 1, 0, 0, b"12345\n67890\nabcde\n", [(0, 1.0)])
+    lines = LogReader(store, LogQuery(1, 1, tail=3)).read_on(final=True)
+    assert [line["line"] for line in lines] == ["67890", "abcde"]
+    assert list(LogReader(store, LogQuery(1, 1, tail=0)).read_on(final=True)) == []
     store.close()
