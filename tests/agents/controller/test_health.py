@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import psutil
+import pytest
 
 from tests.agents.controller.conftest import Plane, until
 
@@ -209,7 +210,8 @@ async def test_a_node_that_loses_gangs_again_and_again_is_quarantined(
         await plane.wait(job)
 
 
-async def test_a_clock_that_is_off_is_told(plane: Plane) -> None:
+async def test_a_clock_that_is_off_is_told(plane: Plane, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agents.controller.health.SKEWED", 1)
     plane.controller.health._now = lambda: time.time() + 100
 
     async def told() -> list[str]:
