@@ -82,7 +82,7 @@ def start(
         check_fits(asked, records.asked_of(before), records.size_of(before))
         asked, extent = records.asked_of(before), records.size_of(before)
     else:
-        if before and asked in (Asked(), Asked(head=before["asked"].get("head"))):
+        if before and asked == Asked(head=before["asked"].get("head")):
             asked = records.asked_of(before)  # the machine went down: the same node comes back
         gpus = 0 if asked.simulate_gpus is not None else head.count_gpus()
         extent = size(asked, len(os.sched_getaffinity(0)), gpus)

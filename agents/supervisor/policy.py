@@ -129,7 +129,7 @@ def check_fits(asked: Asked, before: Asked, running: Size) -> None:
         before: what the running node was started with.
         running: what it came to.
     """
-    if (asked.head is None) != (before.head is None) and asked != Asked():
+    if (asked.head is None) != (before.head is None):
         what = f"is a worker of {before.head}" if before.head else "runs a cluster of its own"
         raise Conflict(f"this machine {what}", f"Run `{_ender(before)}` first.", head=before.head)
     fits = (

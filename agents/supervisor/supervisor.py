@@ -142,12 +142,8 @@ class Supervisor:
 
     def _start_ray(self, now: float) -> None:
         settings = self.settings
-        where, node, size, address = (
-            settings.places,
-            settings.node,
-            settings.size,
-            settings.address,
-        )
+        where, node = settings.places, settings.node
+        size, address = settings.size, settings.address
         head.prepare_folder(where)
         if settings.asked.head:
             command = head.join_command(where, node, size, address, settings.asked.head)

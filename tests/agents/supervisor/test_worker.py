@@ -118,9 +118,10 @@ def test_what_is_no_name_of_a_node(name: str) -> None:
 
 def test_a_machine_is_a_head_or_a_worker() -> None:
     worker = Asked(head="h:1")
-    with pytest.raises(Conflict, match="worker of h:1") as caught:
-        check_fits(Asked(cpus=2), worker, TWO)
-    assert "qd leave" in caught.value.hint
+    for up in (Asked(), Asked(cpus=2)):
+        with pytest.raises(Conflict, match="worker of h:1") as caught:
+            check_fits(up, worker, TWO)
+        assert "qd leave" in caught.value.hint
     with pytest.raises(Conflict, match="cluster of its own") as caught:
         check_fits(worker, Asked(), TWO)
     assert "qd down" in caught.value.hint
