@@ -92,13 +92,17 @@ class Performer:
         started, failures = self._monotonic(), 0
         while True:
             try:
-                await self._perform(live, effect, self._monotonic() - started)
+                try:
+                    await self._perform(live, effect)
+                except Unreachable as error:
+                    gone = self._given_up(live, effect, started, error)
+                    if gone is None:
+                        raise
+                    await self._applier.apply(live, gone)
                 return
             except lc.IllegalTransition:
                 return  # the job moved on while we acted; what it wants now is being done
             except Unreachable as error:
-                if await self._give_up(live, effect, self._monotonic() - started, error):
-                    return
                 self._applier.detail(live, error.message)
             except QuarterdeckError as error:
                 log.warning("j%d: %s: %s", live.job.id, type(effect).__name__, error.message)
@@ -108,19 +112,24 @@ class Performer:
             await asyncio.sleep(min(0.2 * 2**failures, 5.0))
             failures += 1
 
-    async def _give_up(
-        self, live: Live, effect: lc.Effect, since: float, error: Unreachable
-    ) -> bool:
+    def _given_up(
+        self, live: Live, effect: lc.Effect, started: float, error: Unreachable
+    ) -> lc.Gone | None:
         """Parts that were never launched cannot run: no lease needs to be waited for."""
         attempt = live.job.attempt
         if attempt is None or attempt.started_at is not None:
-            return False
-        if isinstance(effect, lc.Stop) or (isinstance(effect, lc.Stage) and since > STAGE_PATIENCE):
-            await self._applier.apply(live, lc.Gone(attempt.epoch, effect.node, error.message))
-            return True
-        return False
+            return None
+        if isinstance(effect, lc.Stop):
+            return lc.Gone(attempt.epoch, effect.node, error.message)
+        if isinstance(effect, lc.Stage):
+            # Counted from the last contact: staging may take long while all is well.
+            link = self._links.links.get(effect.node)
+            heard = max(started, link.clock_at) if link is not None else started
+            if self._monotonic() - heard > STAGE_PATIENCE:
+                return lc.Gone(attempt.epoch, effect.node, error.message)
+        return None
 
-    async def _perform(self, live: Live, effect: lc.Effect, since: float) -> None:
+    async def _perform(self, live: Live, effect: lc.Effect) -> None:
         match effect:
             case lc.Reserve(nodes):
                 await self._reserve(live, nodes)
