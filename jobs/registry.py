@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import delete, insert, update
+from sqlalchemy import Table, delete, update
 from sqlmodel import Session, col, select
 
 from jobs import audit
@@ -351,6 +351,7 @@ def save_artifact(session: Session, row: ArtifactRow) -> None:
     session.merge(row)
 
 
+_POINTS: Table = MetricPointRow.__table__  # type: ignore[attr-defined]
 _STEPS = 2**63
 """Steps are stored in 64 bits."""
 
@@ -363,14 +364,31 @@ class Point:
     value: float | None
 
 
+def _items(lines: list[bytes]) -> list[Any]:
+    """The JSON of each line; None for a line that is none."""
+    try:  # all at once costs a fifth of one by one
+        items = json.loads(b"[" + b",".join(lines) + b"]")
+        if len(items) == len(lines):
+            return list(items)
+    except (ValueError, RecursionError):
+        pass
+    return [_item(line) for line in lines]
+
+
+def _item(line: bytes) -> Any:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+
+
 def parse_points(data: bytes) -> list[Point]:
     """Read whole NDJSON lines as `quarterdeck.log` writes them. A line that is not one, or holds what
     no database stores, is skipped: it can only be the user's own doing, and must not stop the lines
     behind it. A value that is not finite is None."""
     points = []
-    for line in data.splitlines():
+    for item in _items(data.splitlines()):
         try:
-            item = json.loads(line)
             step, at, value = int(item["s"]), float(item["t"]), item["v"]
             number = None if value is None else float(value)
             name = str(item["n"])[:200].replace("\0", "\ufffd")
@@ -403,8 +421,9 @@ def ingest_metrics(
     session.add(row)
     if not points:
         return []
+    # On the table, not the class: the ORM would take twice the time over a thousand rows.
     session.execute(
-        insert(MetricPointRow),
+        _POINTS.insert(),
         [
             {
                 "attempt_id": epoch,
