@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any, ClassVar, cast
 
 from rich.style import Style
-from textual import on
+from textual import events, on
 from textual.screen import Screen
 from textual.timer import Timer
+from textual.widgets import Input
 
 from console.tui import actions
 from console.tui.core import job as job_words
@@ -31,6 +32,7 @@ from console.tui.screens.cluster import ClusterScreen
 from console.tui.screens.modals import Confirm
 from console.tui.source import Source
 from console.tui.theme import styles
+from console.tui.widgets.prompt import Prompt
 from jobs.errors import QuarterdeckError
 from jobs.places import places
 from jobs.views import JobDetail
@@ -105,6 +107,16 @@ class QuarterdeckApp(Navigation):
     def action_act(self, wanted: str, *keys: str) -> None:
         """Keys that work everywhere may still mean something nearer to a screen."""
         perform(self.focused or self.screen, wanted, *keys)
+
+    def on_key(self, event: events.Key) -> None:
+        """A key that nothing nearer took. While a prompt has focus, none that can be typed into it may
+        be a command: it was typed in a breath with the key that opened the prompt, and was on its way
+        to what had focus before."""
+        focused = self.focused
+        ends = event.key in ("enter", "escape") and isinstance(focused, Prompt)
+        if isinstance(focused, Input) and (ends or event.is_printable):
+            event.prevent_default()
+            focused._forward_event(events.Key(event.key, event.character))
 
     # Life.
 

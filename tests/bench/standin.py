@@ -124,7 +124,13 @@ def detail(number: int) -> dict[str, Any]:
         "first_failure": None,
         "ranks": [rank],
     }
-    rest = {"spec": {}, "snapshot": None, "git": None, "metrics": {}, "artifacts": []}
+    rest: dict[str, Any] = {
+        "spec": {},
+        "snapshot": None,
+        "git": None,
+        "metrics": {},
+        "artifacts": [],
+    }
     return {**job(number), **rest, "attempts": [attempt]}
 
 

@@ -193,6 +193,8 @@ class LogActions(Frame):
 
     def do_logs_pager(self) -> None:
         """Copy the whole log to a file that goes away again, and open it in the pager."""
+        if self._scratch is not None:
+            return  # it is being read
         self._scratch = Path(tempfile.mkdtemp(prefix="qd-log-"))
         self._fetch_log(self._scratch, "pager")
 

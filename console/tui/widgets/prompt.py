@@ -34,7 +34,9 @@ class Prompt(Input):
         self.value = text
         self.cursor_position = len(text)
         self.display = True
-        self.focus()
+        # At once, not by `focus()`, which only asks for it: keys that were typed fast would reach the
+        # screen, where they are commands.
+        self.screen.set_focus(self)
 
     def close(self, *, kept: bool) -> None:
         self.display = False

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from fakes import NOW, FakeSource, job
 from pilots import press, running, screen_text, settle, text, title
+from textual import events
 from textual.pilot import Pilot
 
 from console.tui import clipboard, outside
@@ -198,6 +199,21 @@ async def test_only_matching_lines_are_kept_and_an_empty_text_shows_all() -> Non
         assert "&9003" in title(app, "logs")
         await press(pilot, "ampersand", *["backspace"] * 4, "enter")
         assert "9011" in text(app, "logs")
+
+
+async def test_keys_typed_in_one_breath_go_into_the_prompt_and_are_no_commands() -> None:
+    source = FakeSource()
+    async with running(source, start="jobs") as (pilot, app):
+        driver = app._driver
+        assert driver is not None
+        for key in ("slash", *"vc", "enter"):
+            event = events.Key(key, "/" if key == "slash" else key if len(key) == 1 else None)
+            event.set_sender(app)
+            driver.send_message(event)
+        await settle(pilot)
+        assert "filter vc" in text(app, "head")
+        assert "marked" not in text(app, "head")
+        assert isinstance(app.screen, JobsScreen)
 
 
 async def test_a_minute_back_by_the_lines_own_times() -> None:
