@@ -107,6 +107,7 @@ class NodeAgent:
         self._holdings = Holdings(self._root, self._ledger, time.time())
         self._blobs = BlobCache(self._root / "blobs")
         envs = EnvCache(self._root / "envs")
+        builder = environment.builder_environment(os.environ)
         self._stagings = Stagings(
             Stager(self._blobs, envs, self._ledger, self._environ, self._meter.condition)
         )

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import functools
 import json
 import os
 import re
 import signal
+import stat
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from agents.node import records
-from agents.node.logtail import TimeIndex
+from agents.node.logtail import TimeIndex, lost_bytes, read_at
 from agents.node.staging import Staged
 from agents.node.vitals import Signs
 from jobs.errors import InvalidInput, StorageFull
@@ -141,7 +143,11 @@ def bury(folder: Path, tag: str) -> None:
 
 @dataclass(slots=True, eq=False)
 class Streams:
-    """What a rank's log and metrics file hold, as far as they were looked at, and how it is."""
+    """What a rank's log and metrics file hold, as far as they were looked at, and how it is.
+
+    `cut` is how many bytes of the log were seen and are in the file no more: `2> /dev/stderr` opens
+    a rank's log anew and truncates it. Offsets of the log count on from there.
+    """
 
     log: Path
     index: TimeIndex
@@ -149,6 +155,7 @@ class Streams:
     signs: Signs
     metrics_size: int = 0
     looked: bool = False
+    cut: int = 0
 
     @classmethod
     def of(
@@ -164,26 +171,58 @@ class Streams:
         signs = Signs(min(clock, clock - (now - started)) if started else clock)
         for at in index.recent(KEPT + 1):
             signs.wrote(min(clock, clock - (now - at)))
-        return cls(folder / f"rank-{rank}.log", index, folder / f"metrics-{rank}.jsonl", signs)
+        cut = (records.read_json(str(folder / f"rank-{rank}.cut")) or {}).get("bytes", 0)
+        log, metrics = folder / f"rank-{rank}.log", folder / f"metrics-{rank}.jsonl"
+        return cls(log, index, metrics, signs, cut=cut)
 
     def observe(self, now: float, clock: float) -> bool:
         """Look at both; whether one of them grew. Arguments as for `of`."""
         grew, wrote = False, 0.0
         with contextlib.suppress(OSError):
-            stat = self.log.stat()
+            found = self._look(self.log)
+            if self.cut + found.st_size < self.index.size:
+                self.cut = self.index.size
+                records.write_file(
+                    str(self.log.with_suffix(".cut")),
+                    json.dumps({"bytes": self.cut}).encode(),
+                    durable=False,
+                )
             # The last write is the better time: the agent may have been away for long.
-            if self.index.observe(stat.st_size, min(now, stat.st_mtime)):
-                grew, wrote = True, stat.st_mtime
+            if self.index.observe(self.cut + found.st_size, min(now, found.st_mtime)):
+                grew, wrote = True, found.st_mtime
         with contextlib.suppress(OSError):
-            stat = self.metrics.stat()
-            if stat.st_size > self.metrics_size:
-                grew, wrote = True, max(wrote, stat.st_mtime)
-            self.metrics_size = stat.st_size
+            found = self._look(self.metrics)
+            if found.st_size > self.metrics_size:
+                grew, wrote = True, max(wrote, found.st_mtime)
+            self.metrics_size = found.st_size
         if grew:
             # Later on the boot clock is the better one: it is never set.
             self.signs.wrote(clock if self.looked else min(clock, clock - (now - wrote)))
         self.looked = True
         return grew
+
+    @staticmethod
+    def _look(path: Path) -> os.stat_result:
+        """Its stat, when it is the plain file that it should be: a rank could put a link there."""
+        found = path.lstat()
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.EINVAL, "not a plain file")
+        return found
+
+    def read_log(self, offset: int, size: int, *, final: bool) -> bytes:
+        """Up to `size` bytes of the log from `offset` on.
+
+        Bytes that were seen and can be read no more are made up for by a line that says so, of the
+        same length: whoever follows the log can go on, and an attempt can end. With `final` that
+        holds for all that cannot be read, since nothing will change any more.
+        """
+        if offset < self.cut:
+            return lost_bytes(min(size, self.cut - offset))
+        try:
+            data = read_at(self.log, offset - self.cut, size)
+        except OSError:
+            data = b""
+        return data or (lost_bytes(size) if final else b"")
 
 
 @dataclass(eq=False)

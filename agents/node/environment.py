@@ -20,9 +20,9 @@ WORKER_FOLDER = Path(__file__).parent / "worker"
 _PASSED = re.compile(
     "PATH|HOME|USER|LOGNAME|SHELL|LANG|LANGUAGE|TZ|TMPDIR|LD_LIBRARY_PATH|CUDA_HOME|CUDA_PATH|"
     "HF_HOME|TORCH_HOME|XDG_CACHE_HOME|SSL_CERT_FILE|SSL_CERT_DIR|REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE|"
-    "(?i:https?|ftp|all|no)_(?:proxy|PROXY)|(?:LC|NCCL|UCX|FI|GLOO|NVIDIA|PIP)_.*"
+    "(?i:https?|ftp|all|no)_(?:proxy|PROXY)|(?:LC|NCCL|UCX|FI|GLOO|NVIDIA)_.*"
 )
-"""Set up by whoever runs the node: folders, locale, proxies, interconnect, driver, package index."""
+"""Set up by whoever runs the node: folders, locale, proxies, interconnect, driver."""
 
 TORCH_PORT, JAX_PORT, TF_PORT = 0, 1, 2
 """Offsets from the gang's first port; TensorFlow takes one for each local rank."""
@@ -38,6 +38,13 @@ def base_environment(environ: Mapping[str, str]) -> dict[str, str]:
     base.setdefault("PATH", "/usr/local/bin:/usr/bin:/bin")
     base.setdefault("LANG", "C.UTF-8")
     return base
+
+
+def builder_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """The base, and where packages come from: for making environments. Ranks do not get it, since an
+    index's address can hold a password."""
+    index = {name: value for name, value in environ.items() if name.startswith("PIP_")}
+    return base_environment(environ) | index
 
 
 def ray_credentials(environ: Mapping[str, str]) -> dict[str, str]:

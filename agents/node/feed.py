@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterable, Mapping
 
 from agents.node.attempts import Attempt
-from agents.node.logtail import fair_shares, read_at, read_lines
+from agents.node.logtail import fair_shares, read_lines
 from jobs.wire import LogChunk, MetricChunk
 
 Cursors = Mapping[str, Mapping[int, int]]
@@ -26,12 +26,12 @@ def chunks(
     log_chunks, metric_chunks = [], []
     for (attempt, rank, offset, _), share in zip(log_needs, shares, strict=False):
         stream = attempt.streams[rank]
-        with contextlib.suppress(OSError):
-            if data := read_at(stream.log, offset, share):
-                times = stream.index.between(offset, offset + len(data))
-                log_chunks.append(
-                    LogChunk(key=attempt.key, rank=rank, offset=offset, data=data, times=times)
-                )
+        final = attempt.standing.state == "ended"
+        if share and (data := stream.read_log(offset, share, final=final)):
+            times = stream.index.between(offset, offset + len(data))
+            log_chunks.append(
+                LogChunk(key=attempt.key, rank=rank, offset=offset, data=data, times=times)
+            )
     for (attempt, rank, offset, _), share in zip(
         metric_needs, shares[len(log_needs) :], strict=True
     ):

@@ -116,3 +116,9 @@ def fair_shares(needs: Sequence[int], budget: int) -> list[int]:
         shares[index] = min(needs[index], budget // (len(order) - place))
         budget -= shares[index]
     return shares
+
+
+def lost_bytes(count: int) -> bytes:
+    """`count` bytes (at least 1) in the place of as many that a job cut from its log: one line."""
+    text = f"[quarterdeck: {count} bytes are missing here, the job cut its own log]".encode()
+    return text[: count - 1].ljust(count - 1) + b"\n"

@@ -41,6 +41,16 @@ async def test_a_job_runs_and_everything_is_recorded(plane: Plane) -> None:
     ]
 
 
+async def test_what_a_job_logs_in_the_blink_of_an_eye_is_recorded(plane: Plane) -> None:
+    line = '{"n":"loss","s":0,"t":1,"v":0.5}'
+    command = f"printf '{line}\\n' >> \"$QD_METRICS_FILE\""
+    jobs = [await plane.submit(command, resources={"cpu": 0.25}) for _ in range(10)]
+    for job in jobs:
+        view = await plane.wait(job)
+        assert view["state"] == "SUCCEEDED"
+        assert view["metrics"]["loss"]["value"] == 0.5, job
+
+
 async def test_a_finished_job_leaves_nothing_behind(plane: Plane) -> None:
     job = await plane.submit("echo hi")
     await plane.wait(job)
@@ -298,6 +308,28 @@ async def test_bytes_that_are_not_utf8_and_escapes_are_kept(plane: Plane) -> Non
     assert data == b"a\377b\n\033[31mred\n"
 
 
+async def test_a_job_that_cuts_its_own_log_ends_all_the_same(plane: Plane) -> None:
+    # `> /dev/stderr` opens the rank's log anew, and truncates it: a common idiom in scripts.
+    job = await plane.submit("seq 1000; sleep 0.6; echo oops > /dev/stderr; sleep 0.6; echo end")
+    view = await plane.wait(job)
+    assert view["state"] == "SUCCEEDED"
+    lines = [line["line"] for line in await plane.lines(f"/v1/jobs/{job}/logs")]
+    assert lines[-2:] == ["oops", "end"]
+    assert lines[0] == "1" or "missing here" in lines[0]
+
+
+async def test_a_job_that_puts_links_in_place_of_its_files_ends_and_leaks_nothing(
+    plane: Plane,
+) -> None:
+    job = await plane.submit(
+        "echo before; rm -f $QD_METRICS_FILE; ln -s /etc/passwd $QD_METRICS_FILE;"
+        " ln -sf /etc/passwd ../rank-0.log; sleep 0.6"
+    )
+    assert (await plane.wait(job))["state"] == "SUCCEEDED"
+    lines = [line["line"] for line in await plane.lines(f"/v1/jobs/{job}/logs")]
+    assert not any("root:" in line for line in lines)
+
+
 async def test_following_a_log_goes_on_into_the_next_attempt(plane: Plane) -> None:
     flag = plane.root / "flag"
     job = await plane.submit(
@@ -387,5 +419,7 @@ async def test_watch_goes_on_from_a_revision(plane: Plane) -> None:
         return seen
 
     seen = await asyncio.to_thread(read)
-    assert {delta["key"] for delta in seen if delta["op"] == "put"} == {"j2"}
+    keys = {delta["key"] for delta in seen if delta["op"] == "put"}
+    assert "j2" in keys
+    assert all(delta["rev"] > since for delta in seen if delta["op"] == "put")
     assert all(delta["op"] != "reset" for delta in seen)

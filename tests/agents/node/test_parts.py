@@ -13,7 +13,7 @@ from agents.node.attempts import job_of
 from agents.node.closed import KEEP, ClosedJobs
 from agents.node.config import AgentConfig
 from agents.node.ledger import Ledger
-from agents.node.logtail import MAX_LINE, TimeIndex, fair_shares, read_lines
+from agents.node.logtail import MAX_LINE, TimeIndex, fair_shares, lost_bytes, read_lines
 from agents.node.ports import ephemeral_start, free_block
 from jobs.errors import Conflict, InvalidInput
 
@@ -227,3 +227,11 @@ def test_configuration_from_the_environment(tmp_path: Path) -> None:
     assert config.checkpoint_root == Path("/nfs")
     with pytest.raises(InvalidInput, match="QD_SIMULATE_GPUS"):
         AgentConfig.from_env("c", {"QD_SIMULATE_GPUS": "two"})
+
+
+@pytest.mark.parametrize("count", [1, 2, 30, 71, 500])
+def test_lost_bytes_are_as_many_and_one_line(count: int) -> None:
+    data = lost_bytes(count)
+    assert len(data) == count
+    assert data.endswith(b"\n")
+    assert data.count(b"\n") == 1
