@@ -77,6 +77,14 @@ class Fleet:
         words = ["--token-file", "/tmp/token", "--cpus", "2", "--simulate-gpus", "1"]
         worker.qd("join", record["ray_address"], *words)
 
+    def join_again(self, worker: Host) -> None:
+        """Bring back a worker that was switched off. Ray gives itself 30 s to start, which a busy
+        machine may not grant it at once; then the supervisor tries again, and `qd join` may have given
+        up waiting meanwhile."""
+        worker.power_on()
+        worker.qd("join", check=False)
+        self.until_node(worker.name, "READY", patience=120)
+
     def down(self) -> None:
         """Take everything down in order; nothing may be left on any host."""
         for host in self.network.hosts:

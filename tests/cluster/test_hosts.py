@@ -131,9 +131,7 @@ def test_a_host_is_switched_off_and_comes_back(fleet: Fleet) -> None:
     lease = float((fleet.attempt_folder(host, job, 1) / "lease").read_text())
     assert lease < fleet.started_at(job, 2), "nobody could know that the first copy was dead"
     fleet.spare(False)
-    host.power_on()
-    host.qd("join")  # as before
-    fleet.until_node("w1", "READY")
+    fleet.join_again(host)
     view = fleet.finish(job)
     assert [attempt["state"] for attempt in view["attempts"]] == ["LOST", "SUCCEEDED"]
 
@@ -145,8 +143,7 @@ def test_a_gang_waits_with_its_reason_when_too_few_hosts_are_left(fleet: Fleet) 
     view = fleet.wait(job, "QUEUED")
     until(lambda: "2 node" in fleet.job(job)["reason"], "the reason")
     assert not fleet.host("w1").runs(fleet.ranks(job)["w1"]), "half a gang is no gang"
-    host.power_on()
-    host.qd("join")
+    fleet.join_again(host)
     fleet.until_ticking(job, 2)
     view = fleet.finish(job)
     assert [attempt["state"] for attempt in view["attempts"]] == ["LOST", "SUCCEEDED"]
