@@ -230,8 +230,12 @@ class Checks:
                 left.append(f"the ledger of {host.name} is not empty")
         return left
 
-    def finally_(self) -> None:
-        """All is over: what was acknowledged is there, once."""
+    def finally_(self, *, unhurt: bool) -> None:
+        """All is over: what was acknowledged is there, once. `unhurt`: nothing happened that may cost
+        a job its ranks."""
+        for number, row in self._rows.items():
+            if unhurt and (row.state, row.attempts) != ("SUCCEEDED", 1):
+                self.story.violated(f"j{number} is {row.state} after {row.attempts} attempts")
         for number in self.acknowledged - self._rows.keys():
             self.story.violated(f"j{number} was acknowledged and is lost")
         for copies in self.copies.values():
