@@ -1,6 +1,7 @@
 """Ways to break the design. The simulation is worth something only if it notices each of them.
 
-Each entry is a patch that takes one safeguard away, and a seed to begin with when looking for a history that shows what it was for.
+Each entry is a patch that takes one safeguard away, and a seed where to look first for a history that
+shows what it was for.
 """
 
 from __future__ import annotations
