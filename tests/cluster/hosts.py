@@ -172,7 +172,7 @@ class Host:
 
 
 class Network:
-    """Hosts on one switch."""
+    """Hosts on one switch. `pid` is the process that holds the switch's namespace."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -185,12 +185,13 @@ class Network:
         )
         assert self._holder.stdout is not None
         assert self._holder.stdout.readline() == "ready\n"
+        self.pid = self._holder.pid
         self.switch("ip link add br0 type bridge forward_delay 0", "ip link set br0 up")
 
     def switch(self, *commands: str) -> None:
         """Run commands where the bridge is."""
         for command in commands:
-            words = ["nsenter", f"--target={self._holder.pid}", "--net", *command.split()]
+            words = ["nsenter", f"--target={self.pid}", "--net", *command.split()]
             done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=20)
             assert done.returncode == 0, f"{command}: {done.stderr}"
 
