@@ -109,7 +109,7 @@ class NodeAgent:
         envs = EnvCache(self._root / "envs")
         builder = environment.builder_environment(os.environ)
         self._stagings = Stagings(
-            Stager(self._blobs, envs, self._ledger, self._environ, self._meter.condition)
+            Stager(self._blobs, envs, self._ledger, builder, self._meter.condition)
         )
         self._meetings = Meetings()
         self._holdings.adopt(time.time(), records.boot_clock())

@@ -210,7 +210,8 @@ async def test_the_same_environment_is_built_once_at_a_time(tmp_path: Path) -> N
     """Two caches stand for two agents; the second waits for the first one's build."""
     python = tmp_path / "python"
     python.write_text(
-        f"#!/bin/sh\necho run >> {tmp_path}/runs\nmkdir -p $3/bin\ncp $0 $3/bin/python\n"
+        f"#!/bin/sh\necho run >> {tmp_path}/runs\n"
+        "test $2 = venv || exit 0\nmkdir -p $3/bin\ncp $0 $3/bin/python\n"
     )
     python.chmod(0o755)
     told: list[str] = []
