@@ -173,6 +173,24 @@ async def test_what_ended_while_there_was_no_controller_is_recorded(plane: Plane
     assert [line["line"] for line in await plane.lines(f"/v1/jobs/{job}/logs")] == ["done"]
 
 
+async def test_a_node_that_was_drained_and_left_is_no_problem(
+    make_plane: Callable[..., Any],
+) -> None:
+    plane: Plane = await make_plane(nodes=2)
+
+    async def complaints() -> list[str]:
+        status = await plane.get("/v1/status")
+        return [problem["what"] for problem in status["problems"] if "silent" in problem["what"]]
+
+    plane.fabric.node("n1").member = plane.fabric.node("n2").member = False
+    await plane.post("/v1/nodes/n1/drain", {"reason": "sold"})
+    plane.clock.skip(60)
+    (complaint,) = await complaints()
+    assert "n2" in complaint
+    await plane.post("/v1/nodes/n1/undrain")
+    assert len(await complaints()) == 2
+
+
 async def test_a_silent_node_is_believed_alive_until_its_lease_is_over(
     make_plane: Callable[..., Any],
 ) -> None:
