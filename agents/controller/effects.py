@@ -270,7 +270,10 @@ class Performer:
                 live, lc.Reported(attempt.epoch, node, "ended", "failed", error.message)
             )
             return
-        await self._applier.take_report(live, node, report)
+        if report["state"] != "ended" or not report["ranks"]:
+            await self._applier.take_report(live, node, report)
+        # Else it was over before this answer was: what it logged comes through the link, and with it
+        # the end.
 
     async def _stop(self, live: Live, node: str, reason: str) -> None:
         attempt = live.job.attempt

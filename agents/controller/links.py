@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -199,7 +199,7 @@ class Links:
             forget=sorted(link.forget),
             max_bytes=MAX_BYTES,
         )
-        await self._take(link, reply)
+        await self._take(link, reply, asked=metrics.keys())
         return reply["revision"]
 
     async def _sync(
@@ -249,7 +249,8 @@ class Links:
                 if reply["sample"] is not None:
                     await self._keeper.on_sample(link.node.name, reply["sample"])
 
-    async def _take(self, link: Link, reply: wire.SyncReply) -> None:
+    async def _take(self, link: Link, reply: wire.SyncReply, asked: Collection[str]) -> None:
+        """`asked`: the keys of attempts whose metrics this is the answer about."""
         name = link.node.name
         self._keeper.on_problem(f"agent {name}", "; ".join(reply["problems"]))
         if reply["sample"] is not None:
@@ -268,7 +269,8 @@ class Links:
         for report in ended:
             if report["key"] in link.forget:
                 continue
-            quiet = not full and report["key"] not in pending
+            # Of an attempt that was over before it was first heard of, nothing was asked yet.
+            quiet = not full and report["key"] in asked and report["key"] not in pending
             if await self._keeper.on_report(name, report, quiet=quiet):
                 link.forget.add(report["key"])
                 link.bounds.pop(report["key"], None)
