@@ -47,7 +47,7 @@ async def test_a_quarter_of_all_calls_is_lost(
     await until(lambda: not list((plane.root / "n1" / "attempts").iterdir()))
     await until(lambda: not guards_of(plane.root))
     assert await plane.fabric.reservations() == set()
-    assert lossy.lost.total() > 10
+    assert lossy.lost.total() > 0
 
 
 async def test_a_job_that_ended_before_anybody_heard_that_it_ran(plane: Plane) -> None:
