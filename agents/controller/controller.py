@@ -27,6 +27,9 @@ from agents.controller.logstore import LogStore
 from agents.controller.problems import Problems
 from agents.controller.reconciler import Reconciler
 from agents.controller.secretstore import SecretStore
+from agents.controller.studies import Studies
+from agents.controller.sweeprun import Plant
+from agents.controller.sweeps import Sweeps
 from jobs import __version__, audit, queries, registry
 from jobs.errors import NotFound, QuarterdeckError
 from jobs.lifecycle import Note
@@ -67,7 +70,9 @@ class Controller:
         self.state, self.fabric, self.now, self.monotonic = state, fabric, now, monotonic
         self._ray_address = ray_address
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.db = Database.open(database_url or f"sqlite:///{state / 'registry.db'}")
+        url = database_url or f"sqlite:///{state / 'registry.db'}"
+        self.db = Database.open(url)
+        self._studies = Studies(url)
         self.blobs = BlobStore(state / "blobs")
         self.logs = LogStore(state / "logs")
         self.secrets = SecretStore(state / "secrets")
@@ -87,6 +92,7 @@ class Controller:
         self.cluster_id = ""
         self.reconciler: Reconciler
         self.health: Health
+        self.sweeps: Sweeps
         self._started = monotonic()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -128,6 +134,19 @@ class Controller:
             node.drained, node.reason, node.boot_id = row.drained, row.reason, row.boot_id
             node.quarantine, node.pardon = row.quarantine, Pardon.from_json(row.pardon)
         await self.reconciler.load()
+        self.sweeps = Sweeps(
+            Plant(
+                database=self.db,
+                studies=self._studies,
+                reconciler=self.reconciler,
+                hub=self.hub,
+                sweep_secrets=SecretStore(self.state / "secrets" / "sweeps"),
+                job_secrets=self.secrets,
+                now=self.now,
+                monotonic=self.monotonic,
+            )
+        )
+        await self.sweeps.load()
         self._tasks = [
             asyncio.create_task(self._membership(), name="membership"),
             asyncio.create_task(self.reconciler.run(), name="reconciler"),
@@ -140,6 +159,7 @@ class Controller:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.sweeps.close()
         await self.reconciler.close()
         await self.links.close()
         await self.fabric.close()

@@ -44,23 +44,15 @@ async def submit(
         StorageFull: it could not be recorded; there is no job.
     """
     checked = JobSpec.from_json(dict(spec))
-    _check_secrets(checked, secrets)
-    manifest = _manifest(controller, snapshot)
-    shape = checked.shape()
-    nodes = controller.cluster.capacities(controller.reconciler.busy())
-    known = all(node.facts is not None for node in controller.cluster.nodes.values())
-    if known and controller.reconciler.settled:  # else it waits in the queue and is judged there
-        refusal = never_fits(shape, nodes)
-        if refusal is not None:
-            raise InvalidInput(
-                f"no node can run this: {refusal}", "See `qd nodes` for what there is."
-            )
+    check_secrets(checked, secrets)
+    manifest = stored_manifest(controller, snapshot)
+    check_fits(controller, checked)
     if dry_run:
         return {
             "id": "",
             "state": "QUEUED",
             "created": False,
-            "reason": _forecast(controller, checked),
+            "reason": forecast(controller, checked),
         }
     now = controller.now()
     submission = Submission(
@@ -109,7 +101,20 @@ async def submit(
     }
 
 
-def _check_secrets(spec: JobSpec, secrets: Mapping[str, str]) -> None:
+def check_fits(controller: Controller, spec: JobSpec) -> None:
+    """Raises InvalidInput when no node could ever run this."""
+    nodes = controller.cluster.capacities(controller.reconciler.busy())
+    known = all(node.facts is not None for node in controller.cluster.nodes.values())
+    if known and controller.reconciler.settled:  # else it waits in the queue and is judged there
+        refusal = never_fits(spec.shape(), nodes)
+        if refusal is not None:
+            raise InvalidInput(
+                f"no node can run this: {refusal}", "See `qd nodes` for what there is."
+            )
+
+
+def check_secrets(spec: JobSpec, secrets: Mapping[str, str]) -> None:
+    """Raises InvalidInput unless there is a value for each secret, and no other."""
     missing = [name for name in spec.secrets if name not in secrets]
     if missing:
         raise InvalidInput(f"secrets: no value came for {', '.join(missing)}")
@@ -133,7 +138,7 @@ def _is_unicode(text: str) -> bool:
     return True
 
 
-def _manifest(controller: Controller, snapshot: str | None) -> Manifest | None:
+def stored_manifest(controller: Controller, snapshot: str | None) -> Manifest | None:
     """The snapshot's manifest, with all its blobs here."""
     if snapshot is None:
         return None
@@ -148,7 +153,7 @@ def _manifest(controller: Controller, snapshot: str | None) -> Manifest | None:
     return manifest
 
 
-def _forecast(controller: Controller, spec: JobSpec) -> str:
+def forecast(controller: Controller, spec: JobSpec) -> str:
     """What would happen to this job if it were submitted now."""
     reconciler = controller.reconciler
     number = max(reconciler.live, default=0) + 1

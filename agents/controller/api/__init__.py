@@ -10,7 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from agents.controller.api import blobs, jobs, logs, nodes, status, watch
+from agents.controller.api import blobs, jobs, logs, nodes, status, sweeps, watch
 from agents.controller.api.limits import BodyLimit
 from agents.controller.controller import Controller
 from jobs import __version__
@@ -29,7 +29,7 @@ def create_app(controller: Controller) -> FastAPI:
     )
     app.state.controller = controller
     app.add_middleware(BodyLimit)
-    for module in (status, jobs, logs, nodes, blobs, watch):
+    for module in (status, jobs, sweeps, logs, nodes, blobs, watch):
         app.include_router(module.router, prefix="/v1")
     app.add_exception_handler(QuarterdeckError, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)

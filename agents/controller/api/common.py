@@ -13,7 +13,7 @@ from fastapi.responses import StreamingResponse
 from agents.controller.controller import Controller
 from agents.controller.hub import Subscription
 from agents.controller.identity import caller_of
-from jobs import queries
+from jobs import queries, sweepstore
 from jobs.errors import InvalidInput
 from jobs.names import RunRef
 from jobs.registry import Caller
@@ -37,6 +37,10 @@ TheCaller = Annotated[Caller, Depends(caller)]
 
 async def resolve(controller: Controller, text: str) -> RunRef:
     return await controller.db.read(lambda session: queries.resolve(session, text))
+
+
+async def resolve_sweep(controller: Controller, text: str) -> int:
+    return await controller.db.read(lambda session: sweepstore.resolve(session, text))
 
 
 def time_argument(name: str, text: str | None) -> float | None:

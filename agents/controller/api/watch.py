@@ -8,13 +8,15 @@ from typing import cast
 
 from fastapi import APIRouter
 from fastapi.responses import StreamingResponse
+from sqlmodel import Session
 
-from agents.controller.api.common import TheController, ndjson, resolve
+from agents.controller.api.common import TheController, ndjson, resolve, resolve_sweep
 from agents.controller.controller import Controller
 from agents.controller.hub import Subscription
-from jobs import queries
+from jobs import queries, sweepqueries
 from jobs.errors import InvalidInput
 from jobs.names import job_name
+from jobs.sweepstore import sweep_name
 from jobs.views import Delta
 
 router = APIRouter()
@@ -34,9 +36,12 @@ async def watch(
     for topic in filter(None, topics.split(",")):
         if topic.startswith("job:"):
             topic = f"job:{job_name((await resolve(controller, topic[4:])).job)}"
-        elif topic not in ("jobs", "nodes", "events"):
+        elif topic.startswith("sweep:"):
+            topic = f"sweep:{sweep_name(await resolve_sweep(controller, topic[6:]))}"
+        elif topic not in ("jobs", "nodes", "events", "sweeps"):
             raise InvalidInput(
-                f"topics: there is no topic '{topic}'", "jobs, nodes, events, job:ID."
+                f"topics: there is no topic '{topic}'",
+                "jobs, nodes, events, sweeps, job:ID, sweep:ID.",
             )
         wanted.append(topic)
     return ndjson(_deltas(controller, wanted, since, boot))
@@ -57,8 +62,8 @@ async def _deltas(
                 if delta["topic"] in subscription.topics:
                     yield delta
             for topic in topics:
-                # Nodes and single jobs are sent whole anyway: only lists are worth replaying.
-                if kept is not None and topic in ("jobs", "events"):
+                # The rest is sent whole, or told without being kept: only lists are worth replaying.
+                if kept is not None and topic in ("jobs", "events", "sweeps"):
                     continue
                 async for delta in _state(controller, topic, at):
                     yield delta
@@ -85,12 +90,25 @@ async def _state(controller: Controller, topic: str, revision: int) -> AsyncIter
         known = {view["id"]: view for view in page["jobs"]}
         known |= {live.view["id"]: live.view for live in list(controller.reconciler.live.values())}
         values = {key: controller.reconciler.overlay(view) for key, view in known.items()}
+    elif topic == "sweeps":
+        sweeps = await controller.db.read(lambda s: sweepqueries.sweep_views(s, controller.now()))
+        values = {view["id"]: view for view in sweeps}
+    elif topic.startswith("sweep:"):
+        number = int(topic.removeprefix("sweep:s"))
+        values = await controller.db.read(lambda s: _sweep_state(s, number, controller.now()))
     else:
         key = topic.removeprefix("job:")
         values = {key: await controller.job_detail(int(key[1:]))}
     for key, value in values.items():
         yield {"rev": revision, "op": "put", "topic": topic, "key": key, "value": value}
     yield {"rev": revision, "op": "ready", "topic": topic, "boot": controller.hub.boot}
+
+
+def _sweep_state(session: Session, number: int, now: float) -> dict[str, object]:
+    """The sweep under its id, its trials under their numbers."""
+    trials = sweepqueries.trial_views(session, number, now)
+    detail = sweepqueries.sweep_detail(session, number, now)
+    return {detail["id"]: detail, **{str(trial["number"]): trial for trial in trials}}
 
 
 async def _changes(

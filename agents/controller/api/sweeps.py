@@ -1,0 +1,101 @@
+"""Sweeps: submit, list, show, steer; their trials."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from agents.controller import sweepsubmit
+from agents.controller.api.common import TheCaller, TheController, resolve_sweep
+from agents.controller.api.jobs import SubmitRequest
+from jobs import sweepqueries
+from jobs.sweepviews import SweepDetail, SweepSubmitView, SweepView, TrialView
+
+router = APIRouter()
+
+
+@router.post("/sweeps", status_code=201)
+async def submit(
+    request: SubmitRequest, controller: TheController, who: TheCaller, response: Response
+) -> SweepSubmitView:
+    answer = await sweepsubmit.submit_sweep(
+        controller,
+        who,
+        spec=request.spec,
+        key=request.key,
+        snapshot=request.snapshot,
+        git=request.git,
+        secrets=request.secrets,
+        dry_run=request.dry_run,
+    )
+    if not answer["created"]:
+        response.status_code = 200
+    return answer
+
+
+@router.get("/sweeps")
+async def list_sweeps(
+    controller: TheController, limit: Annotated[int, Query(ge=1, le=1000)] = 200
+) -> list[SweepView]:
+    now = controller.now()
+    return await controller.db.read(lambda s: sweepqueries.sweep_views(s, now, limit))
+
+
+@router.get("/sweeps/{sweep}")
+async def show(sweep: str, controller: TheController) -> SweepDetail:
+    number, now = await resolve_sweep(controller, sweep), controller.now()
+    return await controller.db.read(lambda s: sweepqueries.sweep_detail(s, number, now))
+
+
+@router.get("/sweeps/{sweep}/trials")
+async def trials(sweep: str, controller: TheController) -> list[TrialView]:
+    number, now = await resolve_sweep(controller, sweep), controller.now()
+    return await controller.db.read(lambda s: sweepqueries.trial_views(s, number, now))
+
+
+@router.get("/sweeps/{sweep}/importance")
+async def importance(sweep: str, controller: TheController) -> dict[str, float]:
+    return await controller.sweeps.importance(await resolve_sweep(controller, sweep))
+
+
+@router.post("/sweeps/{sweep}/stop")
+async def stop(sweep: str, controller: TheController, who: TheCaller) -> SweepView:
+    return await controller.sweeps.stop(await resolve_sweep(controller, sweep), who)
+
+
+@router.post("/sweeps/{sweep}/pause")
+async def pause(sweep: str, controller: TheController, who: TheCaller) -> SweepView:
+    return await controller.sweeps.pause(await resolve_sweep(controller, sweep), who)
+
+
+@router.post("/sweeps/{sweep}/resume")
+async def resume(sweep: str, controller: TheController, who: TheCaller) -> SweepView:
+    return await controller.sweeps.resume(await resolve_sweep(controller, sweep), who)
+
+
+class ExtendRequest(BaseModel):
+    """New limits, `time` in seconds, and points to try before others."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    trials: Annotated[int | None, Field(ge=1)] = None
+    parallel: Annotated[int | None, Field(ge=1)] = None
+    time: Annotated[float | None, Field(gt=0)] = None
+    gpu_hours: Annotated[float | None, Field(gt=0)] = None
+    points: Annotated[list[dict[str, Any]], Field(max_length=1000)] = []
+
+
+@router.post("/sweeps/{sweep}/extend")
+async def extend(
+    sweep: str, request: ExtendRequest, controller: TheController, who: TheCaller
+) -> SweepView:
+    return await controller.sweeps.extend(
+        await resolve_sweep(controller, sweep), who, **request.model_dump()
+    )
+
+
+@router.post("/sweeps/{sweep}/trials/{trial}/prune")
+async def prune(sweep: str, trial: int, controller: TheController, who: TheCaller) -> TrialView:
+    return await controller.sweeps.prune(await resolve_sweep(controller, sweep), trial, who)

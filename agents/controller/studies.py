@@ -1,0 +1,331 @@
+"""Optuna's end of sweeps: its studies in our database, asked and told from one thread.
+
+Optuna is imported when the first sweep needs it (half a second), and every call of it runs on one
+thread of its own. Its storage is plain: `optuna-dashboard` and `optuna.load_study` read it.
+
+Two facts make this safe to kill at any moment. Optuna's rows are committed before ours that speak of
+them, and in SQLite's write-ahead log a later commit that is synced carries all earlier ones. And every
+call can be made again: what Optuna has that we do not know of is adopted (`Study.adopt`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import zlib
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from jobs import searchspace
+from jobs.command import Scalar
+from jobs.errors import InvalidInput
+from jobs.strategies import PRUNERS, SAMPLERS, Strategy, parse
+from jobs.sweeps import TrialState
+from jobs.sweepspec import SweepSpec
+
+if TYPE_CHECKING:
+    from optuna.pruners import BasePruner
+    from optuna.samplers import BaseSampler
+    from optuna.storages import RDBStorage
+    from optuna.trial import Trial
+
+T = TypeVar("T")
+
+MAX_REPORTED = 1000
+"""Intermediate values of a trial that are kept for the pruner; each is a row and a commit."""
+_POINT, _CELL = "quarterdeck:point", "quarterdeck:grid"
+"""User attributes: which enqueued point a trial is of, or which point of the grid."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A point to try, by the number that the trial has in Optuna and here."""
+
+    number: int
+    params: dict[str, Scalar]
+
+
+class Studies:
+    """All studies of a registry.
+
+    Args:
+        url: an SQLAlchemy URL; Optuna's tables are made there when the first study is opened.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._storage: RDBStorage | None = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="optuna")
+
+    async def run(self, fn: Callable[..., T], *args: Any) -> T:
+        """Run `fn` on Optuna's thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, fn, *args)
+
+    async def open(self, name: str, spec: SweepSpec) -> Study:
+        """The study of this name, which is made when it is new."""
+        return await self.run(lambda: Study(self._opened(), name, spec))
+
+    def close(self) -> None:
+        self._thread.shutdown(wait=True, cancel_futures=True)
+        if self._storage is not None:
+            self._storage.engine.dispose()
+
+    def _opened(self) -> RDBStorage:
+        if self._storage is None:
+            self._storage = _open_storage(self._url)
+        return self._storage
+
+
+def check_packages(spec: SweepSpec) -> None:
+    """Raises InvalidInput when a strategy needs a package that the controller does not have."""
+    asked = [("sampler", spec.sampler.name, SAMPLERS), ("pruner", spec.pruner.name, PRUNERS)]
+    for kind, name, table in asked:
+        missing = [item for item in table[name].needs if importlib.util.find_spec(item) is None]
+        if missing:
+            raise InvalidInput(
+                f"sweep.{kind}: {name} needs the package {missing[0]}, which the controller does "
+                "not have",
+                f"Install it there (`pip install {missing[0]}`), or choose another {kind}.",
+            )
+
+
+class Study:
+    """One sweep's study. Not thread-safe: call it by way of `Studies.run`."""
+
+    def __init__(self, storage: RDBStorage, name: str, spec: SweepSpec) -> None:
+        import optuna
+
+        self._optuna, self._spec = optuna, spec
+        several = len(spec.objective) > 1
+        self._study = optuna.create_study(
+            study_name=name,
+            storage=storage,
+            directions=[objective.goal for objective in spec.objective],
+            load_if_exists=True,
+            pruner=make_pruner(spec.pruner) if not several else None,
+        )
+        known = self._study.get_trials(deepcopy=False)
+        self._study.sampler = make_sampler(spec, len(known))
+        self._grid: list[dict[str, Scalar]] | None = None
+        self._open: dict[int, Trial] = {}
+        self._reported: dict[int, set[int]] = {}  # steps told of each open trial
+        attrs = [trial.user_attrs for trial in known]
+        self._cells = {attr[_CELL] for attr in attrs if _CELL in attr}
+        self._points = {attr[_POINT] for attr in attrs if _POINT in attr}
+        self._waiting = sum(not t.state.is_finished() and t.state.name == "WAITING" for t in known)
+        self.enqueue(spec.enqueue)
+
+    def enqueue(self, points: Sequence[dict[str, Scalar]]) -> None:
+        """Have these points tried before others; those that were enqueued before are not again.
+
+        Args:
+            points: all of the sweep so far, in an order that only grows.
+        """
+        for number, point in enumerate(points):
+            if number not in self._points:
+                self._study.enqueue_trial(dict(point), user_attrs={_POINT: number})
+                self._points.add(number)
+                self._waiting += 1
+
+    def adopt(self, known: set[int]) -> list[Asked]:
+        """Points that were asked for, of which the registry does not know: a crash came between.
+
+        Args:
+            known: numbers of all trials in the registry.
+        """
+        trials = self._study.get_trials(deepcopy=False)
+        found = []
+        for frozen in trials:
+            if frozen.state.name == "RUNNING":
+                trial = self._optuna.trial.Trial(self._study, frozen._trial_id)
+                self._open[frozen.number] = trial
+                self._reported[frozen.number] = set(frozen.intermediate_values)
+                if frozen.number not in known:
+                    found.append(Asked(frozen.number, self._suggest(trial)))
+        return found
+
+    def ask(self) -> Asked | None:
+        """The next point; None when the sampler has no other."""
+        if self._waiting > 0:
+            self._waiting -= 1
+        elif self._spec.sampler.name == "grid":
+            cell = len(self._cells)
+            if self._grid is None:
+                self._grid = list(searchspace.grid(self._spec.space))
+            if cell >= len(self._grid):
+                return None
+            self._study.enqueue_trial(self._grid[cell], user_attrs={_CELL: cell})
+            self._cells.add(cell)
+        trial = self._study.ask()
+        self._open[trial.number] = trial
+        self._reported[trial.number] = set()
+        return Asked(trial.number, self._suggest(trial))
+
+    def _suggest(self, trial: Trial) -> dict[str, Scalar]:
+        values: dict[str, Scalar] = {}
+        space = self._spec.space
+        for name in searchspace.ordered(space):
+            parameter = space[name]
+            if not parameter.applies(values):
+                continue
+            if parameter.choices is not None:
+                values[name] = trial.suggest_categorical(name, list(parameter.choices))
+                continue
+            low, high = parameter.low, parameter.high
+            assert low is not None
+            assert high is not None
+            if parameter.is_int:
+                step = int(parameter.step or 1)
+                values[name] = trial.suggest_int(
+                    name, int(low), int(high), step=step, log=parameter.log
+                )
+            else:
+                values[name] = trial.suggest_float(
+                    name, float(low), float(high), step=parameter.step, log=parameter.log
+                )
+        # In the order of the file, as people know it.
+        return {name: values[name] for name in space if name in values}
+
+    def report(self, number: int, points: Sequence[tuple[int, float | None]]) -> bool:
+        """Tell intermediate values of an open trial, and ask whether it should be pruned.
+
+        Args:
+            points: (step, value) as they came; None for NaN. Of a step only the first counts, as it
+                does for Optuna. With several objectives there are no intermediate values.
+        """
+        trial = self._open.get(number)
+        if trial is None or len(self._spec.objective) > 1:
+            return False
+        told = self._reported[number]
+        new = [(step, value) for step, value in points if step >= 0 and step not in told]
+        room = max(MAX_REPORTED - len(told), 1)
+        for step, value in new[: room - 1] + new[-1:] if len(new) > room else new:
+            if step in told:
+                continue
+            told.add(step)
+            trial.report(float("nan") if value is None else value, step)
+            if self._spec.pruner.name != "none" and trial.should_prune():
+                return True
+        return False
+
+    def tell(self, number: int, state: TrialState, values: Sequence[float] | None) -> None:
+        """Tell how a trial ended; telling it again changes nothing."""
+        states = self._optuna.trial.TrialState
+        told = {"COMPLETE": states.COMPLETE, "PRUNED": states.PRUNED}.get(state, states.FAIL)
+        self._study.tell(
+            number,
+            list(values) if values is not None and told == states.COMPLETE else None,
+            state=told,
+            skip_if_finished=True,
+        )
+        self._open.pop(number, None)
+        self._reported.pop(number, None)
+
+    def importance(self) -> dict[str, float]:
+        """How much each parameter matters to the first objective, summing to 1; empty before there
+        are enough trials. By PED-ANOVA (Watanabe et al., IJCAI 2023)."""
+        from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+
+        target = None
+        if len(self._spec.objective) > 1:
+            target = _first_value
+        try:
+            found = get_param_importances(
+                self._study, evaluator=PedAnovaImportanceEvaluator(), target=target
+            )
+        except (RuntimeError, ValueError):  # too few trials, or all of one value
+            return {}
+        return {name: float(value) for name, value in found.items()}
+
+
+def _first_value(trial: Any) -> float:
+    return float(trial.values[0])
+
+
+def make_sampler(spec: SweepSpec, trials: int) -> BaseSampler:
+    """The sampler that a sweep asks for.
+
+    Args:
+        trials: how many there are already. After a restart a seeded sampler must not draw again what
+            it drew first, so the seed moves on with the trials.
+    """
+    from optuna import samplers
+
+    name, options = spec.sampler.name, spec.sampler.keywords(SAMPLERS)
+    seed = spec.seed
+    if seed is not None and trials and name != "qmc":  # its place in the sequence is in the storage
+        seed = zlib.crc32(f"{seed}:{trials}".encode())
+    if name in ("random", "grid"):  # a grid's points are enqueued, only their rest could be drawn
+        return samplers.RandomSampler(seed=seed)
+    if name == "tpe":
+        options.setdefault("constant_liar", True)  # several trials are open at a time
+        return samplers.TPESampler(seed=seed, **options)
+    if name == "gp":
+        return samplers.GPSampler(seed=seed, warn_independent_sampling=False, **options)
+    if name == "cmaes":
+        return samplers.CmaEsSampler(seed=seed, warn_independent_sampling=False, **options)
+    if name == "qmc":
+        return samplers.QMCSampler(
+            seed=seed if seed is not None else 0,
+            warn_asynchronous_seeding=False,
+            warn_independent_sampling=False,
+            **options,
+        )
+    if name == "nsga2":
+        return samplers.NSGAIISampler(seed=seed, **options)
+    return samplers.NSGAIIISampler(seed=seed, **options)
+
+
+def make_pruner(strategy: Strategy) -> BasePruner:
+    from optuna import pruners
+
+    options = strategy.keywords(PRUNERS)
+    match strategy.name:
+        case "median":
+            return pruners.MedianPruner(**options)
+        case "percentile":
+            return pruners.PercentilePruner(**options)
+        case "asha":
+            return pruners.SuccessiveHalvingPruner(**{"min_resource": 1, **options})
+        case "hyperband":
+            return pruners.HyperbandPruner(**options)
+        case "patient":
+            inner = options.pop("wrapped_pruner", None)
+            wrapped = make_pruner(parse(inner)) if inner is not None else None
+            return pruners.PatientPruner(wrapped, **options)
+        case "wilcoxon":
+            return pruners.WilcoxonPruner(**options)
+        case "threshold":
+            return pruners.ThresholdPruner(**options)
+    return pruners.NopPruner()
+
+
+def _open_storage(url: str) -> RDBStorage:
+    import optuna
+    from sqlalchemy import event, make_url
+    from sqlalchemy.engine import Engine
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    if make_url(url).get_backend_name() != "sqlite":
+        return optuna.storages.RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
+    storage = optuna.storages.RDBStorage(
+        url, engine_kwargs={"connect_args": {"timeout": 60, "check_same_thread": False}}
+    )
+    engine: Engine = storage.engine
+    engine.dispose()  # connections from before the settings below
+
+    @event.listens_for(engine, "connect")
+    def _connect(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None
+        # Our own commit, which follows, syncs the log up to there.
+        connection.execute("PRAGMA synchronous=NORMAL")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Any) -> None:
+        # As in our own connections: a transaction that reads first and then writes must not find
+        # that the controller's writer came between.
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    return storage

@@ -1,0 +1,320 @@
+"""Sweeps in the registry: writing them, and reading what the next decision needs.
+
+Like `jobs/registry.py`: every function takes an open Session and never commits.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import func
+from sqlmodel import Session, col, select
+
+from jobs import audit, registry
+from jobs.errors import InvalidInput, NotFound
+from jobs.lifecycle import Note
+from jobs.registry import Caller, Submission
+from jobs.spec import JobSpec
+from jobs.sweeps import JobEnd, Limits, Sweep, Tally
+from jobs.sweepspec import SweepSpec
+from jobs.sweeptables import SweepRow, SweepTrialRow
+from jobs.tables import AttemptRow, JobRow, MetricLatestRow, MetricPointRow
+from jobs.views import TERMINAL
+
+_ID = re.compile(r"s?([1-9][0-9]{0,17})")
+
+
+def sweep_name(number: int) -> str:
+    return f"s{number}"
+
+
+def study_name(number: int, name: str) -> str:
+    """What the sweep's study is called in Optuna's storage."""
+    return f"{sweep_name(number)}-{name}"
+
+
+def resolve(session: Session, text: str) -> int:
+    """The sweep that a person means: `s1`, `1`, or `last`. Raises InvalidInput, NotFound."""
+    if text == "last":
+        newest = session.exec(select(func.max(SweepRow.id))).one()
+        if newest is None:
+            raise NotFound("there are no sweeps yet", "Start one: `qd sweep FILE`.")
+        return newest
+    match = _ID.fullmatch(text.strip())
+    if match is None:
+        raise InvalidInput(f"'{text}' is not a sweep's id", "Ids look like s1, or `last`.")
+    return get(session, int(match[1])).id or 0
+
+
+def get(session: Session, number: int) -> SweepRow:
+    row = session.get(SweepRow, number)
+    if row is None:
+        raise NotFound(f"there is no sweep s{number}", "`qd sweeps` lists them.")
+    return row
+
+
+def create(
+    session: Session,
+    spec: SweepSpec,
+    who: Caller,
+    now: float,
+    *,
+    key: str | None,
+    snapshot: str | None,
+    git: Mapping[str, Any] | None,
+) -> tuple[SweepRow, bool]:
+    """Insert a sweep, or find the one that this caller submitted under the same key."""
+    if key is not None:
+        known = session.exec(
+            select(SweepRow).where(SweepRow.uid == who.uid, SweepRow.key == key)
+        ).first()
+        if known is not None:
+            return known, False
+    row = SweepRow(
+        name=spec.name,
+        user=who.user,
+        uid=who.uid,
+        key=key,
+        spec=stored(spec),
+        snapshot=snapshot,
+        git=dict(git) if git else None,
+        state="RUNNING",
+        submitted_at=now,
+    )
+    session.add(row)
+    session.flush()
+    assert row.id is not None
+    note(session, row, "sweep.started", f"started by {who.user}", now, user=who.user)
+    record(session, row, who, "sweep.submit", now, {"name": row.name, "snapshot": snapshot})
+    return row, True
+
+
+def stored(spec: SweepSpec) -> dict[str, Any]:
+    """A spec as its row holds it: with the number of trials, which takes a while to count for a grid."""
+    return {**spec.to_json(), "limit": spec.limit}
+
+
+def spec_of(row: SweepRow) -> SweepSpec:
+    return SweepSpec.from_json({key: row.spec[key] for key in row.spec if key != "limit"})
+
+
+def note(
+    session: Session, row: SweepRow, kind: str, text: str, now: float, *, user: str | None = None
+) -> None:
+    severity = "error" if kind == "sweep.failed" else "info"
+    told = Note(kind, f"s{row.id} {text}", severity, user=user)  # type: ignore[arg-type]
+    registry.add_events(session, None, [told], now)
+
+
+def record(
+    session: Session, row: SweepRow, who: Caller, action: str, now: float, data: Mapping[str, Any]
+) -> None:
+    """Add to the audit log."""
+    audit.append(
+        session,
+        at=now,
+        user=who.user,
+        uid=who.uid,
+        action=action,
+        target=f"s{row.id}",
+        data=data,
+    )
+
+
+def create_job(
+    session: Session, sweep: SweepRow, spec: JobSpec, number: int, losses: int, now: float
+) -> JobRow:
+    """The job of a trial, under a key by which it can never be made twice."""
+    submission = Submission(
+        name=spec.name,
+        kind=spec.kind,
+        spec=spec.to_json(),
+        nodes=spec.nodes,
+        ranks=spec.world_size,
+        gpus=spec.total_gpus,
+        cpus=spec.total_cpus,
+        priority=spec.priority,
+        max_restarts=spec.max_restarts,
+        tags=spec.tags,
+        key=f"sweep:s{sweep.id}:{number}:{losses}",
+        snapshot=sweep.snapshot,
+        git=sweep.git,
+    )
+    job, _ = registry.create_job(session, submission, Caller(sweep.user, sweep.uid), now)
+    row = session.get(JobRow, job)
+    assert row is not None
+    return row
+
+
+# -- what a decision needs ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class OpenTrial:
+    """A trial that is not over, with its job. `end` once the job has ended."""
+
+    row: SweepTrialRow
+    job: JobRow
+    end: JobEnd | None
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    row: SweepRow
+    open: list[OpenTrial]
+    tally: Tally
+
+
+def facts(session: Session, number: int, spec: SweepSpec, now: float) -> Facts:
+    """Everything that the next decision about a sweep rests on."""
+    row = get(session, number)
+    rows = session.exec(
+        select(SweepTrialRow, JobRow)
+        .join(JobRow, col(SweepTrialRow.job_id) == col(JobRow.id))
+        .where(SweepTrialRow.sweep_id == number, SweepTrialRow.state == "OPEN")
+        .order_by(col(SweepTrialRow.number))
+    ).all()
+    trials = [
+        OpenTrial(trial, job, job_end(session, job, spec) if job.state in TERMINAL else None)
+        for trial, job in rows
+    ]
+    running = [item.job for item in trials if item.job.started_at and item.end is None]
+    counts, silent, used = tally(session, number)
+    return Facts(
+        row,
+        trials,
+        Tally(
+            open=len(trials),
+            complete=counts.get("COMPLETE", 0),
+            pruned=counts.get("PRUNED", 0),
+            failed=counts.get("FAILED", 0),
+            cancelled=counts.get("CANCELLED", 0),
+            silent=silent,
+            gpu_seconds=used + sum(gpu_seconds(job, now) for job in running),
+            gpus=sum(job.gpus for job in running),
+        ),
+    )
+
+
+def tally(session: Session, number: int) -> tuple[dict[str, int], int, float]:
+    """How many trials are in each state, how many were silent, and GPU seconds of jobs that are over."""
+    rows = session.exec(
+        select(
+            SweepTrialRow.state,
+            func.count(),
+            func.sum(SweepTrialRow.gpu_seconds),
+        )
+        .where(SweepTrialRow.sweep_id == number)
+        .group_by(SweepTrialRow.state)
+    ).all()
+    silent = session.exec(
+        select(func.count())
+        .select_from(SweepTrialRow)
+        .where(
+            SweepTrialRow.sweep_id == number,
+            SweepTrialRow.state == "FAILED",
+            col(SweepTrialRow.silent).is_(True),
+        )
+    ).one()
+    counts = {state: count for state, count, _ in rows}
+    return counts, silent, float(sum(used or 0.0 for _, _, used in rows))
+
+
+def sweep_of(row: SweepRow, spec: SweepSpec) -> Sweep:
+    """The sweep as decisions see it."""
+    budget = spec.budget
+    return Sweep(
+        state=row.state,  # type: ignore[arg-type]  # only SweepState values are stored
+        limits=Limits(
+            parallel=spec.parallel,
+            trials=row.spec["limit"],
+            seconds=budget.time,
+            gpu_seconds=budget.gpu_hours * 3600 if budget.gpu_hours is not None else None,
+        ),
+        started_at=row.submitted_at,
+        reason=row.reason,
+        ending=row.ending,  # type: ignore[arg-type]
+        paused_at=row.paused_at,
+        paused_for=row.paused_for,
+    )
+
+
+def gpu_seconds(job: JobRow, now: float) -> float:
+    """GPUs times seconds of a job, from its first start to its end or now."""
+    if job.started_at is None:
+        return 0.0
+    return max((job.ended_at or now) - job.started_at, 0.0) * job.gpus
+
+
+def job_end(session: Session, job: JobRow, spec: SweepSpec) -> JobEnd:
+    """How a job ended, with the values of the sweep's objectives on rank 0."""
+    last = session.exec(
+        select(AttemptRow.state)
+        .where(AttemptRow.job_id == job.id)
+        .order_by(col(AttemptRow.number).desc())
+        .limit(1)
+    ).first()
+    logged = session.exec(
+        select(MetricLatestRow.name, MetricLatestRow.value)
+        .join(AttemptRow, col(MetricLatestRow.attempt_id) == col(AttemptRow.id))
+        .where(AttemptRow.job_id == job.id, MetricLatestRow.rank == 0)
+        .order_by(col(AttemptRow.number))
+    ).all()
+    newest = dict(logged)  # of the newest attempt that has logged it
+    values = {name: newest[name] for name in spec.metrics if name in newest}
+    for objective in spec.objective:
+        if objective.take == "best" and objective.metric in values:
+            values[objective.metric] = _best(session, job, objective.metric, objective.goal)
+    return JobEnd(job.state, job.reason, last in ("LOST", "PREEMPTED"), values, sorted(newest))
+
+
+def _best(session: Session, job: JobRow, metric: str, goal: str) -> float | None:
+    extreme = func.max if goal == "maximize" else func.min
+    return session.exec(
+        select(extreme(MetricPointRow.value))
+        .join(AttemptRow, col(MetricPointRow.attempt_id) == col(AttemptRow.id))
+        .where(
+            AttemptRow.job_id == job.id,
+            MetricPointRow.rank == 0,
+            MetricPointRow.name == metric,
+        )
+    ).one()
+
+
+def points_after(
+    session: Session, job: int, metric: str, cursor: int
+) -> tuple[int, list[tuple[int, float | None]]]:
+    """What rank 0 of a job has logged of a metric since `cursor`, and the cursor from there."""
+    rows = session.exec(
+        select(MetricPointRow.id, MetricPointRow.step, MetricPointRow.value)
+        .join(AttemptRow, col(MetricPointRow.attempt_id) == col(AttemptRow.id))
+        .where(
+            AttemptRow.job_id == job,
+            MetricPointRow.rank == 0,
+            MetricPointRow.name == metric,
+            col(MetricPointRow.id) > cursor,
+        )
+        .order_by(col(MetricPointRow.id))
+    ).all()
+    points: Sequence[tuple[int, float | None]] = [(step, value) for _, step, value in rows]
+    return (rows[-1][0] or cursor) if rows else cursor, list(points)
+
+
+def numbers(session: Session, sweep: int) -> set[int]:
+    """Numbers of all trials of a sweep."""
+    return set(
+        session.exec(select(SweepTrialRow.number).where(SweepTrialRow.sweep_id == sweep)).all()
+    )
+
+
+def active(session: Session) -> list[int]:
+    """Sweeps that are not over."""
+    rows = session.exec(
+        select(SweepRow.id)
+        .where(col(SweepRow.state).not_in(["FINISHED", "FAILED"]))
+        .order_by(col(SweepRow.id))
+    ).all()
+    return [row for row in rows if row is not None]
