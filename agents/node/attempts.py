@@ -91,6 +91,10 @@ def look(folder: Path) -> Standing:
     refused = records.read_json(str(folder / records.REFUSED))
     has_run = (folder / records.HANDLE).exists()
     if has_run or ((folder / records.STARTED).exists() and refused is None):
+        # Asked again: the guard may have begun, or written its record and ended, since it was asked
+        # for. It holds its lock from before it leaves any trace.
+        if guard_of(folder) is not None or (folder / records.EXIT).exists():
+            return look(folder)
         return _standing("stopping", state, orphaned=True)
     if refused is not None:
         return Standing("ended", "refused", str(refused.get("reason", "")))

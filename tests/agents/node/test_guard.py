@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from agents.node import records
+from agents.node import attempts, records
 from agents.node.guard import ending
 from agents.node.launch import GUARD, spawn_guard
 from tests.agents.node.conftest import Node, eventually
@@ -294,3 +294,13 @@ async def test_secrets_reach_the_ranks_and_no_file(node: Node) -> None:
     for path in node.folder().iterdir():
         if path.is_file() and path.name != "rank-0.log":
             assert b"hush-hush" not in path.read_bytes(), path
+
+
+def test_a_guard_that_begins_while_it_is_looked_for_is_no_orphan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / records.STARTED).touch()
+    answers = iter([None, 4711, 4711])
+    monkeypatch.setattr(attempts, "guard_of", lambda folder: next(answers))
+    standing = attempts.look(tmp_path)
+    assert (standing.state, standing.orphaned) == ("running", False)
