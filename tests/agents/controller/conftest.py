@@ -26,7 +26,7 @@ from agents.node.config import AgentConfig
 from console.client import Client
 from jobs.spec import JobSpec
 
-DEADLINE = 20.0
+DEADLINE = 60.0
 
 
 @dataclass
