@@ -9,7 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from tests.bench import commands, survival
+from tests.bench import commands, console, survival
 from tests.bench.report import document, table
 
 _SHORT_SLACK = 2.0
@@ -26,10 +26,12 @@ def main() -> int:
     print(table(rows))
     surviving = survival.measure(rounds, short=options.short)
     print(table(surviving))
+    screen = console.measure(rounds)
+    print(table(screen))
     slack = _SHORT_SLACK if options.short else 1.0
-    failed = [row for row in (*rows, *surviving) if row.missed(slack)]
+    failed = [row for row in (*rows, *surviving, *screen) if row.missed(slack)]
     if not options.short:
-        Path("docs/benchmarks.md").write_text(document(rows, surviving, rounds))
+        Path("docs/benchmarks.md").write_text(document(rows, surviving, screen, rounds))
     for row in failed:
         found = row.ours if row.ratio is None else row.ratio
         print(f"missed: {row.work}: {found:.3f}, reach {row.reach}", file=sys.stderr)

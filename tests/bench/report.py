@@ -109,7 +109,9 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
-def document(rows: Sequence[Row], survival: Sequence[Row], rounds: int) -> str:
+def document(
+    rows: Sequence[Row], survival: Sequence[Row], console: Sequence[Row], rounds: int
+) -> str:
     day = datetime.now(UTC).date().isoformat()
     return f"""# Benchmarks
 
@@ -131,4 +133,11 @@ dashboard, which its job API needs, runs; ours has none.
 Processes are killed with SIGKILL. Torchrun restarts in the agent that lives on; our guard ends with the
 gang, and the next attempt is placed, staged and launched anew. Metric points count once a sync to disk
 has returned. Memory is resident memory, shared pages counted.
+
+## Console
+
+{table(console)}
+
+The real `qd` on a pseudo-terminal of 120 by 36 cells, over a stand-in for the controller in a process
+of its own. Bytes are counted where a terminal reads them; CPU and memory are what the kernel says.
 """

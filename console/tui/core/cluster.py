@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -47,6 +47,20 @@ def nodes_in_order(world: World) -> list[NodeView]:
     return sorted(world.nodes.values(), key=lambda node: natural(node["name"]))
 
 
+_last_live: tuple[Mapping[str, JobView], tuple[JobView, ...]] = ({}, ())
+
+
+def live(jobs: Mapping[str, JobView]) -> tuple[JobView, ...]:
+    """Jobs that have not ended. Worked out once for each snapshot: it is asked for at every frame, and
+    ten thousand jobs have ended for each one that lives."""
+    global _last_live
+    known, found = _last_live
+    if known is not jobs:
+        found = tuple(job for job in jobs.values() if job["state"] not in TERMINAL)
+        _last_live = (jobs, found)
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class Totals:
     """GPUs by what they do, power in watts, and jobs by what they wait for."""
@@ -86,7 +100,7 @@ def totals(world: World) -> Totals:
                 idle += 1
             else:
                 draining += 1
-    states = [job["state"] for job in world.jobs.values() if job["state"] not in TERMINAL]
+    states = [job["state"] for job in live(world.jobs)]
     running = sum(state in ("RUNNING", "STOPPING") for state in states)
     return Totals(
         nodes=len(world.nodes),
@@ -346,9 +360,9 @@ def util_chart(
 
 def queue(world: World) -> list[JobView]:
     """Jobs that wait, in the order in which they are considered, then those that run, oldest first."""
-    live = [job for job in world.jobs.values() if job["state"] not in TERMINAL]
-    waiting = [job for job in live if job["state"] not in ("RUNNING", "STOPPING")]
-    running = [job for job in live if job["state"] in ("RUNNING", "STOPPING")]
+    jobs = live(world.jobs)
+    waiting = [job for job in jobs if job["state"] not in ("RUNNING", "STOPPING")]
+    running = [job for job in jobs if job["state"] in ("RUNNING", "STOPPING")]
     waiting.sort(key=lambda job: (-job["priority"], job["submitted_at"], natural(job["id"])))
     running.sort(key=lambda job: (job["started_at"] or "", natural(job["id"])))
     return waiting + running

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from console.tui.core.cluster import WORKING, natural
+from console.tui.core.cluster import WORKING, live, natural
 from console.tui.core.filter import Filter, parse
 from console.tui.core.format import age, clock, coarse, moment
 from console.tui.core.glyphs import Glyphs
@@ -54,7 +54,7 @@ def alerts(world: World, now: float) -> list[Alert]:
             if gpu["throttle"]:
                 text = f"GPU {gpu['index']} is throttled: {', '.join(gpu['throttle'])}"
                 out.append(Alert("warning", "node", name, text))
-    for job in sorted(world.jobs.values(), key=lambda job: natural(job["id"])):
+    for job in sorted(live(world.jobs), key=lambda job: natural(job["id"])):
         since = moment(job["submitted_at"])
         if job["state"] == "QUEUED" and since is not None and now - since > LONG_WAIT:
             why = f": {job['reason']}" if job["reason"] else ""
