@@ -104,7 +104,10 @@ def test_drain_and_undrain(qd: Any, controller: FakeController, clock: Any) -> N
     assert controller.requests[0].json == {"reason": "ECC"}
     controller.on("POST /v1/nodes/n1/undrain", CUT, Conflict("n1 is lost"))
     assert qd("undrain", "n1").code == 6
-    lifted = {**node(state="READY"), "note": "n1 undrained by mira, and its quarantine lifted (Xid)"}
+    lifted = {
+        **node(state="READY"),
+        "note": "n1 undrained by mira, and its quarantine lifted (Xid)",
+    }
     controller.on("POST /v1/nodes/n1/undrain", lifted)
     result = qd("undrain", "n1")
     assert result.out == "n1 READY\n"
