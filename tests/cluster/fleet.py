@@ -39,7 +39,7 @@ def until(look: Callable[[], T], what: str, patience: float = PATIENCE) -> T:
         except QuarterdeckError as error:
             problem = f" ({error.message})"
         assert time.monotonic() < deadline, f"waited {patience:g} s for {what}{problem}"
-        time.sleep(0.05)
+        time.sleep(0.15)
 
 
 class Fleet:
