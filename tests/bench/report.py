@@ -109,35 +109,43 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
-def document(
-    rows: Sequence[Row], survival: Sequence[Row], console: Sequence[Row], rounds: int
-) -> str:
-    day = datetime.now(UTC).date().isoformat()
-    return f"""# Benchmarks
+_INTRODUCTION = """# Benchmarks
 
 Made by `make bench`, which runs both sides in turn on the same machine in one session. Times are wall
-seconds of whole commands, medians of {rounds} rounds after a warm-up; the ratio is the median of the
-pairs' ratios, so it holds where the machine's speed drifts.
-
-Measured {day} on {machine()}.
-
-{table(rows)}
-
-Both sides run a one-machine cluster of the same size, each command in a fresh process. The peer's
-dashboard, which its job API needs, runs; ours has none.
-
-## Survival
-
-{table(survival)}
-
-Processes are killed with SIGKILL. Torchrun restarts in the agent that lives on; our guard ends with the
-gang, and the next attempt is placed, staged and launched anew. Metric points count once a sync to disk
-has returned. Memory is resident memory, shared pages counted.
-
-## Console
-
-{table(console)}
-
-The real `qd` on a pseudo-terminal of 120 by 36 cells, over a stand-in for the controller in a process
-of its own. Bytes are counted where a terminal reads them; CPU and memory are what the kernel says.
+seconds of whole commands, medians after a warm-up; the ratio is the median of the pairs' ratios, so it
+holds where the machine's speed drifts.
 """
+
+SUITES: dict[str, tuple[str, str]] = {
+    "commands": (
+        "Commands",
+        "Both sides run a one-machine cluster of the same size, each command in a fresh process. The "
+        "peer's dashboard, which its job API needs, runs; ours has none.",
+    ),
+    "survival": (
+        "Survival",
+        "Processes are killed with SIGKILL. Torchrun restarts in the agent that lives on; our guard ends "
+        "with the gang, and the next attempt is placed, staged and launched anew. Metric points count "
+        "once a sync to disk has returned. Memory is resident memory, shared pages counted.",
+    ),
+    "console": (
+        "Console",
+        "The real `qd` on a pseudo-terminal of 120 by 36 cells, over a stand-in for the controller in a "
+        "process of its own. Bytes are counted where a terminal reads them; CPU and memory are what the "
+        "kernel says.",
+    ),
+}
+"""Each suite's heading, and what one must know to read its table."""
+
+
+def document(before: str, suite: str, rows: Sequence[Row], rounds: int) -> str:
+    """The document with one suite's section anew, the others as they stand in `before`."""
+    sections = {
+        text.splitlines()[0].strip(): text.strip() for text in before.split("\n## ")[1:] if text
+    }
+    heading, note = SUITES[suite]
+    day = datetime.now(UTC).date().isoformat()
+    measured = f"Measured {day}, {rounds} rounds, on {machine()}."
+    sections[heading] = f"{heading}\n\n{measured}\n\n{table(rows)}\n\n{note}"
+    order = [title for title, _ in SUITES.values() if title in sections]
+    return "\n## ".join([_INTRODUCTION, *(sections[title] + "\n" for title in order)])

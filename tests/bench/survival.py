@@ -46,12 +46,8 @@ _CHUNK = 5000
 """Metric points in one chunk: what 50 ranks log in ten seconds at ten a second."""
 
 
-def measure(rounds: int, *, short: bool) -> list[Row]:
-    """The table's rows.
-
-    Args:
-        short: a smaller log, where the command's own start counts most, and no MLflow.
-    """
+def measure(rounds: int) -> list[Row]:
+    """The table's rows."""
     with running(cpus=2) as cluster:
         memory = memory_of_an_idle_cluster(cluster)
         rows = [
@@ -70,11 +66,9 @@ def measure(rounds: int, *, short: bool) -> list[Row]:
                 "<= 2",
                 min(rounds, 3),
             ),
-            followed(cluster, (64 if short else 1024) * _MIB, min(rounds, 3), short=short),
+            followed(cluster, 1024 * _MIB, min(rounds, 3)),
         ]
-    if not short:  # MLflow would have to be installed first
-        rows += metrics(min(rounds, 3), 20000)
-    return rows + memory
+    return [*rows, *metrics(min(rounds, 3), 20000), *memory]
 
 
 # -- coming back ----------------------------------------------------------------------------------
@@ -141,7 +135,7 @@ def torchrun_again() -> float:
 # -- logs -----------------------------------------------------------------------------------------
 
 
-def followed(cluster: Cluster, size: int, rounds: int, *, short: bool) -> Row:
+def followed(cluster: Cluster, size: int, rounds: int) -> Row:
     """`qd logs --raw --follow` of a log of so many bytes into a file, against `tail -f`."""
     job = cluster.submit("echo begin")
     assert cluster.wait(job)["state"] == "SUCCEEDED"
@@ -174,7 +168,7 @@ def followed(cluster: Cluster, size: int, rounds: int, *, short: bool) -> Row:
 
     tail = ["tail", "-c", "+1", "-f", str(log)]
     name = f"follow a log of {size // _MIB} MiB to a file"
-    reach = "report" if short else "<= 2"
+    reach = "<= 2"
     return paired(name, lambda: into_file(qd), "`tail -f`", lambda: into_file(tail), reach, rounds)
 
 
