@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import faulthandler
 import json
 import logging
 import os
@@ -98,6 +99,7 @@ def main() -> int:
         format="%(asctime)s %(levelname)-7s %(name)s: %(message)s",
         stream=sys.stderr,
     )
+    faulthandler.enable()  # the supervisor ends a controller that hangs with SIGABRT
     os.umask(0o077)
     asyncio.run(serve(places()))
     return 0

@@ -72,14 +72,14 @@ def terminate(process: Identity) -> None:
         os.close(descriptor)
 
 
-def stop(process: Identity, grace: float) -> None:
-    """SIGTERM, and SIGKILL when it has not ended after `grace` seconds. Returns when it is gone."""
+def stop(process: Identity, grace: float, first: signal.Signals = signal.SIGTERM) -> None:
+    """`first`, and SIGKILL when it has not ended after `grace` seconds. Returns when it is gone."""
     descriptor = process.open()
     if descriptor is None:
         return
     try:
         with suppress(ProcessLookupError):
-            signal.pidfd_send_signal(descriptor, signal.SIGTERM)
+            signal.pidfd_send_signal(descriptor, first)
             if not wait(descriptor, grace):
                 signal.pidfd_send_signal(descriptor, signal.SIGKILL)
                 wait(descriptor, 10)

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from agents.supervisor import head, network, teardown
 from agents.supervisor import record as records
 from agents.supervisor.policy import Asked, Size
-from agents.supervisor.process import Identity, sweep
+from agents.supervisor.process import Identity, stop, sweep
 from agents.supervisor.program import Program
+from agents.supervisor.pulse import SILENCE, Pulse, answers
 from agents.supervisor.record import ClusterRecord
 from jobs.places import Places
 
@@ -62,6 +63,8 @@ class Supervisor:
         self._incarnation = before["ray"]["incarnation"] if before else 0
         self._leaders = records.processes(before) if before else {}
         self._stopping = False
+        self.controller = self.programs.get("controller")
+        self.pulse = Pulse(lambda: answers(settings.places.socket))
         if before:
             self._adopt(before)
 
@@ -71,6 +74,7 @@ class Supervisor:
             process = self._leaders.get(name)
             if process is not None and program.adopt(process, found[name], time.monotonic()):
                 say(f"adopted {name}, pid {process.pid}")
+                self.pulse.started(time.monotonic())
 
     def run(self, ready: int | None = None) -> None:
         """Work until SIGTERM, then take everything down.
@@ -93,6 +97,7 @@ class Supervisor:
                 os.close(ready)
                 ready = None
             self._wait(wake)
+            self._end_what_hangs()
         say("stopping")
         teardown.take_down(self.settings.places, self.record())
         say("stopped")
@@ -138,6 +143,7 @@ class Supervisor:
             command = [sys.executable, "-m", self.settings.controller]
             env = head.clean(self.settings.environ) | {"QD_NODE_NAME": self.settings.node}
             program.start(command, env, 0o077, now, time.time())
+            self.pulse.started(now)
         self._leaders[program.name] = program.process
 
     def _start_ray(self, now: float) -> None:
@@ -155,6 +161,17 @@ class Supervisor:
         env = head.environment(settings.environ, where, node, size, address)
         self.ray.start(command, env, settings.umask, now, time.time())
 
+    def _end_what_hangs(self) -> None:
+        """Kill a controller that has not answered for long; its end is then seen like any other."""
+        program = self.controller
+        if program is None or program.process is None:
+            return
+        if self.pulse.hangs(time.monotonic()):
+            say(
+                f"controller, pid {program.process.pid}, has not answered for {SILENCE:g} s: killed"
+            )
+            stop(program.process, 1.0, signal.SIGABRT)  # its faulthandler logs where it hangs
+
     def _wait(self, wake: socket.socket) -> None:
         """Sleep until a program ends, one is due or a signal comes, and note who ended."""
         poller = select.poll()
@@ -165,6 +182,8 @@ class Supervisor:
                 running[program.descriptor] = program
                 poller.register(program.descriptor, select.POLLIN)
         due = [p.due for p in self.programs.values() if p.due is not None]
+        if self.controller is not None and self.controller.process is not None:
+            due.append(self.pulse.due)
         # A little late rather than early, which would turn the last millisecond into a busy loop.
         seconds = max(0.0, min(due) - time.monotonic()) + 0.001 if due else None
         for descriptor, _ in poller.poll(None if seconds is None else seconds * 1000):

@@ -15,6 +15,7 @@ from agents.supervisor import record as records
 from agents.supervisor.policy import Asked, Size
 from agents.supervisor.process import Identity
 from agents.supervisor.program import Program
+from agents.supervisor.pulse import Pulse
 from agents.supervisor.supervisor import Settings, Supervisor
 from jobs.places import Places
 
@@ -167,3 +168,22 @@ def test_a_long_log_is_put_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert log.read_text() == "new\n"
     assert (tmp_path / "x.log.1").read_text() == "much too long"
     assert program.exit == "exit code 0"
+
+
+def test_a_controller_that_hangs_is_ended_and_started_again(
+    settings: Settings, wake: socket.socket
+) -> None:
+    supervisor = Supervisor(settings, None)
+    supervisor._start_what_is_due()
+    first = running(settings.places)["controller"]
+    assert first is not None
+    supervisor.pulse = Pulse(lambda: False)
+    supervisor.pulse._heard = 0.0  # it did answer once, long ago
+    supervisor._end_what_hangs()
+    assert not first.alive
+    supervisor._wait(wake)
+    supervisor._start_what_is_due()
+    second = running(settings.places)["controller"]
+    assert second is not None
+    assert second.alive
+    drop(supervisor)
