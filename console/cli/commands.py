@@ -25,7 +25,7 @@ class Entry:
     takes_command: bool = False
 
 
-_CLUSTER, _JOBS, _FLEET = "Cluster", "Jobs", "Nodes"
+_CLUSTER, _JOBS, _FLEET, _SWEEPS = "Cluster", "Jobs", "Nodes", "Sweeps"
 
 COMMANDS: dict[str, Entry] = {
     "up": Entry("console.cli.cluster:up", "Start a cluster on this machine.", _CLUSTER),
@@ -60,11 +60,45 @@ COMMANDS: dict[str, Entry] = {
     "stacks": Entry(
         "console.cli.explain:stacks", "Show where every rank is now, equal stacks together.", _JOBS
     ),
+    "sweep": Entry(
+        "console.cli.sweep:sweep",
+        "Start a sweep: many trials of one job.",
+        _SWEEPS,
+    ),
+    "sweeps": Entry("console.cli.sweeps:sweeps", "List sweeps, newest first.", _SWEEPS),
+    "trials": Entry("console.cli.sweeps:trials", "List the trials of a sweep.", _SWEEPS),
+    "best": Entry(
+        "console.cli.sweeps:best",
+        "Show the best trials, and which parameters mattered.",
+        _SWEEPS,
+    ),
+    "sweep-stop": Entry(
+        "console.cli.sweeps:stop", "Stop a sweep: its open trials are cancelled.", _SWEEPS
+    ),
+    "sweep-pause": Entry(
+        "console.cli.sweeps:pause", "Start no more trials; those that are open go on.", _SWEEPS
+    ),
+    "sweep-resume": Entry("console.cli.sweeps:resume", "Go on with a paused sweep.", _SWEEPS),
+    "sweep-extend": Entry(
+        "console.cli.sweeps:extend",
+        "Change the limits of a sweep, also of one that is over.",
+        _SWEEPS,
+    ),
+    "trial-prune": Entry(
+        "console.cli.sweeps:prune", "Stop one trial of a sweep, as its pruner would.", _SWEEPS
+    ),
+    "export": Entry(
+        "console.cli.sweeps:export",
+        "Write the trials of a sweep as CSV or JSON.",
+        _SWEEPS,
+    ),
     "nodes": Entry("console.cli.nodes:nodes", "List the nodes and their GPUs.", _FLEET),
     "node": Entry("console.cli.nodes:node", "Show one node, GPU by GPU.", _FLEET),
     "drain": Entry(
         "console.cli.nodes:drain", "Keep new jobs off a node; what runs there runs on.", _FLEET
     ),
-    "undrain": Entry("console.cli.nodes:undrain", "Let a node take jobs again.", _FLEET),
+    "undrain": Entry(
+        "console.cli.nodes:undrain", "Let a node take jobs again; lifts a quarantine too.", _FLEET
+    ),
     "top": Entry("console.cli.top:top", "Watch nodes, GPUs and jobs in a plain table.", _FLEET),
 }

@@ -1,0 +1,166 @@
+"""`qd sweep`: an Optuna study on the cluster, from a file."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+
+from console.cli.format import number
+from console.cli.options import Json
+from console.cli.output import emit, emit_line, narrate, paint_state, say
+from console.cli.patience import Patience
+from console.cli.submit import find_python, secret_values
+from console.client import Client, segment
+from console.text import neutralise
+from jobs.errors import Unreachable
+from jobs.sweepviews import SWEEP_ENDED, SweepSubmitView, SweepView, TrialView
+
+if TYPE_CHECKING:
+    from jobs.sweepspec import SweepSpec
+
+_OPEN = ("QUEUED", "RUNNING", "STOPPING")
+
+
+def sweep(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A sweep file (YAML).", show_default=False)
+    ],
+    key: Annotated[
+        str | None,
+        typer.Option(help="A name for this submission: the same key never makes a second sweep."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check, and start nothing.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Follow it until it ends.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Start a sweep: many trials of one job.
+
+    Each trial has other parameters. Prints the sweep's id. With --watch it tells of each trial as it
+    ends, and the exit code is 1 when the sweep failed. Ctrl-C leaves it running.
+    """
+    from jobs.sweepspec import load_sweep
+
+    spec, folder = load_sweep(file)
+    folder = folder / spec.job.workdir
+    spec = _with_python(spec, folder)
+    body: dict[str, Any] = {
+        "spec": spec.to_json(),
+        "key": key or str(uuid.uuid4()),
+        "secrets": secret_values(spec.job.secrets, os.environ),
+    }
+    client = Client.from_environment()
+    if dry_run:
+        body["dry_run"] = True
+    else:
+        body |= _code(client, folder)
+    view = cast(SweepSubmitView, client.act("/v1/sweeps", body))
+    if as_json and not watch:
+        emit(view)
+    elif as_json:
+        emit_line(view)
+    elif not dry_run:
+        say(view["id"])
+    if dry_run:
+        narrate("the sweep is well-formed; nothing was started")
+    if view["reason"]:
+        narrate(view["reason"])
+    if not view["created"] and not dry_run:
+        narrate(f"{view['id']} was started with this key before; it is {view['state']}")
+    if watch and not dry_run:
+        _see_through(client, view["id"], as_json)
+
+
+def _with_python(spec: SweepSpec, folder: Path) -> SweepSpec:
+    """The sweep with the interpreter that its job would get from `qd submit`."""
+    from jobs.spec import from_options
+    from jobs.sweepspec import SweepSpec
+
+    interpreter = find_python(spec.job, folder, os.environ)
+    if interpreter == spec.job.python:
+        return spec
+    job = from_options([], spec.job, python=interpreter)
+    return SweepSpec.from_json(spec.to_json() | {"job": job.to_json()})
+
+
+def _code(client: Client, folder: Path) -> dict[str, Any]:
+    from console.cli.upload import send_snapshot
+    from jobs.workdir import scan
+
+    found = scan(folder)
+    for warning in found.warnings:
+        narrate(f"warning: {warning}")
+    if not found.manifest.files:
+        return {}
+    return {"snapshot": send_snapshot(client, found), "git": found.git}
+
+
+def _see_through(client: Client, name: str, as_json: bool) -> None:
+    try:
+        ended = _follow(client, name, as_json)
+    except KeyboardInterrupt:
+        narrate(f"{name} runs on; `qd trials {name}` shows it, `qd sweep-stop {name}` stops it")
+        raise
+    narrate(f"{name} {ended['state']}: {ended['reason']}")
+    best = ended["best"]
+    if best is not None:
+        metric = ended["objectives"][0]["metric"]
+        narrate(f"  best: trial {best['number']}, {metric} = {number(best['values'][0])}")
+        narrate(f"  {parameters(best['params'])}")
+    raise typer.Exit(0 if ended["state"] == "FINISHED" else 1)
+
+
+def _follow(client: Client, name: str, as_json: bool) -> SweepView:
+    """Tell of each trial once, as it ends; gives the sweep when it has ended."""
+    told: set[int] = set()
+    patience = Patience(client)
+    while True:
+        try:
+            with client.stream("/v1/watch", topics=f"sweep:{name}") as stream:
+                for delta in stream:
+                    patience.worked()
+                    if delta["op"] != "put":
+                        continue
+                    if delta["key"] != name:
+                        _tell(cast(TrialView, delta["value"]), told, as_json)
+                    elif delta["value"]["state"] in SWEEP_ENDED:
+                        trials = client.get(f"/v1/sweeps/{segment(name)}/trials")
+                        for trial in cast(list[TrialView], trials):
+                            _tell(trial, told, as_json)
+                        return cast(SweepView, delta["value"])
+        except Unreachable as error:
+            patience.failed(error)
+
+
+def _tell(trial: TrialView, told: set[int], as_json: bool) -> None:
+    if trial["state"] in _OPEN or trial["number"] in told:
+        return
+    told.add(trial["number"])
+    if as_json:
+        emit_line(trial)
+        return
+    values = " ".join(number(value) for value in trial["values"] or [])
+    if trial["state"] == "PRUNED" and trial["last"] is not None:
+        values = f"{number(trial['last'])} at step {trial['step']}"
+    why = f"  {neutralise(trial['reason'])}" if trial["state"] in ("FAILED", "CANCELLED") else ""
+    say(
+        f"trial {trial['number']} {paint_state(trial['state'])} {values}  "
+        f"{parameters(trial['params'])}{why}"
+    )
+
+
+def parameters(params: dict[str, Any]) -> str:
+    """A point in one line: `lr=0.01 width=64`."""
+    return neutralise(" ".join(f"{name}={shown(value)}" for name, value in params.items()))
+
+
+def shown(value: Any) -> str:
+    """A parameter's value, as short as it can be read."""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return str(value)

@@ -1,0 +1,240 @@
+"""Sweeps that are there: listing them and their trials, and steering them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import time
+from typing import Annotated, Any, cast
+
+import typer
+
+from console.cli.format import elapsed, number, seconds
+from console.cli.options import Json
+from console.cli.output import Column, emit, narrate, paint_state, say, show
+from console.cli.sweep import parameters, shown
+from console.client import Client, segment
+from console.text import neutralise
+from jobs.errors import InvalidInput
+from jobs.sweepviews import SweepDetail, SweepView, TrialView
+
+SweepId = Annotated[
+    str, typer.Argument(metavar="SWEEP", help="A sweep: s3, 3, or last.", show_default=False)
+]
+TrialNumber = Annotated[
+    int, typer.Argument(metavar="N", help="A trial's number.", min=0, show_default=False)
+]
+_SWEEPS = [
+    Column("ID"),
+    Column("NAME", flex=True),
+    Column("USER", flex=True),
+    Column("STATE", states=True),
+    Column("DONE", right=True),
+    Column("OPEN", right=True),
+    Column("PRUNED", right=True),
+    Column("FAILED", right=True),
+    Column("BEST", right=True),
+    Column("AGE", right=True),
+    Column("REASON", flex=True),
+]
+_FIXED = ["number", "state", "job", "started_at", "ended_at", "gpu_hours", "reason"]
+
+
+def _path(sweep: str, *rest: str) -> str:
+    return "/".join(["/v1/sweeps", segment(sweep), *rest])
+
+
+def sweeps(as_json: Json = False) -> None:
+    """List sweeps, newest first."""
+    rows = cast(list[SweepView], Client.from_environment().get("/v1/sweeps"))
+    if as_json:
+        emit(rows)
+    elif rows:
+        show(_SWEEPS, [_row(view, time.time()) for view in rows])
+    else:
+        narrate("no sweeps yet; try `qd sweep FILE`")
+
+
+def _row(view: SweepView, now: float) -> list[str]:
+    counts, limit = view["counts"], view["trials"]
+    done = counts["total"] - counts["open"]
+    return [
+        view["id"],
+        view["name"],
+        view["user"],
+        view["state"],
+        str(done) if limit is None else f"{done}/{limit}",
+        str(counts["open"]),
+        str(counts["pruned"]),
+        str(counts["failed"]),
+        number(view["best"]["values"][0]) if view["best"] else "-",
+        elapsed(view["submitted_at"], None, now),
+        view["reason"],
+    ]
+
+
+def trials(sweep: SweepId, as_json: Json = False) -> None:
+    """List the trials of a sweep."""
+    rows = cast(list[TrialView], Client.from_environment().get(_path(sweep, "trials")))
+    if as_json:
+        emit(rows)
+        return
+    if not rows:
+        narrate("no trials yet")
+        return
+    names = list(dict.fromkeys(name for row in rows for name in row["params"]))
+    columns = [
+        Column("TRIAL", right=True),
+        Column("STATE", states=True),
+        Column("VALUE", right=True),
+        Column("STEP", right=True),
+        *(Column(name, right=True) for name in names),
+        Column("JOB"),
+        Column("RAN", right=True),
+        Column("REASON", flex=True),
+    ]
+    show(columns, [_trial(row, names, time.time()) for row in rows])
+
+
+def _trial(row: TrialView, names: list[str], now: float) -> list[str]:
+    value = " ".join(number(item) for item in row["values"] or [])
+    return [
+        str(row["number"]),
+        row["state"],
+        value or (number(row["last"]) if row["step"] is not None else "-"),
+        "-" if row["step"] is None else str(row["step"]),
+        *(shown(row["params"][name]) if name in row["params"] else "-" for name in names),
+        row["job"],
+        elapsed(row["started_at"], row["ended_at"], now),
+        row["reason"],
+    ]
+
+
+def best(sweep: SweepId, as_json: Json = False) -> None:
+    """Show the best trials, and which parameters mattered."""
+    client = Client.from_environment()
+    detail = cast(SweepDetail, client.get(_path(sweep)))
+    importance = cast(dict[str, float], client.get(_path(sweep, "importance")))
+    if as_json:
+        emit({"id": detail["id"], "front": detail["front"], "importance": importance})
+        return
+    if not detail["front"]:
+        narrate("no trial is complete yet")
+        return
+    metrics = [objective["metric"] for objective in detail["objectives"]]
+    for trial in detail["front"]:
+        values = zip(metrics, trial["values"], strict=True)
+        told = ", ".join(f"{name} = {number(value)}" for name, value in values)
+        say(f"trial {trial['number']} ({trial['job']}): {neutralise(told)}")
+        say(f"  {parameters(trial['params'])}")
+    if importance:
+        say("importance: " + ", ".join(f"{neutralise(n)} {v:.0%}" for n, v in importance.items()))
+
+
+def _steer(sweep: str, verb: str, body: Any, as_json: bool) -> None:
+    view = cast(SweepView, Client.from_environment().post(_path(sweep, verb), body))
+    if as_json:
+        emit(view)
+    else:
+        say(f"{view['id']} {paint_state(view['state'])} {neutralise(view['reason'])}".rstrip())
+
+
+def stop(sweep: SweepId, as_json: Json = False) -> None:
+    """Stop a sweep: its open trials are cancelled."""
+    _steer(sweep, "stop", None, as_json)
+
+
+def pause(sweep: SweepId, as_json: Json = False) -> None:
+    """Start no more trials; those that are open go on."""
+    _steer(sweep, "pause", None, as_json)
+
+
+def resume(sweep: SweepId, as_json: Json = False) -> None:
+    """Go on with a paused sweep."""
+    _steer(sweep, "resume", None, as_json)
+
+
+def extend(
+    sweep: SweepId,
+    trials: Annotated[int | None, typer.Option(min=1, help="Trials in all.")] = None,
+    parallel: Annotated[int | None, typer.Option(min=1, help="Trials at a time.")] = None,
+    time: Annotated[str | None, typer.Option(metavar="SPAN", help="Time in all: 2h.")] = None,
+    gpu_hours: Annotated[float | None, typer.Option(help="GPU hours in all.")] = None,
+    point: Annotated[
+        list[str] | None,
+        typer.Option(metavar="JSON", help='A point to try first, {"lr": 0.01}; repeats.'),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Change the limits of a sweep, also of one that is over.
+
+    A sweep that is over goes on when its new limits allow for more trials.
+    """
+    body = {
+        "trials": trials,
+        "parallel": parallel,
+        "time": None if time is None else seconds(time, "--time"),
+        "gpu_hours": gpu_hours,
+        "points": [_point(text) for text in point or []],
+    }
+    if not any(body.values()):
+        raise InvalidInput("nothing to change", "Give --trials, --parallel, --time or --point.")
+    _steer(sweep, "extend", body, as_json)
+
+
+def _point(text: str) -> dict[str, Any]:
+    try:
+        point = json.loads(text)
+    except ValueError:
+        point = None
+    if not isinstance(point, dict):
+        raise InvalidInput(f"--point: '{text}' is not a point", "As JSON: '{\"lr\": 0.01}'.")
+    return point
+
+
+def prune(sweep: SweepId, trial: TrialNumber, as_json: Json = False) -> None:
+    """Stop one trial of a sweep, as its pruner would."""
+    path = _path(sweep, "trials", str(trial), "prune")
+    view = cast(TrialView, Client.from_environment().post(path))
+    if as_json:
+        emit(view)
+    else:
+        say(f"trial {view['number']} {paint_state(view['state'])}")
+
+
+def export(
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="What to export: sweep.")],
+    sweep: SweepId,
+    format_: Annotated[str, typer.Option("--format", help="csv or json.")] = "csv",
+    as_json: Json = False,
+) -> None:
+    """Write the trials of a sweep as CSV or JSON."""
+    if kind != "sweep":
+        raise InvalidInput(f"cannot export a '{kind}'", "There is: sweep.")
+    if format_ not in ("csv", "json"):
+        raise InvalidInput(f"--format: found '{format_}'; allowed: csv, json")
+    client = Client.from_environment()
+    detail = cast(SweepDetail, client.get(_path(sweep)))
+    rows = cast(list[TrialView], client.get(_path(sweep, "trials")))
+    if as_json or format_ == "json":
+        emit({"sweep": detail, "trials": rows})
+    else:
+        print(as_csv(detail, rows), end="")
+
+
+def as_csv(detail: SweepDetail, rows: list[TrialView]) -> str:
+    """One line per trial: what is fixed, a column per objective, a column per parameter."""
+    metrics = [objective["metric"] for objective in detail["objectives"]]
+    names = list(detail["spec"]["space"])
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(
+        [*_FIXED, *(f"value.{name}" for name in metrics), *(f"param.{n}" for n in names)]
+    )
+    for row in rows:
+        fixed = [cast(dict[str, Any], row)[name] for name in _FIXED]
+        values: list[Any] = list(row["values"] or ())
+        values += [None] * (len(metrics) - len(values))
+        writer.writerow([*fixed, *values, *(row["params"].get(name) for name in names)])
+    return text.getvalue()

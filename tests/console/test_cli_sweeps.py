@@ -1,0 +1,217 @@
+"""`qd sweep` and its kin against a fake controller."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_controller import CUT, FakeController, Reply
+
+from jobs.errors import Conflict
+from jobs.sweepviews import SweepView, TrialView
+
+SWEEP = """
+name: probe
+job: {command: "python train.py --lr {lr}", workdir: work}
+space: {lr: {low: 0.001, high: 0.1, log: true}, kind: {choices: [a, null]}}
+objective: {metric: acc, goal: maximize}
+trials: 4
+"""
+
+
+def trial(number: int, state: str = "COMPLETE", **changes: Any) -> TrialView:
+    view = {
+        "number": number,
+        "state": state,
+        "params": {"lr": 0.01, "kind": None},
+        "values": [0.5 + number / 10] if state == "COMPLETE" else None,
+        "job": f"j{number + 1}",
+        "job_state": "SUCCEEDED",
+        "reason": "",
+        "last": 0.5,
+        "step": 3,
+        "losses": 0,
+        "nodes": ["n1"],
+        "asked_at": "2026-11-23T06:00:00.000Z",
+        "started_at": "2026-11-23T06:00:00.000Z",
+        "ended_at": "2026-11-23T06:00:09.000Z",
+        "gpu_hours": 0.0,
+    }
+    return view | changes  # type: ignore[return-value]
+
+
+def sweep(state: str = "RUNNING", **changes: Any) -> SweepView:
+    view = {
+        "id": "s1",
+        "name": "probe",
+        "user": "ada",
+        "state": state,
+        "reason": "all 2 trials are done" if state == "FINISHED" else "",
+        "objectives": [{"metric": "acc", "goal": "maximize"}],
+        "sampler": "tpe",
+        "pruner": "none",
+        "trials": 4,
+        "parallel": 1,
+        "counts": {
+            "open": 1, "complete": 1, "pruned": 0, "failed": 0, "cancelled": 0, "total": 2,
+        },
+        "best": {"number": 1, "values": [0.6], "params": {"lr": 0.01, "kind": None}, "job": "j2"},
+        "time_budget": None,
+        "gpu_hours_budget": None,
+        "gpu_hours": 0.0,
+        "submitted_at": "2026-11-23T06:00:00.000Z",
+        "ended_at": None,
+    }  # fmt: skip
+    return view | changes  # type: ignore[return-value]
+
+
+def detail() -> dict[str, Any]:
+    spec = {"space": {"lr": {}, "kind": {}}}
+    return {
+        **sweep(),
+        "spec": spec,
+        "snapshot": None,
+        "study": "s1-probe",
+        "front": [sweep()["best"]],
+    }
+
+
+@pytest.fixture
+def file(home: Path, monkeypatch: pytest.MonkeyPatch, controller: FakeController) -> Path:
+    (home / "work").mkdir()
+    (home / "work" / "train.py").write_text("print('hi')\n")
+    path = home / "sweep.yaml"
+    path.write_text(SWEEP)
+    monkeypatch.chdir(home)
+    controller.on("POST /v1/blobs/missing", lambda r: Reply.of({"missing": r.json["digests"]}))
+    controller.on("POST /v1/blobs", {"stored": 2})
+    accepted = {"id": "s1", "state": "RUNNING", "created": True, "reason": ""}
+    controller.on("POST /v1/sweeps", accepted)
+    return path
+
+
+def test_a_sweep_is_sent_with_its_code(qd: Any, file: Path, controller: FakeController) -> None:
+    assert qd("sweep", "sweep.yaml").out == "s1\n"
+    [request] = controller.asked("POST /v1/sweeps")
+    assert request.json["snapshot"].startswith("sha256:")
+    assert request.json["spec"]["job"]["command"] == "python train.py --lr {lr}"
+    assert request.json["spec"]["trials"] == 4
+    assert len(request.json["key"]) == 36
+
+
+def test_a_dry_run_sends_no_code(qd: Any, file: Path, controller: FakeController) -> None:
+    told = {"id": "", "state": "RUNNING", "created": False, "reason": "4 trials, 1 at a time"}
+    controller.on("POST /v1/sweeps", told)
+    result = qd("sweep", "sweep.yaml", "--dry-run")
+    assert result.out == ""
+    assert "well-formed" in result.err
+    assert "4 trials" in result.err
+    assert not controller.asked("POST /v1/blobs")
+
+
+def test_a_bad_file_is_refused_here(qd: Any, file: Path, controller: FakeController) -> None:
+    file.write_text(SWEEP.replace("high: 0.1", "high: 0.0001"))
+    result = qd("sweep", "sweep.yaml")
+    assert result.code == 2
+    assert "sweep.yaml:4: space.lr.high: found 0.0001; allowed: at least low" in result.err
+    assert not controller.requests
+
+
+@pytest.mark.parametrize(("state", "code"), [("FINISHED", 0), ("FAILED", 1)])
+def test_watch_tells_each_trial_once_and_lives_through_a_restart(
+    qd: Any, file: Path, controller: FakeController, clock: Any, state: str, code: int
+) -> None:
+    def put(key: str, value: Any) -> dict[str, Any]:
+        return {"rev": 1, "op": "put", "topic": "sweep:s1", "key": key, "value": value}
+
+    first = [put("0", trial(0)), put("1", trial(1, "RUNNING")), put("s1", sweep())]
+    second = [put("0", trial(0)), put("1", trial(1, "FAILED", reason="rank 0 exited with 1"))]
+    controller.on(
+        "GET /v1/watch",
+        Reply.stream(first, cut=True),
+        CUT,
+        Reply.stream([*second, put("s1", sweep(state))]),
+    )
+    controller.on("GET /v1/sweeps/s1/trials", [trial(0), trial(1, "FAILED"), trial(2, "PRUNED")])
+    result = qd("sweep", "sweep.yaml", "--watch")
+    assert result.code == code
+    assert [line.split()[:3] for line in result.out.splitlines()] == [
+        ["s1"],
+        ["trial", "0", "COMPLETE"],
+        ["trial", "1", "FAILED"],
+        ["trial", "2", "PRUNED"],
+    ]
+    assert "lr=0.01 kind=null" in result.out
+    assert "connected again" in result.err
+    assert "best: trial 1, acc = 0.6" in result.err
+
+
+def test_lists(qd: Any, controller: FakeController) -> None:
+    controller.on("GET /v1/sweeps", [sweep()])
+    controller.on("GET /v1/sweeps/s1/trials", [trial(0), trial(1, "RUNNING", ended_at=None)])
+    assert "1/4" in qd("sweeps").out
+    assert json.loads(qd("sweeps", "--json").out)[0]["id"] == "s1"
+    lines = qd("trials", "s1").out.splitlines()
+    assert lines[0].split() == [
+        "TRIAL",
+        "STATE",
+        "VALUE",
+        "STEP",
+        "lr",
+        "kind",
+        "JOB",
+        "RAN",
+        "REASON",
+    ]
+    assert lines[1].split() == ["0", "COMPLETE", "0.5", "3", "0.01", "null", "j1", "9.0s"]
+    assert json.loads(qd("trials", "s1", "--json").out)[1]["state"] == "RUNNING"
+
+
+def test_best_says_what_mattered(qd: Any, controller: FakeController) -> None:
+    controller.on("GET /v1/sweeps/s1", detail())
+    controller.on("GET /v1/sweeps/s1/importance", {"lr": 0.9, "kind": 0.1})
+    out = qd("best", "s1").out
+    assert "trial 1 (j2): acc = 0.6" in out
+    assert "importance: lr 90%, kind 10%" in out
+    assert json.loads(qd("best", "s1", "--json").out)["importance"] == {"lr": 0.9, "kind": 0.1}
+
+
+@pytest.mark.parametrize("verb", ["stop", "pause", "resume"])
+def test_steering(qd: Any, controller: FakeController, verb: str) -> None:
+    controller.on(f"POST /v1/sweeps/s1/{verb}", sweep("STOPPING", reason="stopped by ada"))
+    assert qd(f"sweep-{verb}", "s1").out == "s1 STOPPING stopped by ada\n"
+    controller.on(f"POST /v1/sweeps/s1/{verb}", Conflict("s1 is over"))
+    assert qd(f"sweep-{verb}", "s1").code == 6
+
+
+def test_extend_and_prune(qd: Any, controller: FakeController) -> None:
+    controller.on("POST /v1/sweeps/s1/extend", sweep())
+    words = ["--trials", "80", "--time", "2h", "--point", '{"lr": 0.02}']
+    assert qd("sweep-extend", "s1", *words).code == 0
+    [request] = controller.asked("POST /v1/sweeps/s1/extend")
+    assert request.json["trials"] == 80
+    assert request.json["time"] == 7200
+    assert request.json["points"] == [{"lr": 0.02}]
+    assert qd("sweep-extend", "s1").code == 2
+    assert "is not a point" in qd("sweep-extend", "s1", "--point", "lr=1").err
+    controller.on("POST /v1/sweeps/s1/trials/3/prune", trial(3, "STOPPING"))
+    assert qd("trial-prune", "s1", "3").out == "trial 3 STOPPING\n"
+
+
+def test_export(qd: Any, controller: FakeController) -> None:
+    controller.on("GET /v1/sweeps/s1", detail())
+    controller.on("GET /v1/sweeps/s1/trials", [trial(0), trial(1, "PRUNED")])
+    rows = list(csv.DictReader(io.StringIO(qd("export", "sweep", "s1").out)))
+    assert [(row["number"], row["value.acc"], row["param.lr"]) for row in rows] == [
+        ("0", "0.5", "0.01"),
+        ("1", "", "0.01"),
+    ]
+    document = json.loads(qd("export", "sweep", "s1", "--format", "json").out)
+    assert document["sweep"]["study"] == "s1-probe"
+    assert len(document["trials"]) == 2
+    assert qd("export", "models", "s1").code == 2
+    assert qd("export", "sweep", "s1", "--format", "xml").code == 2
