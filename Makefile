@@ -8,7 +8,7 @@ PIP_INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constrai
 DEMO_GPUS := $(if $(wildcard /dev/nvidia0),,--simulate-gpus 2)
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: demo test check lint types contracts format bench test-cluster test-chaos lock schema clean help
+.PHONY: demo test check lint types contracts format bench test-cluster test-chaos pictures lock schema clean help
 
 help: ## what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -62,6 +62,9 @@ test-cluster: $(VENV)/.dev ## several hosts in network namespaces; needs root (S
 
 bench: $(VENV)/.dev ## side-by-side figures into docs/benchmarks.md (SHORT=1: few rounds, nothing written)
 	$(BIN)/python -m tests.bench $(if $(SHORT),--short)
+
+pictures: $(VENV)/.dev ## take the console's pictures anew, on a live cluster (about a minute)
+	$(BIN)/python docs/pictures/make.py
 
 schema: $(VENV)/.dev ## write docs/job.schema.json anew
 	$(BIN)/python -m jobs.schema > docs/job.schema.json

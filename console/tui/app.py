@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
+from rich.console import RenderableType
 from rich.style import Style
 from textual import events, on
 from textual.screen import Screen
@@ -23,6 +24,7 @@ from console.tui.core.link import worst
 from console.tui.core.world import World, events_in_order
 from console.tui.dispatch import perform
 from console.tui.feed import Clock, Feed, Fetches
+from console.tui.frugal import Frugal
 from console.tui.keymap import Config, read
 from console.tui.memory import Memory
 from console.tui.messages import Fetched, Moved
@@ -102,11 +104,18 @@ class QuarterdeckApp(Navigation):
         self._fetches = Fetches(self._deliver)
         self._frame_due: Timer | None = None
         self._framed = float("-inf")
+        self._frugal = Frugal()
         self.set_class(ascii_only, "-ascii")
 
     def action_act(self, wanted: str, *keys: str) -> None:
         """Keys that work everywhere may still mean something nearer to a screen."""
         perform(self.focused or self.screen, wanted, *keys)
+
+    def _display(self, screen: Screen[Any], renderable: RenderableType | None) -> None:
+        """Write a frame, without what stands on the terminal already."""
+        if not (self._batch_count or self.is_headless or not self._running or self._closed):
+            renderable = self._frugal.less(renderable, self.console)
+        super()._display(screen, renderable)
 
     def on_key(self, event: events.Key) -> None:
         """A key that nothing nearer took. While a prompt has focus, none that can be typed into it may
@@ -129,6 +138,7 @@ class QuarterdeckApp(Navigation):
         if theme in self.available_themes:
             self.theme = theme
         self._restyle()
+        self.app_resume_signal.subscribe(self, lambda _: self._frugal.forget())
         self.theme_changed_signal.subscribe(self, lambda _: self._restyle())
         self.open_place(self._start)
         self.screen_changed()

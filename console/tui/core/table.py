@@ -64,8 +64,7 @@ def head(
     for column, width in layout:
         text = fit(column.title, width, right=column.right, ellipsis=glyphs.ellipsis)
         sorted_by = column.title == by.column
-        out.append(Span(text, "key" if sorted_by else "dim"))
-        out.append(Span(arrow, "key") if sorted_by else Span(" "))
+        out.append(Span(text + (arrow if sorted_by else " "), "key" if sorted_by else "dim"))
     return tuple(out)
 
 
@@ -85,6 +84,6 @@ def row_line(
     out: list[Span] = [Span(" ")]
     for column, width in layout:
         text, tone = column.cell(row, now, glyphs)
-        out.append(Span(fit(text, width, right=column.right, ellipsis=glyphs.ellipsis), tone))
-        out.append(Span(" "))
+        # The space between columns belongs to the cell: a change of style costs bytes on the wire.
+        out.append(Span(fit(text, width, right=column.right, ellipsis=glyphs.ellipsis) + " ", tone))
     return tuple(out)

@@ -121,7 +121,7 @@ class LineView(Acts, ScrollView, can_focus=True):
         segments = [
             Segment(neutralise(text), base + tones[tone] if tone else base) for text, tone in parts
         ]
-        return Strip(segments).adjust_cell_length(width, base)
+        return Strip(segments).adjust_cell_length(width, base).simplify()
 
     def scroll_row(self, y: int) -> None:
         """Put line `y` at the top, as far as there are lines below it."""

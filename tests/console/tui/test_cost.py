@@ -51,7 +51,7 @@ async def test_a_thousand_gpus_stay_within_the_budget_and_the_loop_stays_free() 
 async def test_moving_the_cursor_repaints_two_rows() -> None:
     async with counted(FakeSource(), start="jobs") as (pilot, _, driver, _):
         await press(pilot, "j")
-        assert 0 < driver.taken() < 2500
+        assert 0 < driver.taken() < 6000
 
 
 async def test_a_row_that_changed_is_repainted_alone() -> None:
@@ -59,11 +59,11 @@ async def test_a_row_that_changed_is_repainted_alone() -> None:
     async with counted(source, start="jobs") as (pilot, _, driver, _):
         source.put("jobs", "j432", {**jobs()[1], "reason": "placing now"})
         await settle(pilot)
-        assert 0 < driver.taken() < 1500
+        assert 0 < driver.taken() < 6000
 
 
 async def test_a_screen_switch_costs_a_screen() -> None:
     async with counted(FakeSource()) as (pilot, _, driver, _):
         for key in ("2", "1", "2", "1"):
             await press(pilot, key)
-        assert driver.taken() / 4 < 120_000
+        assert driver.taken() / 4 < 60_000

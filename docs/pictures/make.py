@@ -1,0 +1,92 @@
+"""Makes the pictures of the console: real screens of a live cluster on this machine, as SVG.
+
+`make pictures` starts a cluster with four simulated GPUs in a folder of its own, runs a few small jobs,
+opens the console on it as a person would, presses keys, and writes what is on the screen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+WORK = HERE / "work"
+QD = [sys.executable, "-m", "console.cli.main"]
+
+PICTURES: tuple[tuple[str, tuple[int, int], tuple[str, ...]], ...] = (
+    ("cluster", (120, 36), ()),
+    ("jobs", (120, 36), ("2",)),
+    ("job", (140, 40), ("colon", "j", "1", "enter")),
+    ("crosshair", (140, 40), ("colon", "j", "1", "enter", "m", "tab", "tab", *"h" * 25, "greater_than_sign")),
+    ("compare", (120, 36), ("2", "G", "space", "k", "space", "C", "m")),
+    ("events", (120, 36), ("7",)),
+    ("cluster-80x24", (80, 24), ()),
+)  # fmt: skip
+"""Name, size in cells, and the keys that lead there from the Cluster screen."""
+
+
+def qd(*words: str) -> str:
+    done = subprocess.run([*QD, *words], cwd=WORK, capture_output=True, text=True, timeout=180)
+    if done.returncode:
+        raise SystemExit(f"qd {' '.join(words)}: {done.stderr.strip()}")
+    return done.stdout.strip()
+
+
+def jobs() -> None:
+    """Something to look at: a run on two ranks, one on one, one that waits, one that failed."""
+    train = ("--", "python", "train.py")
+    qd("submit", "--name", "fit-line", "--procs", "2", "--gpus", "2", "--cpus", "0.5", *train)
+    qd("submit", "--name", "fit-line-1", "--gpus", "1", "--cpus", "0.2", *train)
+    qd("submit", "--name", "pretrain", "--gpus", "4", *train)
+    qd("submit", "--name", "typo", "--cpus", "0.2", "--", "python", "trian.py")
+
+
+async def take(name: str, size: tuple[int, int], keys: tuple[str, ...]) -> None:
+    from console.client import Client
+    from console.tui.app import QuarterdeckApp
+    from console.tui.source import LiveSource
+
+    app = QuarterdeckApp(LiveSource(Client.from_environment()), start="cluster")
+    async with app.run_test(size=size) as pilot:
+        await asyncio.sleep(2.5)
+        for key in keys:
+            await pilot.press(key)
+            await asyncio.sleep(0.6 if key in ("enter", "C", "2", "7") else 0.05)
+        await asyncio.sleep(3.0)
+        app.clear_notifications()
+        await pilot.pause(0.2)
+        picture = app.export_screenshot(title="qd")
+    (HERE / f"{name}.svg").write_text(steady(picture))
+
+
+def steady(svg: str) -> str:
+    """Without the number that Textual makes up for each picture, so that equal screens are equal files."""
+    made_up: Any = re.search(r"terminal-(\d+)-", svg)
+    return svg.replace(f"terminal-{made_up.group(1)}-", "terminal-") if made_up else svg
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory(prefix="qd-pic-") as home:
+        os.environ["QD_HOME"] = home
+        os.environ.pop("NO_COLOR", None)
+        os.environ["COLORTERM"] = "truecolor"
+        qd("up", "--simulate-gpus", "4")
+        try:
+            jobs()
+            time.sleep(35)
+            for name, size, keys in PICTURES:
+                asyncio.run(take(name, size, keys))
+                sys.stdout.write(f"docs/pictures/{name}.svg\n")
+        finally:
+            qd("down", "--force")
+
+
+if __name__ == "__main__":
+    main()
