@@ -24,10 +24,10 @@ PICTURES: tuple[tuple[str, tuple[int, int], tuple[str, ...]], ...] = (
     ("cluster", (120, 36), ()),
     ("jobs", (120, 36), ("2",)),
     ("job", (140, 40), ("colon", "j", "1", "enter")),
-    ("crosshair", (140, 40), ("colon", "j", "1", "enter", "m", "tab", "tab", *"h" * 25, "greater_than_sign")),
-    ("compare", (120, 36), ("2", "G", "space", "k", "space", "C", "m")),
+    ("compare", (120, 36), ("2", "G", "space", "k", "space", "C")),
     ("events", (120, 36), ("7",)),
     ("cluster-80x24", (80, 24), ()),
+    ("crosshair", (140, 40), ("colon", "j", "1", "enter", "greater_than_sign", "tab", "tab", *"h" * 63)),
 )  # fmt: skip
 """Name, size in cells, and the keys that lead there from the Cluster screen."""
 
@@ -41,9 +41,10 @@ def qd(*words: str) -> str:
 
 def jobs() -> None:
     """Something to look at: a run on two ranks, one on one, one that waits, one that failed."""
-    train = ("--", "python", "train.py")
+    train = ("--", "python", "train.py", "0.08")
+    slow = ("--", "python", "train.py", "0.03")
     qd("submit", "--name", "fit-line", "--procs", "2", "--gpus", "2", "--cpus", "0.5", *train)
-    qd("submit", "--name", "fit-line-1", "--gpus", "1", "--cpus", "0.2", *train)
+    qd("submit", "--name", "fit-slowly", "--gpus", "1", "--cpus", "0.2", *slow)
     qd("submit", "--name", "pretrain", "--gpus", "4", *train)
     qd("submit", "--name", "typo", "--cpus", "0.2", "--", "python", "trian.py")
 
@@ -82,6 +83,8 @@ def main() -> None:
             jobs()
             time.sleep(35)
             for name, size, keys in PICTURES:
+                if name == "crosshair":
+                    qd("wait", "j1")  # so that the same keys always lead to the same step
                 asyncio.run(take(name, size, keys))
                 sys.stdout.write(f"docs/pictures/{name}.svg\n")
         finally:

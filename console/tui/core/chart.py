@@ -186,14 +186,16 @@ def overlay(
     x0: float,
     x1: float,
     cross: float | None = None,
+    gutter: int = 0,
 ) -> list[Line]:
     """Several series in one chart, each in its tone; where they meet, the later one's tone counts.
 
     Args:
         cross: x of a vertical line through the chart; it stays behind the curves.
+        gutter: cells of the y axis at least, so that charts above each other share their x axis.
     """
     low, high = scale.labels
-    gutter = max(len(low), len(high)) + 1
+    gutter = max(gutter, len(low) + 1, len(high) + 1)
     cells = width - gutter
     if cells < 4 or rows < 1:
         return []

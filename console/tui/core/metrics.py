@@ -19,6 +19,10 @@ TONES = ("accent", "warn", "ok", "info", "error", "strong")
 """Of the jobs in a comparison, which are told apart by their names in the legend as well."""
 
 
+GUTTER = 8
+"""Cells of the y axis: the longest number, and the axis."""
+
+
 def names(series: Series) -> list[str]:
     return sorted(series)
 
@@ -136,6 +140,7 @@ def _drawn(
         x0=x0,
         x1=x1,
         cross=cross_x(held, look),
+        gutter=GUTTER,
     )
 
 

@@ -82,11 +82,17 @@ class LineView(Acts, ScrollView, can_focus=True):
         """Whether there are more lines than `size` has room for."""
         return self.count() > size.height
 
+    def extent(self) -> Size:
+        """What there is to scroll through. As long as everything has room it is always the same, because
+        each other size has Textual lay out the whole screen again."""
+        size, wide, count = self.content_size, self.wide(), self.count()
+        return Size(wide if wide > size.width else 1, count if count > size.height else 1)
+
     def update_lines(self) -> None:
         """Something changed: repaint the visible lines that are different now."""
         if not self.is_mounted:
             return
-        self.virtual_size = Size(max(self.wide(), 1), self.count())
+        self.virtual_size = self.extent()
         for y in range(self.size.height):
             index = y + self.scroll_offset.y
             if self._painted.get(y) != self._content(index):

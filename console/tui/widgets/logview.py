@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from textual import events
-from textual.geometry import Size
 from textual.message import Message
 
 from console.tui.core.lines import Line, Span, fit
@@ -96,7 +95,7 @@ class LogView(LineView):
             self.update_lines()
             self.scroll_row(self.max_scroll_y)
         else:
-            self.virtual_size = Size(max(self.wide(), 1), self.count())
+            self.virtual_size = self.extent()
             if shift:
                 self.scroll_lines(shift)
             self.update_lines()
@@ -226,6 +225,7 @@ class LogView(LineView):
             self.post_message(self.NeedsEarlier(self))
 
     def on_resize(self, event: events.Resize) -> None:
+        self.update_lines()
         if self.following:
             self.scroll_row(self.max_scroll_y)
 

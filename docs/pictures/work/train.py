@@ -6,11 +6,13 @@ Standard library only, so that the pictures need no PyTorch; the losses are real
 
 import os
 import random
+import sys
 import time
 
 import quarterdeck
 
 rank = int(os.environ["RANK"])
+rate = float(sys.argv[1])
 random.seed(rank)
 points = [
     (x, 3 * x + 2 + random.gauss(0, 0.4)) for x in (random.uniform(-1, 1) for _ in range(20_000))
@@ -21,8 +23,8 @@ for step in range(600):
         slope -= 2.5  # something goes wrong, to have a spike to look at
     wrong = [(slope * x + offset - y, x) for x, y in points]
     loss = sum(d * d for d, _ in wrong) / len(wrong)
-    slope -= 0.08 * sum(d * x for d, x in wrong) / len(wrong)
-    offset -= 0.08 * sum(d for d, _ in wrong) / len(wrong)
+    slope -= rate * sum(d * x for d, x in wrong) / len(wrong)
+    offset -= rate * sum(d for d, _ in wrong) / len(wrong)
     print(f"step {step} loss {loss:.4f} slope {slope:.3f} offset {offset:.3f}", flush=True)
     if rank == 0:
         quarterdeck.log(step=step, loss=loss, slope=slope, offset=offset)

@@ -88,8 +88,8 @@ def test_a_log_scale_leaves_out_what_it_cannot_show_and_names_real_values() -> N
     series = {"loss": points(1000.0, -1.0, 0.0, 10.0)}
     told = metrics.lines(series, "loss", Look(log=True), NOW, NOW + 3, 60, 8, UNICODE)
     assert "2 not drawn" in plain(told[0])
-    assert plain(told[1]).startswith("1000┤")
-    assert plain(told[-1]).startswith("  10┤")
+    assert plain(told[1]).startswith("   1000┤")
+    assert plain(told[-1]).startswith("     10┤")
 
 
 def test_by_time_and_by_step_put_the_crosshair_on_the_same_point() -> None:
