@@ -65,14 +65,18 @@ class Plant:
     monotonic: Callable[[], float]
 
 
+_Points = tuple[OpenTrial, int, list[tuple[int, float | None]]]
+"""A trial, the cursor behind what it has logged, and that as (step, value)."""
+
+
 @dataclass(slots=True)
 class _Changes:
     """What one pass has found and done, to be recorded together."""
 
-    verdicts: list[tuple[OpenTrial, Verdict]] = field(default_factory=list)
+    decision: Decision
+    verdicts: list[tuple[OpenTrial, Verdict]]
+    asked: list[Asked]
     prune: set[int] = field(default_factory=set)  # numbers of trials
-    asked: list[Asked] = field(default_factory=list)
-    decision: Decision | None = None
 
 
 class SweepRun:
@@ -88,6 +92,7 @@ class SweepRun:
         self._shown = 0.0
         self._adopted: list[Asked] = []
         self._exhausted = False
+        self._patience = 0.0
         self._spec: SweepSpec
         self._stored: object = None
         self._study: Study
@@ -145,16 +150,18 @@ class SweepRun:
         until = plant.monotonic() + self._patience
         while not self._hinted():
             left = until - plant.monotonic()
+            if left <= 0:
+                break
             if self._stale:
                 left = min(left, self._shown + SHOW_EVERY - plant.monotonic())
                 if left <= 0:
                     await self._show()
                     continue
-            if left <= 0:
-                return
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(min(left, DEADLINE_EVERY)):
                     await subscription.wake.wait()
+        if self._stale and plant.monotonic() > self._shown + 5 * SHOW_EVERY:
+            await self._show()  # one pass has followed the other all the time
 
     def _hinted(self) -> bool:
         """Whether what was told since is more than a job's way from the queue to its ranks."""
@@ -174,7 +181,8 @@ class SweepRun:
             self._stale.add(self._jobs[job])
             if kind == "metrics":
                 self._logged.add(job)
-                worth = True
+                # Without a pruner nobody waits for values: they are told with the trial's end.
+                worth = worth or self._spec.pruner.name != "none"
             else:
                 live = self._plant.reconciler.live.get(job)
                 worth = worth or live is None or live.job.terminal
@@ -185,29 +193,36 @@ class SweepRun:
     async def _pass(self) -> bool:
         """Read, decide, act. True when the sweep is over."""
         plant, self.asked = self._plant, False
-        found = await plant.database.read(
-            lambda session: sweepstore.facts(session, self.number, self._spec, plant.now())
-        )
+        logged, self._logged = self._logged, set()
+        found, points = await plant.database.read(lambda session: self._read(session, logged))
         if found.row.spec != self._stored:
             await self._take_spec(found)
-        changes = _Changes()
-        await self._hear(found, changes)
-        await self._judge(found, changes)
-        await self._decide(found, changes)
-        assert changes.decision is not None
+        changes = self._decide(found)
+        await plant.studies.run(self._consult, found, points, changes)
         jobs = await self._record(found, changes)
-        self._after(found, changes, jobs)
+        self._after(changes, jobs)
         await self._stop_unwanted(found, changes)
-        over = changes.decision.state in ENDED
-        if over or self._plant.monotonic() >= self._shown + SHOW_EVERY:
+        if changes.decision.state in ENDED:
             await self._show()
+            plant.sweep_secrets.drop(self.number)
+            return True
         within = changes.decision.within
         self._patience = LOOK_EVERY if within is None else min(max(within, 0.0), DEADLINE_EVERY)
-        if changes.decision.ask or changes.asked:
-            self._patience = 0.0  # there may be more to ask for
-        if over:
-            plant.sweep_secrets.drop(self.number)
-        return over
+        if len(changes.asked) < changes.decision.ask or (changes.decision.stop and jobs):
+            self._patience = 0.0  # there is more to ask for, an end to find, or more to stop
+        return False
+
+    def _read(self, session: Session, logged: set[int]) -> tuple[Facts, list[_Points]]:
+        """What is so, and what trials have logged since it was last told to the study."""
+        found = sweepstore.facts(session, self.number, self._spec, self._plant.now())
+        points = []
+        for trial in found.open if len(self._spec.metrics) == 1 else []:
+            job = trial.row.job_id
+            if job in logged or trial.end is not None:
+                cursor = self._cursors.get(job, 0)
+                new = sweepstore.points_after(session, job, self._spec.metrics[0], cursor)
+                points.append((trial, *new))
+        return found, points
 
     async def _take_spec(self, found: Facts) -> None:
         """A person has steered: other limits, more points."""
@@ -215,73 +230,48 @@ class SweepRun:
         self._exhausted = False
         await self._plant.studies.run(self._study.enqueue, self._spec.enqueue)
 
-    async def _hear(self, found: Facts, changes: _Changes) -> None:
-        """Tell the study what trials have logged; it says which of them to prune."""
-        metric, logged = self._spec.metrics[0], self._logged
-        self._logged = set()
+    def _decide(self, found: Facts) -> _Changes:
+        """Judge the trials whose jobs have ended, and decide what is next."""
+        verdicts = []
         for trial in found.open:
-            job = trial.row.job_id
-            if (job not in logged and trial.end is None) or len(self._spec.metrics) > 1:
-                continue
-            cursor, points = await self._plant.database.read(
-                lambda session, job=job: sweepstore.points_after(  # type: ignore[misc]
-                    session, job, metric, self._cursors.get(job, 0)
+            if trial.end is not None:
+                judged = verdict(
+                    self._spec.metrics,
+                    trial.row.wish,  # type: ignore[arg-type]  # only wishes are stored
+                    trial.row.losses,
+                    self._spec.retries,
+                    trial.end,
                 )
-            )
-            prune = await self._plant.studies.run(self._study.report, trial.row.number, points)
-            self._cursors[job] = cursor
+                verdicts.append((trial, judged))
+        tally = _counted(found.tally, [judged for _, judged in verdicts])
+        adopted, self._adopted = self._adopted, []
+        tally = replace(tally, open=tally.open + len(adopted), exhausted=self._exhausted)
+        decision = decide(sweepstore.sweep_of(found.row, self._spec), tally, self._plant.now())
+        return _Changes(decision, verdicts, adopted)
+
+    def _consult(self, found: Facts, points: list[_Points], changes: _Changes) -> None:
+        """What there is to say to the study, and to hear from it: values, ends, new points. Runs on
+        Optuna's thread, in one go: a trial slot that is free waits for it."""
+        for trial, cursor, new in points:
+            prune = self._study.report(trial.row.number, new)
+            self._cursors[trial.row.job_id] = cursor
             if prune and trial.end is None and not trial.row.wish:
                 changes.prune.add(trial.row.number)
-
-    async def _judge(self, found: Facts, changes: _Changes) -> None:
-        """Judge the trials whose jobs have ended, and tell the study of those that are over."""
-        for trial in found.open:
-            if trial.end is None:
-                continue
-            wish, losses = trial.row.wish, trial.row.losses
-            judged = verdict(
-                self._spec.metrics,
-                wish,  # type: ignore[arg-type]  # only wishes are stored
-                losses,
-                self._spec.retries,
-                trial.end,
-            )
-            changes.verdicts.append((trial, judged))
-        over = [(trial.row.number, judged) for trial, judged in changes.verdicts]
-        over = [(number, judged) for number, judged in over if judged.state != "OPEN"]
-
-        def tell() -> None:
-            for number, judged in over:
-                self._study.tell(number, judged.state, judged.values)
-
-        if over:
-            await self._plant.studies.run(tell)
-
-    async def _decide(self, found: Facts, changes: _Changes) -> None:
-        """Decide what is next, and ask for new points."""
-        sweep = sweepstore.sweep_of(found.row, self._spec)
-        tally = _counted(found.tally, [judged for _, judged in changes.verdicts])
-        if self._adopted:
-            changes.asked, self._adopted = self._adopted, []
-            tally = replace(tally, open=tally.open + len(changes.asked))
-        tally = replace(tally, exhausted=self._exhausted)
-        decision = decide(sweep, tally, self._plant.now())
-        for _ in range(min(decision.ask, ASK_AT_ONCE)):
-            asked = await self._plant.studies.run(self._study.ask)
+        for trial, judged in changes.verdicts:
+            if judged.state != "OPEN":
+                self._study.tell(trial.row.number, judged.state, judged.values)
+        for _ in range(min(changes.decision.ask, ASK_AT_ONCE)):
+            asked = self._study.ask()
             if asked is None:
                 self._exhausted = True
-                decision = decide(sweep, replace(tally, exhausted=True), self._plant.now())
                 break
             changes.asked.append(asked)
-            tally = replace(tally, open=tally.open + 1)
-        changes.decision = decision
 
     async def _record(
         self, found: Facts, changes: _Changes
     ) -> list[tuple[int, JobRow, lc.Job, list[EventView]]]:
         """Write down what was found and done. Gives the new jobs, each with its trial's number."""
         decision, now = changes.decision, self._plant.now()
-        assert decision is not None
         wanted = (decision.state, decision.reason, decision.ending)
         moved = wanted != (found.row.state, found.row.reason, found.row.ending)
         if not (changes.verdicts or changes.prune or changes.asked or moved or decision.stop):
@@ -362,10 +352,7 @@ class SweepRun:
         return job
 
     def _after(
-        self,
-        found: Facts,
-        changes: _Changes,
-        jobs: list[tuple[int, JobRow, lc.Job, list[EventView]]],
+        self, changes: _Changes, jobs: list[tuple[int, JobRow, lc.Job, list[EventView]]]
     ) -> None:
         """Let the rest of the controller know of what was recorded."""
         for trial, _ in changes.verdicts:
@@ -387,7 +374,6 @@ class SweepRun:
 
     async def _stop_unwanted(self, found: Facts, changes: _Changes) -> None:
         """Cancel the jobs of trials that are to be pruned or stopped, those of earlier passes too."""
-        assert changes.decision is not None
         who = Caller(f"sweep {self.name}", found.row.uid)
         for trial in found.open:
             wanted = trial.row.wish or changes.decision.stop or trial.row.number in changes.prune
