@@ -105,6 +105,7 @@ class QuarterdeckApp(Navigation):
         self._frame_due: Timer | None = None
         self._framed = float("-inf")
         self._frugal = Frugal()
+        self._first_theme = self.theme
         self.set_class(ascii_only, "-ascii")
 
     def action_act(self, wanted: str, *keys: str) -> None:
@@ -137,6 +138,7 @@ class QuarterdeckApp(Navigation):
         theme = self.memory.session.theme or self.config.theme
         if theme in self.available_themes:
             self.theme = theme
+        self._first_theme = self.theme
         self._restyle()
         self.app_resume_signal.subscribe(self, lambda _: self._frugal.forget())
         self.theme_changed_signal.subscribe(self, lambda _: self._restyle())
@@ -153,8 +155,8 @@ class QuarterdeckApp(Navigation):
             screen.refresh(recompose=False, repaint=True)
 
     def on_unmount(self) -> None:
-        theme = self.theme if self.theme != self.config.theme else ""
-        self.memory.note(theme=theme)
+        if self.theme != self._first_theme:  # only what was chosen here is stronger than the config
+            self.memory.note(theme=self.theme)
         self.memory.save()
         for feed in self._feeds.values():
             feed.close(FAREWELL)

@@ -101,6 +101,8 @@ class LogDesk:
             parts.append(f"at {share}% of the log, G follows")
         elif view.following:
             parts.append("follow")
+        elif not view.waiting:
+            parts.append("G follows")
         else:
             waiting = view.waiting
             parts.append(f"{waiting} {'line waits' if waiting == 1 else 'lines wait'}, G follows")

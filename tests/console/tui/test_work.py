@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fakes import NOW, FakeSource, job
@@ -13,6 +15,7 @@ from textual.pilot import Pilot
 
 from console.tui import clipboard, outside
 from console.tui.app import QuarterdeckApp
+from console.tui.joblogs import JobLogs
 from console.tui.keymap import parse
 from console.tui.memory import Memory
 from console.tui.screens.compare import CompareScreen
@@ -80,6 +83,17 @@ async def test_the_head_sorts_when_it_is_clicked() -> None:
         await settle(pilot)
         assert text(app, "table").split()[0] == "j397"
         assert app.screen.query_one("#table").cursor_key == "j434"  # type: ignore[attr-defined]
+
+
+async def test_a_theme_that_was_chosen_is_kept_and_the_default_is_not() -> None:
+    memory = Memory()
+    async with running(memory=memory):
+        pass
+    assert memory.session.theme == ""
+    async with running(memory=memory) as (_, app):
+        app.theme = "nord"
+    async with running(memory=memory) as (_, app):
+        assert app.theme == "nord"
 
 
 async def test_the_session_of_a_broken_file_is_a_new_one(tmp_path: Path) -> None:
@@ -176,20 +190,31 @@ async def test_finding_goes_through_the_whole_log_both_ways() -> None:
         await found(pilot, app, "'absent' is nowhere in the")
 
 
-async def test_scrolling_up_without_end_keeps_memory_bounded() -> None:
+def test_scrolling_up_without_end_keeps_memory_bounded() -> None:
     source = FakeSource()
-    source.logs[0] = b"".join(b"%07d %s\n" % (i, b"x" * 100) for i in range(80_000))
-    async with running(source, start="j412") as (pilot, app):
-        await press(pilot, "greater_than_sign")
-        screen = app.screen
-        assert isinstance(screen, JobScreen)
-        for _ in range(120):
-            await press(pilot, "g")
-        window = screen.desks["logs"].logs.window
-        assert window is not None
-        assert window.start < 3_000_000
-        assert window.held <= 6 << 20
-        assert not screen.desks["logs"].logs.complete
+    source.logs[0] = b"".join(b"%07d %s\n" % (i, b"x" * 100) for i in range(160_000))
+
+    def fetch(key: str, call: Callable[[], Any]) -> None:
+        logs.arrived(call(), NOW)
+
+    logs = JobLogs(source, "j412", "logs", fetch, lambda: None)
+    logs.attend(2)
+    logs.select(0)
+    logs.poll(live=True)
+    for _ in range(250):
+        logs.earlier()
+    window = logs.window
+    assert window is not None
+    assert window.start < 3_000_000
+    assert window.held <= 6 << 20
+    assert window.text(window.first).startswith(f"{window.start // 109:07d}")
+    assert not logs.complete
+    held = window.tail
+    logs.later()
+    assert window.tail > held
+    logs.to_end()
+    assert logs.complete
+    assert window.text(window.end - 1).startswith("0159999")
 
 
 async def test_only_matching_lines_are_kept_and_an_empty_text_shows_all() -> None:
