@@ -11,9 +11,11 @@ call can be made again: what Optuna has that we do not know of is adopted (`Stud
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib.util
+import sqlite3
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -35,6 +37,9 @@ T = TypeVar("T")
 
 MAX_REPORTED = 1000
 """Intermediate values of a trial that are kept for the pruner; each is a row and a commit."""
+_QUICK = frozenset({"tpe", "random", "grid", "qmc", "nsga2", "nsga3"})
+_QUICK_TRIALS = 2000
+"""Samplers, and a number of trials, with which a new point takes milliseconds."""
 _POINT, _CELL = "quarterdeck:point", "quarterdeck:grid"
 """User attributes: which enqueued point a trial is of, or which point of the grid."""
 
@@ -97,7 +102,7 @@ class Study:
     def __init__(self, storage: RDBStorage, name: str, spec: SweepSpec) -> None:
         import optuna
 
-        self._optuna, self._spec = optuna, spec
+        self._optuna, self._spec, self._storage = optuna, spec, storage
         several = len(spec.objective) > 1
         self._study = optuna.create_study(
             study_name=name,
@@ -108,6 +113,7 @@ class Study:
         )
         known = self._study.get_trials(deepcopy=False)
         self._study.sampler = make_sampler(spec, len(known))
+        self._trials = len(known)
         self._grid: list[dict[str, Scalar]] | None = None
         self._open: dict[int, Trial] = {}
         self._reported: dict[int, set[int]] = {}  # steps told of each open trial
@@ -128,6 +134,14 @@ class Study:
                 self._study.enqueue_trial(dict(point), user_attrs={_POINT: number})
                 self._points.add(number)
                 self._waiting += 1
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """Store what is asked and told in this block in one transaction, unless the sampler may think
+        for so long that the registry should not wait for it. After an error, open the study anew."""
+        quick = self._spec.sampler.name in _QUICK and self._trials < _QUICK_TRIALS
+        with _one_transaction(self._storage) if quick else contextlib.nullcontext():
+            yield
 
     def adopt(self, known: set[int]) -> list[Asked]:
         """Points that were asked for, of which the registry does not know: a crash came between.
@@ -159,6 +173,7 @@ class Study:
             self._study.enqueue_trial(self._grid[cell], user_attrs={_CELL: cell})
             self._cells.add(cell)
         trial = self._study.ask()
+        self._trials += 1
         self._open[trial.number] = trial
         self._reported[trial.number] = set()
         return Asked(trial.number, self._suggest(trial))
@@ -302,30 +317,67 @@ def make_pruner(strategy: Strategy) -> BasePruner:
     return pruners.NopPruner()
 
 
+class _Connection(sqlite3.Connection):
+    """Optuna commits after each of its steps, a dozen for a trial, and each has to wait its turn for
+    SQLite's only write lock. While `held`, its commits are put off, so that all is one transaction."""
+
+    held = False
+
+    def commit(self) -> None:
+        if not self.held:
+            super().commit()
+
+    def rollback(self) -> None:
+        self.held = False
+        super().rollback()
+
+
+@contextlib.contextmanager
+def _one_transaction(storage: RDBStorage) -> Iterator[None]:
+    """Everything that Optuna stores in this block, or nothing. After an error the study has to be
+    opened anew: what it remembers may not have been stored."""
+    with storage.engine.connect() as borrowed:
+        connection: Any = borrowed.connection.dbapi_connection
+    if not isinstance(connection, _Connection):  # not SQLite: its locks are finer
+        yield
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    connection.held = True
+    try:
+        yield
+    except BaseException:
+        connection.rollback()
+        raise
+    connection.held = False
+    connection.commit()
+
+
 def _open_storage(url: str) -> RDBStorage:
     import optuna
-    from sqlalchemy import event, make_url
-    from sqlalchemy.engine import Engine
+    from sqlalchemy import StaticPool, event, make_url
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     if make_url(url).get_backend_name() != "sqlite":
         return optuna.storages.RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
     storage = optuna.storages.RDBStorage(
-        url, engine_kwargs={"connect_args": {"timeout": 60, "check_same_thread": False}}
+        url,
+        engine_kwargs={
+            "connect_args": {"timeout": 60, "check_same_thread": False, "factory": _Connection},
+            "poolclass": StaticPool,  # one thread, one connection
+            "pool_reset_on_return": None,
+        },
     )
-    engine: Engine = storage.engine
-    engine.dispose()  # connections from before the settings below
+    with storage.engine.connect() as borrowed:
+        connection: Any = borrowed.connection.dbapi_connection
+    connection.isolation_level = None
+    # Our own commit, which follows, syncs the log up to there.
+    connection.execute("PRAGMA synchronous=NORMAL")
 
-    @event.listens_for(engine, "connect")
-    def _connect(connection: Any, _record: Any) -> None:
-        connection.isolation_level = None
-        # Our own commit, which follows, syncs the log up to there.
-        connection.execute("PRAGMA synchronous=NORMAL")
-
-    @event.listens_for(engine, "begin")
-    def _begin(connection: Any) -> None:
+    @event.listens_for(storage.engine, "begin")
+    def _begin(borrowed: Any) -> None:
         # As in our own connections: a transaction that reads first and then writes must not find
         # that the controller's writer came between.
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        if not borrowed.connection.dbapi_connection.held:
+            borrowed.exec_driver_sql("BEGIN IMMEDIATE")
 
     return storage

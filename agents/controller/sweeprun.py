@@ -198,7 +198,7 @@ class SweepRun:
         if found.row.spec != self._stored:
             await self._take_spec(found)
         changes = self._decide(found)
-        await plant.studies.run(self._consult, found, points, changes)
+        await plant.studies.run(self._consult, points, changes)
         jobs = await self._record(found, changes)
         self._after(changes, jobs)
         await self._stop_unwanted(found, changes)
@@ -249,9 +249,14 @@ class SweepRun:
         decision = decide(sweepstore.sweep_of(found.row, self._spec), tally, self._plant.now())
         return _Changes(decision, verdicts, adopted)
 
-    def _consult(self, found: Facts, points: list[_Points], changes: _Changes) -> None:
+    def _consult(self, points: list[_Points], changes: _Changes) -> None:
         """What there is to say to the study, and to hear from it: values, ends, new points. Runs on
         Optuna's thread, in one go: a trial slot that is free waits for it."""
+        if points or changes.verdicts or changes.decision.ask:
+            with self._study.together():
+                self._say_and_hear(points, changes)
+
+    def _say_and_hear(self, points: list[_Points], changes: _Changes) -> None:
         for trial, cursor, new in points:
             prune = self._study.report(trial.row.number, new)
             self._cursors[trial.row.job_id] = cursor
