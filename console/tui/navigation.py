@@ -17,12 +17,10 @@ from console.tui.dispatch import Acts
 from console.tui.keymap import Keymap
 from console.tui.screens.base import Frame
 from console.tui.screens.cluster import ClusterScreen
-from console.tui.screens.compare import CompareScreen
 from console.tui.screens.events import EventsScreen
 from console.tui.screens.job import JobScreen
 from console.tui.screens.jobs import JobsScreen
 from console.tui.screens.modals import Goto, Page, help_lines
-from console.tui.screens.submit import Submit
 
 
 class Navigation(Acts, App[None]):
@@ -101,10 +99,14 @@ class Navigation(Acts, App[None]):
 
     def compare(self, job_ids: Sequence[str]) -> None:
         """Open the metrics of some jobs in one chart."""
+        from console.tui.screens.compare import CompareScreen  # not before it is asked for
+
         self.push_screen(CompareScreen(job_ids))
 
     def write_job(self) -> None:
         """Open the dialog in which a job is written and submitted."""
+        from console.tui.screens.submit import Submit  # not before it is asked for
+
         self.push_screen(Submit(), self._submitted)
 
     def _submitted(self, job_id: str | None) -> None:
