@@ -6,11 +6,14 @@ import heapq
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 from agents.controller.logstore import Line, LogStore
 from agents.controller.search import Search
 from jobs.times import rfc3339
 from jobs.views import LogLine
+
+T = TypeVar("T")
 
 _BATCH = 500
 """Lines handed to a worker thread at a time: enough to amortise the hop, few enough to stay live."""
@@ -38,9 +41,13 @@ def log_line(line: Line) -> LogLine:
         "rank": line.rank,
         "offset": line.offset,
         "at": rfc3339(line.at),
-        "line": line.data.rstrip(b"\r").decode("utf-8", "backslashreplace"),
+        "line": _text(line),
         "attempt": line.attempt,
     }
+
+
+def _text(line: Line) -> str:
+    return line.data.rstrip(b"\r").decode("utf-8", "backslashreplace")
 
 
 class LogReader:
@@ -90,7 +97,7 @@ class LogReader:
             *(self._rank_lines(rank, final) for rank in self._ranks()),
             key=lambda line: (line.at, line.rank),
         )
-        matching = self._matching(map(log_line, lines))
+        matching = self._matching(lines)
         if first and self._query.tail is not None:
             matching = iter(_last(matching, self._query.tail))
         yield from matching
@@ -108,14 +115,14 @@ class LogReader:
             latest = max(latest, line.at)
             yield line if line.at == latest else _moved(line, latest)
 
-    def _matching(self, lines: Iterator[LogLine]) -> Iterator[LogLine]:
+    def _matching(self, lines: Iterator[Line]) -> Iterator[LogLine]:
         if self._search is None:
-            yield from lines
+            yield from map(log_line, lines)
             return
         # Whoever asked may have left in the midst of a long log, without a match to end the batch at.
-        while not self._search.closed() and (batch := _some(lines)):
-            for number in self._search([line["line"] for line in batch]):
-                yield batch[number]
+        while not self._search.closed() and (batch := _some(lines, lambda line: len(line.data))):
+            for number in self._search([_text(line) for line in batch]):
+                yield log_line(batch[number])
 
 
 def _last(lines: Iterator[LogLine], count: int) -> deque[LogLine]:
@@ -130,16 +137,20 @@ def _last(lines: Iterator[LogLine], count: int) -> deque[LogLine]:
     return kept
 
 
-def _some(lines: Iterator[LogLine]) -> list[LogLine]:
+def _some(lines: Iterator[T], size: Callable[[T], int]) -> list[T]:
     """The next lines, a batch of them at most; none at the end."""
-    batch: list[LogLine] = []
+    batch: list[T] = []
     chars = 0
     for line in lines:
         batch.append(line)
-        chars += len(line["line"])
+        chars += size(line)
         if len(batch) == _BATCH or chars >= _BATCH_CHARS:
             break
     return batch
+
+
+def _chars(line: LogLine) -> int:
+    return len(line["line"])
 
 
 def _moved(line: Line, at: float) -> Line:
@@ -177,6 +188,6 @@ async def batches(
 ) -> AsyncIterator[LogLine]:
     """What there is now, read a batch at a time off the event loop."""
     lines = reader.read_on(final=final)
-    while batch := await run(lambda: _some(lines)):
+    while batch := await run(lambda: _some(lines, _chars)):
         for line in batch:
             yield line
