@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import importlib.util
 import sqlite3
+import warnings
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -109,10 +110,12 @@ class Study:
             storage=storage,
             directions=[objective.goal for objective in spec.objective],
             load_if_exists=True,
-            pruner=make_pruner(spec.pruner) if not several else None,
         )
         known = self._study.get_trials(deepcopy=False)
-        self._study.sampler = make_sampler(spec, len(known))
+        with _quietly():
+            self._study.sampler = make_sampler(spec, len(known))
+            if not several:
+                self._study.pruner = make_pruner(spec.pruner)
         self._trials = len(known)
         self._grid: list[dict[str, Scalar]] | None = None
         self._open: dict[int, Trial] = {}
@@ -243,20 +246,27 @@ class Study:
         are enough trials. By PED-ANOVA (Watanabe et al., IJCAI 2023)."""
         from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
-        target = None
-        if len(self._spec.objective) > 1:
-            target = _first_value
+        sign = -1.0 if self._spec.objective[0].goal == "maximize" else 1.0
+        several = len(self._spec.objective) > 1
         try:
-            found = get_param_importances(
-                self._study, evaluator=PedAnovaImportanceEvaluator(), target=target
-            )
+            with _quietly():
+                found = get_param_importances(
+                    self._study,
+                    evaluator=PedAnovaImportanceEvaluator(),
+                    # It asks which parameters lead to low values.
+                    target=(lambda trial: sign * trial.values[0]) if several else None,
+                )
         except (RuntimeError, ValueError):  # too few trials, or all of one value
             return {}
         return {name: float(value) for name, value in found.items()}
 
 
-def _first_value(trial: Any) -> float:
-    return float(trial.values[0])
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """Without Optuna's warnings that some of its parts are experimental."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def make_sampler(spec: SweepSpec, trials: int) -> BaseSampler:

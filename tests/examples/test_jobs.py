@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from jobs.spec import load_job
+from jobs.sweepspec import load_sweep
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -26,3 +28,14 @@ def test_digits_is_a_gang_of_two_with_a_model_and_an_objective() -> None:
     assert job.objective is not None
     assert (job.objective.metric, job.objective.goal) == ("val_acc", "maximize")
     assert (job.seed, job.max_restarts) == (7, 2)
+
+
+def test_the_digits_sweep_begins_with_the_default_of_its_script() -> None:
+    spec, folder = load_sweep(EXAMPLES / "digits" / "sweep.yaml")
+    assert (folder / "train.py").is_file()
+    assert (spec.trials, spec.pruner.name) == (40, "asha")
+    script = (folder / "train.py").read_text()
+    for name, value in spec.enqueue[0].items():
+        known = re.search(rf'"{name}": ([0-9e.-]+)', script)
+        assert known is not None
+        assert float(known[1]) == value
