@@ -98,7 +98,8 @@ def check_packages(spec: SweepSpec) -> None:
 
 
 class Study:
-    """One sweep's study. Not thread-safe: call it by way of `Studies.run`."""
+    """One sweep's study. Not thread-safe: call it by way of `Studies.run`. Only the sweep's run may ask
+    and enqueue: what was tried already is remembered from the opening on."""
 
     def __init__(self, storage: RDBStorage, name: str, spec: SweepSpec) -> None:
         import optuna
@@ -124,7 +125,6 @@ class Study:
         self._cells = {attr[_CELL] for attr in attrs if _CELL in attr}
         self._points = {attr[_POINT] for attr in attrs if _POINT in attr}
         self._waiting = sum(not t.state.is_finished() and t.state.name == "WAITING" for t in known)
-        self.enqueue(spec.enqueue)
 
     def enqueue(self, points: Sequence[dict[str, Scalar]]) -> None:
         """Have these points tried before others; those that were enqueued before are not again.

@@ -140,6 +140,7 @@ async def test_enqueued_points_and_grids_go_on_where_they_were(studies: Studies)
     seen = []
     for _ in range(4):  # each time as after a restart
         study: Study = await studies.open("s1-x", one)
+        await studies.run(study.enqueue, one.enqueue)
         for _ in range(2):
             asked = await studies.run(study.ask)
             if asked is not None:
