@@ -100,10 +100,11 @@ class Parameter(BaseModel):
         if info.data.get("log") and value != 1:
             raise ValueError("given together with log; allowed: one of the two")
         low, high = info.data.get("low"), info.data.get("high")
-        if low is not None and high is not None and value > max(high - low, 1):
-            raise ValueError(
-                f"found {show(value)}; allowed: at most {show(high - low)}, high - low"
-            )
+        if low is None or high is None:
+            return value
+        span = _exactly(high) - _exactly(low)
+        if _exactly(value) > max(span, Decimal(1)):
+            raise ValueError(f"found {show(value)}; allowed: at most {span}, high - low")
         return value
 
     @model_validator(mode="after")
@@ -132,9 +133,8 @@ class Parameter(BaseModel):
             return tuple(range(int(self.low), int(self.high) + 1, int(self.step or 1)))
         if self.step is None:
             return (float(self.low),) if self.low == self.high else None
-        # Decimal: 0.1 + 2 * 0.1 should be the 0.3 that a person wrote.
-        low, step = Decimal(str(self.low)), Decimal(str(self.step))
-        count = int((Decimal(str(self.high)) - low) // step) + 1
+        low, step = _exactly(self.low), _exactly(self.step)
+        count = int((_exactly(self.high) - low) // step) + 1
         return tuple(float(low + number * step) for number in range(count))
 
     def problem_with(self, value: Scalar) -> str:
@@ -172,6 +172,11 @@ class Parameter(BaseModel):
 
 
 Space = Mapping[str, Parameter]
+
+
+def _exactly(number: int | float) -> Decimal:
+    """The number that a person wrote: 0.1 + 2 * 0.1 should be 0.3."""
+    return Decimal(str(number))
 
 
 def same(one: object, other: object) -> bool:
