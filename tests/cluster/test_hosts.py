@@ -27,6 +27,20 @@ def test_a_gang_trains_on_two_hosts(fleet: Fleet) -> None:
         assert f"[rank {rank}/2] epoch 10/10" in fleet.log(view["id"], 1, rank)
 
 
+@pytest.mark.slow
+def test_the_digits_example_trains_on_two_hosts(fleet: Fleet) -> None:
+    """With the helper: its metrics and its model come from the host of rank 0."""
+    options = ["--nodes", "2", "--procs", "1", "--cpus", "2", "--python", sys.executable]
+    options += ["--workdir", str(ROOT / "examples" / "digits"), "--output", "model=out/model.onnx"]
+    train = ["--", "python", "train.py", "--epochs", "6"]
+    done = fleet.head.qd("submit", *options, "--wait", "--json", *train)
+    view = fleet.job("last")
+    assert (done.returncode, view["state"]) == (0, "SUCCEEDED")
+    assert sorted(fleet.ranks(view["id"])) == ["w1", "w2"]
+    assert view["metrics"]["val_acc"]["value"] > 0.9
+    assert [artifact["name"] for artifact in view["artifacts"]] == ["model"]
+
+
 def test_a_host_with_another_token_is_not_let_in(fleet: Fleet) -> None:
     host = fleet.host("w1")
     address = json.loads((host.home / "state" / "cluster.json").read_text())["ray_address"]
