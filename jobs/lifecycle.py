@@ -25,9 +25,71 @@ from typing import Literal
 
 from jobs.errors import Conflict
 from jobs.views import AttemptState, JobState
+from jobs.vocabulary import (
+    Attempt,
+    Cancel,
+    Effect,
+    Ending,
+    Event,
+    Failure,
+    Gone,
+    Granted,
+    Job,
+    Launch,
+    Note,
+    Part,
+    Phase,
+    Placed,
+    Refused,
+    Release,
+    Released,
+    Reported,
+    Reserve,
+    Retry,
+    Stage,
+    Staged,
+    StageFailed,
+    Stalled,
+    Stop,
+    Timeout,
+    Unstalled,
+)
 
-Phase = Literal["pending", "staged", "running", "stopping", "ended", "gone"]
-Ending = Literal["", "failed", "stage", "lost", "cancelled", "timeout", "stalled", "preempted"]
+__all__ = [
+    "MAX_LOSSES",
+    "RESTART_BACKOFF",
+    "Attempt",
+    "Cancel",
+    "Effect",
+    "Ending",
+    "Event",
+    "Failure",
+    "Gone",
+    "Granted",
+    "IllegalTransition",
+    "Job",
+    "Launch",
+    "Note",
+    "Part",
+    "Phase",
+    "Placed",
+    "Refused",
+    "Release",
+    "Released",
+    "Reported",
+    "Reserve",
+    "Result",
+    "Retry",
+    "Stage",
+    "StageFailed",
+    "Staged",
+    "Stalled",
+    "Stop",
+    "Timeout",
+    "Unstalled",
+    "effects_of",
+    "handle",
+]
 
 MAX_LOSSES = 10
 """How often a job may lose its attempt to the infrastructure (a node, a guard, a lease) before it
@@ -36,227 +98,6 @@ that loses ten is more likely to be what kills the nodes."""
 
 RESTART_BACKOFF = (0.0, 5.0, 15.0, 60.0)
 """Seconds before the n-th restart; the last value holds from there on."""
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """One node's part of an attempt. `staged` is reached only with everything in place to launch."""
-
-    node: str
-    phase: Phase = "pending"
-    outcome: str = ""
-
-    @property
-    def over(self) -> bool:
-        return self.phase in ("ended", "gone")
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """The first thing that went wrong in an attempt. `rank` None: not a rank's doing."""
-
-    node: str
-    reason: str
-    rank: int | None = None
-    at: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    number: int
-    epoch: int
-    state: AttemptState
-    parts: tuple[Part, ...]
-    ending: Ending = ""
-    failure: Failure | None = None
-    placed_at: float = 0.0
-    started_at: float | None = None
-    ended_at: float | None = None
-    released: bool = False
-
-    def over_on(self, node: str) -> bool:
-        """Whether nothing of it is left on a node, as far as is known."""
-        return all(part.over for part in self.parts if part.node == node)
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    id: int
-    state: JobState = "QUEUED"
-    reason: str = ""
-    cancel: bool = False
-    attempt: Attempt | None = None
-    attempts: int = 0
-    max_restarts: int = 0
-    restarts_left: int = 0
-    losses: int = 0
-    not_before: float = 0.0
-    started_at: float | None = None
-    ended_at: float | None = None
-
-    @property
-    def terminal(self) -> bool:
-        return self.state in ("SUCCEEDED", "FAILED", "CANCELLED")
-
-    @property
-    def stalled(self) -> bool:
-        """It was found to make no progress: while a job runs, that is all there is to say of it."""
-        return self.state == "RUNNING" and bool(self.reason)
-
-
-# -- events ---------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Placed:
-    """The scheduler chose nodes, in order of node rank. `epoch` is new and larger than all before."""
-
-    nodes: tuple[str, ...]
-    epoch: int
-
-
-@dataclass(frozen=True, slots=True)
-class Granted:
-    """The fabric reserved what the placement asked for."""
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """The fabric did not; the job goes back to the queue."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Staged:
-    """A node has everything in place; nothing runs yet."""
-
-    epoch: int
-    node: str
-
-
-@dataclass(frozen=True, slots=True)
-class StageFailed:
-    """`blame`: "node" could have run the job, were it well; another one may."""
-
-    epoch: int
-    node: str
-    reason: str
-    blame: Literal["job", "node"] = "job"
-
-
-@dataclass(frozen=True, slots=True)
-class Reported:
-    """What an agent said of its part (`jobs.wire.AttemptReport`)."""
-
-    epoch: int
-    node: str
-    phase: Literal["staged", "running", "stopping", "ended"]
-    outcome: str = ""
-    reason: str = ""
-    first_failed: int | None = None
-    first_failed_at: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Gone:
-    """A node's part cannot be alive any more: its lease has run out, or its machine was restarted."""
-
-    epoch: int
-    node: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Cancel:
-    user: str
-
-
-@dataclass(frozen=True, slots=True)
-class Timeout:
-    """The job's own time limit is over."""
-
-    limit: float
-
-
-@dataclass(frozen=True, slots=True)
-class Stalled:
-    """The gang makes no progress (`jobs.stalls`). `action` is what the job wants done about it."""
-
-    epoch: int
-    node: str
-    reason: str
-    action: Literal["warn", "restart", "fail"]
-
-
-@dataclass(frozen=True, slots=True)
-class Unstalled:
-    """It goes on."""
-
-    epoch: int
-
-
-@dataclass(frozen=True, slots=True)
-class Retry:
-    user: str
-
-
-@dataclass(frozen=True, slots=True)
-class Released:
-    """The reservation was given back."""
-
-    epoch: int
-
-
-Event = (
-    Placed | Granted | Refused | Staged | StageFailed | Reported | Gone
-    | Cancel | Timeout | Stalled | Unstalled | Retry | Released
-)  # fmt: skip
-
-
-# -- effects --------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Reserve:
-    nodes: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Stage:
-    node: str
-    node_rank: int
-
-
-@dataclass(frozen=True, slots=True)
-class Launch:
-    node: str
-    node_rank: int
-
-
-@dataclass(frozen=True, slots=True)
-class Stop:
-    node: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Release:
-    epoch: int
-
-
-Effect = Reserve | Stage | Launch | Stop | Release
-
-
-@dataclass(frozen=True, slots=True)
-class Note:
-    """A line for the job's story."""
-
-    kind: str
-    message: str
-    severity: Literal["info", "warning", "error"] = "info"
-    node: str | None = None
-    user: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
