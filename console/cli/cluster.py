@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 import typer
 
-from console.cli.options import Json
+from console.cli.options import Cpus, Gpus, Json, SimulateGpus
 from console.cli.output import emit, narrate, say
 from console.client import Client
 from jobs.errors import Conflict, QuarterdeckError, Unreachable, from_json
@@ -37,16 +37,9 @@ SHOWN = 12
 
 
 def up(
-    gpus: Annotated[
-        int | None, typer.Option("--gpus", metavar="N", help="Use only N of the GPUs here.")
-    ] = None,
-    simulate_gpus: Annotated[
-        int | None,
-        typer.Option("--simulate-gpus", metavar="N", help="Pretend to have N GPUs, to try it out."),
-    ] = None,
-    cpus: Annotated[
-        int | None, typer.Option("--cpus", metavar="N", help="CPUs to offer; all by default.")
-    ] = None,
+    gpus: Gpus = None,
+    simulate_gpus: SimulateGpus = None,
+    cpus: Cpus = None,
     listen: Annotated[
         str | None,
         typer.Option(

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from console.cli.cluster import POLL, show_logs, size_words, supervisor
-from console.cli.options import Json
+from console.cli.options import Cpus, Gpus, Json, SimulateGpus
 from console.cli.output import emit, narrate, say
 from jobs.errors import Conflict, InvalidInput, NotAllowed, Unreachable
 from jobs.places import Places, places
@@ -47,16 +47,9 @@ def join(
         str | None,
         typer.Option("--name", metavar="NAME", help="The node's name; the host's by default."),
     ] = None,
-    gpus: Annotated[
-        int | None, typer.Option("--gpus", metavar="N", help="Use only N of the GPUs here.")
-    ] = None,
-    simulate_gpus: Annotated[
-        int | None,
-        typer.Option("--simulate-gpus", metavar="N", help="Pretend to have N GPUs, to try it out."),
-    ] = None,
-    cpus: Annotated[
-        int | None, typer.Option("--cpus", metavar="N", help="CPUs to offer; all by default.")
-    ] = None,
+    gpus: Gpus = None,
+    simulate_gpus: SimulateGpus = None,
+    cpus: Cpus = None,
     address: Annotated[
         str | None,
         typer.Option(

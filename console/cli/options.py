@@ -63,3 +63,14 @@ NodeName = Annotated[
         metavar="NAME", help="A node.", autocompletion=complete_node, show_default=False
     ),
 ]
+
+Gpus = Annotated[
+    int | None, typer.Option("--gpus", metavar="N", help="Use only N of the GPUs here.")
+]
+SimulateGpus = Annotated[
+    int | None,
+    typer.Option("--simulate-gpus", metavar="N", help="Pretend to have N GPUs, to try it out."),
+]
+Cpus = Annotated[
+    int | None, typer.Option("--cpus", metavar="N", help="CPUs to offer; all by default.")
+]
