@@ -24,7 +24,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from jobs.errors import Conflict
-from jobs.views import AttemptState, JobState
+from jobs.states import JobState
+from jobs.views import AttemptState
 from jobs.vocabulary import (
     Attempt,
     Cancel,

@@ -14,6 +14,7 @@ from sqlmodel import Session, col, or_, select
 from jobs.errors import NotFound
 from jobs.names import RunRef, parse_run
 from jobs.nodehealth import Loss
+from jobs.states import TERMINAL
 from jobs.tables import (
     ArtifactRow,
     AttemptRow,
@@ -25,7 +26,6 @@ from jobs.tables import (
 )
 from jobs.times import maybe_rfc3339, rfc3339
 from jobs.views import (
-    TERMINAL,
     ArtifactView,
     AttemptView,
     EventView,

@@ -19,6 +19,7 @@ from sqlmodel import Session, col, select
 from jobs import audit
 from jobs.gpus import gpus_of_rank
 from jobs.lifecycle import Attempt, Failure, Job, Note, Part, Placed, Result
+from jobs.states import TERMINAL
 from jobs.tables import (
     ArtifactRow,
     AttemptRow,
@@ -31,7 +32,6 @@ from jobs.tables import (
     RankRow,
     SnapshotRow,
 )
-from jobs.views import TERMINAL
 from jobs.wire import AttemptReport
 
 

@@ -18,11 +18,11 @@ from jobs.errors import InvalidInput, NotFound
 from jobs.lifecycle import Note
 from jobs.registry import Caller, Submission
 from jobs.spec import JobSpec
+from jobs.states import TERMINAL
 from jobs.sweeps import JobEnd, Limits, Sweep, Tally
 from jobs.sweepspec import SweepSpec
 from jobs.sweeptables import SweepRow, SweepTrialRow
 from jobs.tables import AttemptRow, JobRow, MetricLatestRow, MetricPointRow
-from jobs.views import TERMINAL
 
 _ID = re.compile(r"s?([1-9][0-9]{0,17})")
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
 
-from jobs.views import JobState
+from jobs.states import JobState
 
 SweepStateName = Literal["RUNNING", "PAUSED", "STOPPING", "FINISHED", "FAILED"]
 TrialStateName = Literal[

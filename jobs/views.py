@@ -11,9 +11,8 @@ from typing import Any, Literal, NotRequired
 
 from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
 
-JobState = Literal[
-    "QUEUED", "PLACING", "STAGING", "RUNNING", "STOPPING", "SUCCEEDED", "FAILED", "CANCELLED"
-]
+from jobs.states import JobState
+
 AttemptState = Literal[
     "PLACING",
     "STAGING",
@@ -27,11 +26,6 @@ AttemptState = Literal[
 ]
 RankState = Literal["PENDING", "RUNNING", "EXITED", "LOST"]
 NodeState = Literal["READY", "DRAINING", "DRAINED", "SUSPECT", "LOST", "QUARANTINED"]
-
-JOB_STATES: tuple[JobState, ...] = (
-    "QUEUED", "PLACING", "STAGING", "RUNNING", "STOPPING", "SUCCEEDED", "FAILED", "CANCELLED",
-)  # fmt: skip
-TERMINAL: frozenset[str] = frozenset({"SUCCEEDED", "FAILED", "CANCELLED"})
 
 
 class Problem(TypedDict):

@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from jobs.views import AttemptState, JobState
+from jobs.states import JobState
+from jobs.views import AttemptState
 
 Phase = Literal["pending", "staged", "running", "stopping", "ended", "gone"]
 Ending = Literal["", "failed", "stage", "lost", "cancelled", "timeout", "stalled", "preempted"]

@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,7 +21,10 @@ from console.cli.output import emit, narrate, say
 from console.client import Client
 from jobs.errors import Conflict, QuarterdeckError, Unreachable, from_json
 from jobs.places import places
-from jobs.views import JOB_STATES, TERMINAL, JobView, NodeView, StatusView
+from jobs.states import JOB_STATES, TERMINAL
+
+if TYPE_CHECKING:
+    from jobs.views import JobView, NodeView, StatusView
 
 READY_TIMEOUT = 60.0
 """Seconds for a node to be ready. It takes about 7 on an idle laptop; a busy one may need more."""

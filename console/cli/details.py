@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from console.cli.format import count, elapsed, local_moment, number, size
 from console.cli.output import Column, paint, paint_state, say, show
 from console.text import neutralise, pad, width
-from jobs.views import AttemptView, FirstFailure, JobDetail
 from jobs.words import counted
+
+if TYPE_CHECKING:
+    from jobs.views import AttemptView, FirstFailure, JobDetail
 
 _RANKS_SHOWN = 64
 """Above this, only ranks that are out of line are listed: nobody reads 4,000 rows."""

@@ -8,7 +8,7 @@ import sys
 import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import typer
 
@@ -19,7 +19,9 @@ from console.client import Client
 from console.text import neutralise, pad, width
 from jobs.errors import QuarterdeckError
 from jobs.places import Places, places
-from jobs.views import CheckView, StatusView
+
+if TYPE_CHECKING:
+    from jobs.views import CheckView, StatusView
 
 LEAST_DISK = 2 << 30
 """Bytes free below which snapshots, logs and Ray's own files soon fill the disk."""
@@ -67,8 +69,8 @@ def local_checks(where: Places, now: float) -> list[CheckView]:
 def control_plane_checks(client: Client) -> list[CheckView]:
     """Whether the controller answers; when it does, also what it has checked."""
     try:
-        status = cast(StatusView, client.get("/v1/status"))
-        told = cast(list[CheckView], client.get("/v1/doctor"))
+        status = cast("StatusView", client.get("/v1/status"))
+        told = cast("list[CheckView]", client.get("/v1/doctor"))
     except QuarterdeckError as error:
         return [_check("control plane", False, f"{error.message} ({client.socket})", error.hint)]
     ours, theirs = version("quarterdeck"), status["version"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -15,7 +15,9 @@ from console.cli.patience import Patience
 from console.client import Client
 from console.text import neutralise
 from jobs.errors import Unreachable
-from jobs.views import EventView
+
+if TYPE_CHECKING:
+    from jobs.views import EventView
 
 _PAGE = 200
 _COLOURS = {"warning": "yellow", "error": "red"}
@@ -56,14 +58,14 @@ def _newest(client: Client, limit: int, job: str | None) -> Iterator[EventView]:
     """The newest events, oldest first; one at least, to follow from."""
     with client.stream("/v1/events", limit=max(limit, 1), job=job) as stream:
         for document in stream:
-            yield cast(EventView, document)
+            yield cast("EventView", document)
 
 
 def _since(client: Client, after: int, job: str | None) -> Iterator[EventView]:
     """All events after one, page by page."""
     while True:
         with client.stream("/v1/events", after=after, limit=_PAGE, job=job) as stream:
-            page = [cast(EventView, document) for document in stream]
+            page = [cast("EventView", document) for document in stream]
         yield from page
         if len(page) < _PAGE:
             return
@@ -80,7 +82,7 @@ def follow_events(
             with client.stream("/v1/events", after=after, job=job, follow=True) as stream:
                 patience.worked()
                 for document in stream:
-                    event = cast(EventView, document)
+                    event = cast("EventView", document)
                     after = event["id"]
                     yield event
                 return

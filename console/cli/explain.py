@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from console.cli.details import show_failure
 from console.cli.ids import run_path
@@ -10,8 +10,10 @@ from console.cli.options import JobId, Json
 from console.cli.output import emit, narrate, paint, paint_state, say
 from console.client import Client
 from console.text import neutralise
-from jobs.views import ExplainView, StacksView
 from jobs.words import counted
+
+if TYPE_CHECKING:
+    from jobs.views import ExplainView, StacksView
 
 _STACKS_TIMEOUT = 60.0
 """Seconds: the stacks of a thousand ranks are read on many nodes."""
@@ -22,7 +24,7 @@ def explain(job: JobId, as_json: Json = False) -> None:
 
     With the smallest changes that would let a waiting job start.
     """
-    found = cast(ExplainView, Client.from_environment().get(run_path(job, "explain")))
+    found = cast("ExplainView", Client.from_environment().get(run_path(job, "explain")))
     if as_json:
         emit(found)
         return
@@ -53,7 +55,7 @@ def stacks(job: JobId, as_json: Json = False) -> None:
     The largest group comes first: a rank that stands alone is the one to look at.
     """
     client = Client.from_environment(timeout=_STACKS_TIMEOUT)
-    found = cast(StacksView, client.get(run_path(job, "stacks")))
+    found = cast("StacksView", client.get(run_path(job, "stacks")))
     if as_json:
         emit(found)
         return

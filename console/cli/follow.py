@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from console.cli.ids import Target
 from console.cli.patience import Patience
 from console.client import Client
 from jobs.errors import Unreachable
+from jobs.states import TERMINAL
 from jobs.times import parse_time, rfc3339
-from jobs.views import TERMINAL, JobView, LogLine
+
+if TYPE_CHECKING:
+    from jobs.views import JobView, LogLine
 
 SLACK = 5.0
 """Seconds asked again after a reconnect: more than the grain of `at`, and offsets drop the rest."""
@@ -94,7 +97,7 @@ def follow_logs(
             with client.stream(job.path("logs"), follow=True, **query) as stream:
                 patience.worked()
                 for document in stream:
-                    line = cast(LogLine, document)
+                    line = cast("LogLine", document)
                     if cursor.take(line):
                         yield line
             if one_attempt or query.get("attempt") is None:
@@ -111,7 +114,7 @@ def follow_logs(
 def _later_attempt(client: Client, job: Target, attempt: int) -> int | None:
     """The attempt after one that has ended, once there is one; None when the job has ended too."""
     while True:
-        view = cast(JobView, client.get(job.path("wait"), timeout=0))
+        view = cast("JobView", client.get(job.path("wait"), timeout=0))
         if view["attempt"] > attempt:
             return attempt + 1
         if view["state"] in TERMINAL:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from difflib import get_close_matches
-from typing import Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -16,7 +16,10 @@ from console.cli.output import Column, emit, narrate, paint_state, say, show
 from console.client import Client
 from console.text import neutralise
 from jobs.errors import InvalidInput, QuarterdeckError
-from jobs.views import JOB_STATES, TERMINAL, JobDetail, JobPage, JobView
+from jobs.states import JOB_STATES, TERMINAL
+
+if TYPE_CHECKING:
+    from jobs.views import JobDetail, JobPage, JobView
 
 _PAGE = 200
 """Jobs asked for at a time when all are wanted."""
@@ -105,7 +108,7 @@ def _pages(
     rows: list[JobView] = []
     while True:
         asked = _PAGE if limit is None else min(_PAGE, limit - len(rows))
-        page = cast(JobPage, client.get("/v1/jobs", limit=asked, before=before, **filters))
+        page = cast("JobPage", client.get("/v1/jobs", limit=asked, before=before, **filters))
         rows += page["jobs"]
         before = page["next"]
         if before is None or (limit is not None and len(rows) >= limit):
@@ -141,7 +144,7 @@ def _row(job: JobView, now: float) -> list[str]:
 def job(job: JobId, as_json: Json = False) -> None:
     """Show everything about one job."""
     client = Client.from_environment()
-    detail = cast(JobDetail, client.get(run_path(job)))
+    detail = cast("JobDetail", client.get(run_path(job)))
     if as_json:
         emit(detail)
     else:
@@ -169,7 +172,7 @@ def cancel(
     failures: list[QuarterdeckError] = []
     for text in ids:
         try:
-            views.append(cast(JobView, client.act(run_path(text, "cancel"), body)))
+            views.append(cast("JobView", client.act(run_path(text, "cancel"), body)))
         except QuarterdeckError as error:
             failures.append(error)
             continue
@@ -189,7 +192,7 @@ def retry(job: JobId, as_json: Json = False) -> None:
     The same spec and the same code, as a new attempt of the same job.
     """
     client = Client.from_environment()
-    view = cast(JobView, client.post(run_path(job, "retry")))
+    view = cast("JobView", client.post(run_path(job, "retry")))
     if as_json:
         emit(view)
     else:

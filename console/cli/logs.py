@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from typing import Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -18,7 +18,10 @@ from console.cli.patience import Patience
 from console.client import Client, segment
 from console.text import neutralise
 from jobs.errors import InvalidInput, Unreachable
-from jobs.views import TERMINAL, JobDetail, LogLine
+from jobs.states import TERMINAL
+
+if TYPE_CHECKING:
+    from jobs.views import JobDetail, LogLine
 
 _RANK_COLOURS = ("cyan", "yellow", "green", "magenta", "blue", "red")
 _RAW_CHUNK = 1 << 20
@@ -54,7 +57,7 @@ def logs(
     """
     client = Client.from_environment()
     wanted = target(job)
-    detail = cast(JobDetail, client.get(wanted.path()))
+    detail = cast("JobDetail", client.get(wanted.path()))
     rank = wanted.rank if rank is None else rank
     if rank is not None and rank >= detail["ranks"]:
         raise InvalidInput(
@@ -91,7 +94,7 @@ def log_lines(
         return
     with client.stream(job.path("logs"), **query) as stream:
         for document in stream:
-            yield cast(LogLine, document)
+            yield cast("LogLine", document)
 
 
 def print_lines(

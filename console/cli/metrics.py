@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -13,7 +13,9 @@ from console.cli.options import JobId, Json
 from console.cli.output import Column, emit_line, narrate, show
 from console.client import Client
 from console.text import neutralise
-from jobs.views import MetricPoint
+
+if TYPE_CHECKING:
+    from jobs.views import MetricPoint
 
 
 def metrics(
@@ -48,7 +50,7 @@ def metrics(
 def _points(client: Client, path: str, name: str | None, follow: bool) -> Iterator[MetricPoint]:
     with client.stream(path, name=name, follow=follow or None) as stream:
         for document in stream:
-            yield cast(MetricPoint, document)
+            yield cast("MetricPoint", document)
 
 
 def _summary(points: Iterator[MetricPoint]) -> None:

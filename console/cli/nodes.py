@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -12,7 +12,9 @@ from console.cli.options import Json, NodeName
 from console.cli.output import Column, emit, narrate, paint, paint_state, say, show
 from console.client import Client, segment
 from console.text import neutralise
-from jobs.views import GpuView, NodeView
+
+if TYPE_CHECKING:
+    from jobs.views import GpuView, NodeView
 
 NODE_COLUMNS = [
     Column("NODE", flex=True),
@@ -42,7 +44,7 @@ GPU_COLUMNS = [
 
 def nodes(as_json: Json = False) -> None:
     """List the nodes and their GPUs."""
-    found = cast(list[NodeView], Client.from_environment().get("/v1/nodes"))
+    found = cast("list[NodeView]", Client.from_environment().get("/v1/nodes"))
     if as_json:
         emit(found)
     elif found:
@@ -53,7 +55,7 @@ def nodes(as_json: Json = False) -> None:
 
 def node(name: NodeName, as_json: Json = False) -> None:
     """Show one node, GPU by GPU."""
-    found = cast(NodeView, Client.from_environment().get(f"/v1/nodes/{segment(name)}"))
+    found = cast("NodeView", Client.from_environment().get(f"/v1/nodes/{segment(name)}"))
     if as_json:
         emit(found)
         return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib.metadata import version
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import typer
 
@@ -14,8 +14,10 @@ from console.cli.output import emit, paint, paint_state, say
 from console.client import Client
 from console.text import neutralise
 from jobs.errors import Unreachable
-from jobs.views import Problem, StatusView
 from jobs.words import counted
+
+if TYPE_CHECKING:
+    from jobs.views import Problem, StatusView
 
 
 def status(as_json: Json = False) -> None:
@@ -27,7 +29,7 @@ def status(as_json: Json = False) -> None:
     client = Client.from_environment()
     code = 0
     try:
-        found = cast(StatusView, client.get("/v1/status"))
+        found = cast("StatusView", client.get("/v1/status"))
     except Unreachable as error:
         code = error.exit_code
         found = _absent(error)

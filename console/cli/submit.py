@@ -15,11 +15,11 @@ from console.cli.options import Json
 from console.cli.output import emit, narrate, say
 from console.client import Client
 from jobs.errors import InvalidInput
-from jobs.views import SubmitView
 from jobs.words import counted
 
 if TYPE_CHECKING:
     from jobs.spec import JobSpec
+    from jobs.views import SubmitView
     from jobs.workdir import Scan
 
 
@@ -131,7 +131,7 @@ def submit(
         body |= _code(client, scan)
     if dry_run:
         body["dry_run"] = True
-    view = cast(SubmitView, client.act("/v1/jobs", body))
+    view = cast("SubmitView", client.act("/v1/jobs", body))
     _tell(view, scan, dry_run, as_json)
     if (watch or wait) and not dry_run:
         _see_through(client, view, spec.world_size, watch=watch, as_json=as_json)
@@ -235,7 +235,7 @@ def _see_through(
         if watch:
             ended = watching.watch(client, job, ranks, as_json=as_json)
         else:
-            ended = cast(Any, until_ended(client, job, Patience(client)))
+            ended = cast("Any", until_ended(client, job, Patience(client)))
         watching.summary(client, ended)
     except KeyboardInterrupt:
         narrate(

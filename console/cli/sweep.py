@@ -17,10 +17,11 @@ from console.cli.submit import find_python, secret_values
 from console.client import Client, segment
 from console.text import neutralise
 from jobs.errors import Unreachable
-from jobs.sweepviews import SWEEP_ENDED, SweepSubmitView, SweepView, TrialView
+from jobs.sweepviews import SWEEP_ENDED
 
 if TYPE_CHECKING:
     from jobs.sweepspec import SweepSpec
+    from jobs.sweepviews import SweepSubmitView, SweepView, TrialView
 
 _OPEN = ("QUEUED", "RUNNING", "STOPPING")
 
@@ -57,7 +58,7 @@ def sweep(
         body["dry_run"] = True
     else:
         body |= _code(client, folder)
-    view = cast(SweepSubmitView, client.act("/v1/sweeps", body))
+    view = cast("SweepSubmitView", client.act("/v1/sweeps", body))
     if as_json and not watch:
         emit(view)
     elif as_json:
@@ -125,12 +126,12 @@ def _follow(client: Client, name: str, as_json: bool) -> SweepView:
                     if delta["op"] != "put":
                         continue
                     if delta["key"] != name:
-                        _tell(cast(TrialView, delta["value"]), told, as_json)
+                        _tell(cast("TrialView", delta["value"]), told, as_json)
                     elif delta["value"]["state"] in SWEEP_ENDED:
                         trials = client.get(f"/v1/sweeps/{segment(name)}/trials")
-                        for trial in cast(list[TrialView], trials):
+                        for trial in cast("list[TrialView]", trials):
                             _tell(trial, told, as_json)
-                        return cast(SweepView, delta["value"])
+                        return cast("SweepView", delta["value"])
         except Unreachable as error:
             patience.failed(error)
 

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import time
-from typing import Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -17,7 +17,9 @@ from console.cli.sweep import parameters, shown
 from console.client import Client, segment
 from console.text import neutralise
 from jobs.errors import InvalidInput
-from jobs.sweepviews import SweepDetail, SweepView, TrialView
+
+if TYPE_CHECKING:
+    from jobs.sweepviews import SweepDetail, SweepView, TrialView
 
 SweepId = Annotated[
     str, typer.Argument(metavar="SWEEP", help="A sweep: s3, 3, or last.", show_default=False)
@@ -47,7 +49,7 @@ def _path(sweep: str, *rest: str) -> str:
 
 def sweeps(as_json: Json = False) -> None:
     """List sweeps, newest first."""
-    rows = cast(list[SweepView], Client.from_environment().get("/v1/sweeps"))
+    rows = cast("list[SweepView]", Client.from_environment().get("/v1/sweeps"))
     if as_json:
         emit(rows)
     elif rows:
@@ -76,7 +78,7 @@ def _row(view: SweepView, now: float) -> list[str]:
 
 def trials(sweep: SweepId, as_json: Json = False) -> None:
     """List the trials of a sweep."""
-    rows = cast(list[TrialView], Client.from_environment().get(_path(sweep, "trials")))
+    rows = cast("list[TrialView]", Client.from_environment().get(_path(sweep, "trials")))
     if as_json:
         emit(rows)
         return
@@ -114,8 +116,8 @@ def _trial(row: TrialView, names: list[str], now: float) -> list[str]:
 def best(sweep: SweepId, as_json: Json = False) -> None:
     """Show the best trials, and which parameters mattered."""
     client = Client.from_environment()
-    detail = cast(SweepDetail, client.get(_path(sweep)))
-    importance = cast(dict[str, float], client.get(_path(sweep, "importance")))
+    detail = cast("SweepDetail", client.get(_path(sweep)))
+    importance = cast("dict[str, float]", client.get(_path(sweep, "importance")))
     if as_json:
         emit({"id": detail["id"], "front": detail["front"], "importance": importance})
         return
@@ -133,7 +135,7 @@ def best(sweep: SweepId, as_json: Json = False) -> None:
 
 
 def _steer(sweep: str, verb: str, body: Any, as_json: bool) -> None:
-    view = cast(SweepView, Client.from_environment().post(_path(sweep, verb), body))
+    view = cast("SweepView", Client.from_environment().post(_path(sweep, verb), body))
     if as_json:
         emit(view)
     else:
@@ -196,7 +198,7 @@ def _point(text: str) -> dict[str, Any]:
 def prune(sweep: SweepId, trial: TrialNumber, as_json: Json = False) -> None:
     """Stop one trial of a sweep, as its pruner would."""
     path = _path(sweep, "trials", str(trial), "prune")
-    view = cast(TrialView, Client.from_environment().post(path))
+    view = cast("TrialView", Client.from_environment().post(path))
     if as_json:
         emit(view)
     else:
@@ -215,8 +217,8 @@ def export(
     if format_ not in ("csv", "json"):
         raise InvalidInput(f"--format: found '{format_}'; allowed: csv, json")
     client = Client.from_environment()
-    detail = cast(SweepDetail, client.get(_path(sweep)))
-    rows = cast(list[TrialView], client.get(_path(sweep, "trials")))
+    detail = cast("SweepDetail", client.get(_path(sweep)))
+    rows = cast("list[TrialView]", client.get(_path(sweep, "trials")))
     if as_json or format_ == "json":
         emit({"sweep": detail, "trials": rows})
     else:
@@ -233,7 +235,7 @@ def as_csv(detail: SweepDetail, rows: list[TrialView]) -> str:
         [*_FIXED, *(f"value.{name}" for name in metrics), *(f"param.{n}" for n in names)]
     )
     for row in rows:
-        fixed = [cast(dict[str, Any], row)[name] for name in _FIXED]
+        fixed = [cast("dict[str, Any]", row)[name] for name in _FIXED]
         values: list[Any] = list(row["values"] or ())
         values += [None] * (len(metrics) - len(values))
         writer.writerow([*fixed, *values, *(row["params"].get(name) for name in names)])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from typing import Annotated, TypedDict, cast
+from typing import TYPE_CHECKING, Annotated, TypedDict, cast
 
 import typer
 
@@ -26,8 +26,11 @@ from console.cli.status import cluster_line, jobs_line
 from console.client import Client
 from console.text import neutralise
 from jobs.errors import Unreachable
+from jobs.states import JOB_STATES, TERMINAL
 from jobs.times import rfc3339
-from jobs.views import JOB_STATES, TERMINAL, JobPage, JobView, NodeView, StatusView
+
+if TYPE_CHECKING:
+    from jobs.views import JobPage, JobView, NodeView, StatusView
 
 _JOBS_SHOWN = 50
 _HOME, _CLEAR_LINE, _CLEAR_BELOW = "\x1b[H", "\x1b[K", "\x1b[J"
@@ -89,11 +92,11 @@ def top(
 
 def _look(client: Client) -> Frame:
     active = [state for state in JOB_STATES if state not in TERMINAL]
-    page = cast(JobPage, client.get("/v1/jobs", state=active, limit=_JOBS_SHOWN))
+    page = cast("JobPage", client.get("/v1/jobs", state=active, limit=_JOBS_SHOWN))
     return {
         "at": rfc3339(time.time()),
-        "status": cast(StatusView, client.get("/v1/status")),
-        "nodes": cast(list[NodeView], client.get("/v1/nodes")),
+        "status": cast("StatusView", client.get("/v1/status")),
+        "nodes": cast("list[NodeView]", client.get("/v1/nodes")),
         "jobs": page["jobs"],
     }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
-from typing import Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -16,7 +16,10 @@ from console.cli.patience import Patience
 from console.client import Client
 from console.text import neutralise
 from jobs.errors import TimedOut, Unreachable
-from jobs.views import TERMINAL, JobDetail, JobView
+from jobs.states import TERMINAL
+
+if TYPE_CHECKING:
+    from jobs.views import JobDetail, JobView
 
 _POLL = 25.0
 """Seconds that the controller holds one call before it answers that nothing has happened."""
@@ -58,7 +61,7 @@ def wait(
 
 def look(client: Client, path: str) -> JobView:
     """The state of a job now."""
-    return cast(JobView, client.get(f"{path}/wait", timeout=0))
+    return cast("JobView", client.get(f"{path}/wait", timeout=0))
 
 
 def until_ended(
@@ -76,7 +79,7 @@ def until_ended(
     while True:
         left = _POLL if deadline is None else min(_POLL, deadline - client.clock())
         try:
-            view = cast(JobView, patient.get(job.path("wait"), timeout=round(max(left, 0), 3)))
+            view = cast("JobView", patient.get(job.path("wait"), timeout=round(max(left, 0), 3)))
             patience.worked()
             if view["state"] in TERMINAL:
                 return view
@@ -98,7 +101,7 @@ def exit_code(client: Client, view: JobView) -> int:
         return 1
     code = view["exit_code"]
     if code is None:
-        detail = cast(JobDetail, client.get(Target(view["id"]).path()))
+        detail = cast("JobDetail", client.get(Target(view["id"]).path()))
         return _signal_code(detail) or 1
     if code < 0:
         return 128 - code

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import suppress
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from console.cli.follow import follow_logs
 from console.cli.format import elapsed, number, size
@@ -16,7 +16,9 @@ from console.cli.patience import Patience
 from console.cli.wait import until_ended
 from console.client import Client, Stream
 from jobs.errors import QuarterdeckError
-from jobs.views import JobDetail, JobView
+
+if TYPE_CHECKING:
+    from jobs.views import JobDetail, JobView
 
 
 def watch(client: Client, job: Target, ranks: int, *, as_json: bool) -> JobView:
@@ -39,7 +41,7 @@ def watch(client: Client, job: Target, ranks: int, *, as_json: bool) -> JobView:
 
 def summary(client: Client, view: JobView) -> None:
     """Say on stderr how a job went: time, its objective or metrics, artifacts, first failure."""
-    detail = cast(JobDetail, client.get(Target(view["id"]).path()))
+    detail = cast("JobDetail", client.get(Target(view["id"]).path()))
     took = elapsed(view["started_at"], view["ended_at"], time.time())
     reason = f": {view['reason']}" if view["reason"] else ""
     narrate(f"{view['id']} {view['state']} after {took}{reason}")

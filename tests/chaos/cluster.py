@@ -21,7 +21,7 @@ from console.client import Client
 from jobs.errors import QuarterdeckError
 from jobs.places import Places, places
 from jobs.spec import JobSpec
-from jobs.views import TERMINAL
+from jobs.states import TERMINAL
 
 T = TypeVar("T")
 

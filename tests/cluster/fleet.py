@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from console.client import Client
 from jobs.errors import QuarterdeckError
 from jobs.spec import JobSpec
-from jobs.views import TERMINAL
+from jobs.states import TERMINAL
 from tests.cluster.hosts import ROOT, Host, Network
 
 T = TypeVar("T")

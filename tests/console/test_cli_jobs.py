@@ -8,7 +8,7 @@ from fake_controller import CUT, FakeController, Reply, Request
 from sample_views import attempt, detail, failure, job
 
 from jobs.errors import Conflict, NotFound
-from jobs.views import TERMINAL
+from jobs.states import TERMINAL
 
 
 class Shelf:

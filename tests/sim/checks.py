@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from jobs.views import TERMINAL
+from jobs.states import TERMINAL
 from tests.sim.fabric import Network
 from tests.sim.head import Head
 from tests.sim.machine import Folder, Machine, Rank

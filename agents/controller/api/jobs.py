@@ -13,17 +13,8 @@ from agents.controller.api.common import TheCaller, TheController, resolve, woke
 from jobs import queries
 from jobs.errors import InvalidInput
 from jobs.names import job_name
-from jobs.views import (
-    JOB_STATES,
-    TERMINAL,
-    ExplainView,
-    GitView,
-    JobDetail,
-    JobPage,
-    JobView,
-    StacksView,
-    SubmitView,
-)
+from jobs.states import JOB_STATES, TERMINAL
+from jobs.views import ExplainView, GitView, JobDetail, JobPage, JobView, StacksView, SubmitView
 
 router = APIRouter()
 

@@ -27,7 +27,8 @@ from jobs import queries
 from jobs.errors import InvalidInput, NotFound
 from jobs.names import RunRef, job_name
 from jobs.series import decimate
-from jobs.views import TERMINAL, EventView, LogLine, MetricPoint, SeriesPoint
+from jobs.states import TERMINAL
+from jobs.views import EventView, LogLine, MetricPoint, SeriesPoint
 
 router = APIRouter()
 

@@ -25,7 +25,8 @@ from console.tui.core.glyphs import Glyphs, block, load_tone
 from console.tui.core.lines import BLANK, Line, Span, fit, line, wrap
 from console.tui.core.lines import width as cells
 from console.tui.core.world import World
-from jobs.views import TERMINAL, EventView, GpuView, HistoryPoint, JobView, NodeView
+from jobs.states import TERMINAL
+from jobs.views import EventView, GpuView, HistoryPoint, JobView, NodeView
 
 WORKING = frozenset({"READY"})
 """Node states in which new ranks are placed."""

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from console.tui.core.format import count, many
-from jobs.views import TERMINAL, JobView, NodeView
+from jobs.states import TERMINAL
+from jobs.views import JobView, NodeView
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,8 @@ from console.tui.core.format import STATE_TONE, age, clock, count, moment, numbe
 from console.tui.core.glyphs import Glyphs
 from console.tui.core.order import Order, arranged
 from console.tui.core.table import Column
-from jobs.views import JOB_STATES, TERMINAL, JobView
+from jobs.states import JOB_STATES, TERMINAL
+from jobs.views import JobView
 
 
 def duration(job: JobView, now: float) -> float | None:

@@ -24,7 +24,8 @@ from console.tui.widgets.logview import LogView
 from console.tui.widgets.panel import Panel
 from console.tui.widgets.prompt import Prompt
 from jobs.errors import QuarterdeckError
-from jobs.views import TERMINAL, AttemptView, NodeView
+from jobs.states import TERMINAL
+from jobs.views import AttemptView, NodeView
 
 SERIES_POINTS = 400
 GPU_POINTS = 240
