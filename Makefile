@@ -5,7 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 # A machine without NVIDIA GPUs shows the demo on simulated ones, marked `sim` wherever they appear.
-DEMO_GPUS := $(if $(wildcard /dev/nvidia0),,--simulate-gpus 2)
+# NCCL wants a GPU for each rank, so with a single one the demo trains on CPUs.
+GPUS := $(words $(wildcard /dev/nvidia[0-9]))
+DEMO_CLUSTER := $(if $(filter 0,$(GPUS)),--simulate-gpus 2)
+DEMO_JOB := $(if $(filter 1,$(GPUS)),,--gpus 2)
 PYTEST := $(BIN)/python -m pytest
 
 .PHONY: demo test check lint types contracts format bench test-cluster test-chaos pictures lock schema clean help
@@ -28,8 +31,8 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	@touch $@ $(VENV)/.demo
 
 demo: $(VENV)/.demo ## train on two ranks on a one-machine cluster, end to end
-	$(BIN)/qd up $(DEMO_GPUS)
-	$(BIN)/qd submit examples/digits/job.yaml --python $(abspath $(BIN)/python) --gpus 2 --watch
+	$(BIN)/qd up $(DEMO_CLUSTER)
+	$(BIN)/qd submit examples/digits/job.yaml --python $(abspath $(BIN)/python) $(DEMO_JOB) --watch
 	@$(BIN)/qd job last --json | $(BIN)/python examples/digits/check.py
 	@echo
 	@echo "The console:     $(BIN)/qd"
