@@ -97,8 +97,12 @@ def test_control_c_ends_a_follow_with_130(controller: FakeController) -> None:
     hold = threading.Event()
     controller.on("GET /v1/jobs/j1", detail())
     controller.on("GET /v1/jobs/j1/logs", Reply.stream([line("first")], hold=hold))
+    # A test run in the background of a shell has SIGINT ignored, and would pass that on.
     with subprocess.Popen(
-        [*QD, "logs", "j1", "-f"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [*QD, "logs", "j1", "-f"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
