@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 
-from fakes import NOW, FakeSource, detail, history
-from fakes import job as job_view
+from fake_views import NOW, detail, history
+from fake_views import job as job_view
+from fakes import FakeSource
 
 from console.tui.core import job, metrics
 from console.tui.core.chart import PERCENT, Sample, overlay

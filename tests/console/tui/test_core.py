@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from fakes import NOW, detail, events, node, nodes, rank
-from fakes import job as job_view
-from fakes import jobs as all_jobs
+from fake_views import NOW, detail, events, node, nodes, rank
+from fake_views import job as job_view
+from fake_views import jobs as all_jobs
 
 from console.tui.core import cluster, commands, job, jobs, table
 from console.tui.core.bars import footer, footer_at, header

@@ -6,7 +6,8 @@ The limits are some twice of what was measured; they are there to notice a pane 
 from __future__ import annotations
 
 from counting import counted
-from fakes import FakeSource, jobs, node
+from fake_views import jobs, node
+from fakes import FakeSource
 from pilots import press, settle
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from fakes import NOW, detail, nodes
-from fakes import job as job_view
+from fake_views import NOW, detail, nodes
+from fake_views import job as job_view
 
 from console.tui.core.diagnosis import diagnose, pace
 from jobs.views import NodeView, SeriesPoint

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 from counting import CountingDriver, counted
-from fakes import FakeSource, job
+from fake_views import job
+from fakes import FakeSource
 from pilots import press, screen_text, settle
 from rich.cells import cell_len
 

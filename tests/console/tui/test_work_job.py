@@ -1,0 +1,215 @@
+"""Working in one job: find in whole logs, keep, save, side by side, and one moment in all panes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_views import NOW
+from fakes import FakeSource
+from pilots import press, running, screen_text, settle, text, title
+from textual import events
+from textual.pilot import Pilot
+
+from console.tui.app import QuarterdeckApp
+from console.tui.joblogs import JobLogs
+from console.tui.memory import Memory
+from console.tui.screens.compare import CompareScreen
+from console.tui.screens.job import JobScreen
+from console.tui.screens.jobs import JobsScreen
+
+# Logs ------------------------------------------------------------------------------------------------
+
+
+def big(lines: int = 60_000) -> FakeSource:
+    source = FakeSource()
+    source.logs[0] = b"".join(
+        b"line %06d%s\n" % (i, b" needle" if i in (100, 30_000) else b"") for i in range(lines)
+    )
+    return source
+
+
+async def found(pilot: Pilot[None], app: QuarterdeckApp, what: str) -> None:
+    for _ in range(3):
+        await settle(pilot)
+    assert what in screen_text(app)
+
+
+async def test_finding_goes_through_the_whole_log_both_ways() -> None:
+    async with running(big(), start="j412") as (pilot, app):
+        await press(pilot, "greater_than_sign", "slash", *"needle", "enter")
+        await found(pilot, app, "line 030000 needle")
+        assert "of the log, G follows" in title(app, "logs")
+        await press(pilot, "N")
+        await found(pilot, app, "line 000100 needle")
+        await press(pilot, "n")
+        await found(pilot, app, "line 030000 needle")
+        await press(pilot, "G")
+        await found(pilot, app, "line 059999")
+        assert "follow" in title(app, "logs")
+        await press(pilot, "slash", *"absent", "enter")
+        await found(pilot, app, "'absent' is nowhere in the")
+
+
+def test_scrolling_up_without_end_keeps_memory_bounded() -> None:
+    source = FakeSource()
+    source.logs[0] = b"".join(b"%07d %s\n" % (i, b"x" * 100) for i in range(160_000))
+
+    def fetch(key: str, call: Callable[[], Any]) -> None:
+        logs.arrived(call(), NOW)
+
+    logs = JobLogs(source, "j412", "logs", fetch, lambda: None)
+    logs.attend(2)
+    logs.select(0)
+    logs.poll(live=True)
+    for _ in range(250):
+        logs.earlier()
+    window = logs.window
+    assert window is not None
+    assert window.start < 3_000_000
+    assert window.held <= 6 << 20
+    assert window.text(window.first).startswith(f"{window.start // 109:07d}")
+    assert not logs.complete
+    held = window.tail
+    logs.later()
+    assert window.tail > held
+    logs.to_end()
+    assert logs.complete
+    assert window.text(window.end - 1).startswith("0159999")
+
+
+async def test_only_matching_lines_are_kept_and_an_empty_text_shows_all() -> None:
+    async with running(start="j412") as (pilot, app):
+        await press(pilot, "ampersand", *"9003", "enter")
+        assert set(text(app, "logs").split()) == {"r0", "r1", "r9", "step", "9003", "loss", "2.09"}
+        assert "&9003" in title(app, "logs")
+        await press(pilot, "ampersand", *["backspace"] * 4, "enter")
+        assert "9011" in text(app, "logs")
+
+
+async def test_keys_typed_in_one_breath_go_into_the_prompt_and_are_no_commands() -> None:
+    source = FakeSource()
+    async with running(source, start="jobs") as (pilot, app):
+        driver = app._driver
+        assert driver is not None
+        for key in ("slash", *"vc", "enter"):
+            event = events.Key(key, "/" if key == "slash" else key if len(key) == 1 else None)
+            event.set_sender(app)
+            driver.send_message(event)
+        await settle(pilot)
+        assert "filter vc" in text(app, "head")
+        assert "marked" not in text(app, "head")
+        assert isinstance(app.screen, JobsScreen)
+
+
+async def test_a_minute_back_by_the_lines_own_times() -> None:
+    async with running(start="j412") as (pilot, app):
+        await press(pilot, "greater_than_sign", "greater_than_sign", "left_square_bracket")
+        await found(pilot, app, "step 739 ")
+        await press(pilot, "left_square_bracket")
+        await found(pilot, app, "step 679 ")
+        await press(pilot, "right_square_bracket", "right_square_bracket")
+        await found(pilot, app, "step 799 ")
+        await press(pilot, "right_square_bracket")
+        await found(pilot, app, "Nothing was written after that")
+
+
+async def test_two_logs_side_by_side_move_on_their_own() -> None:
+    async with running(start="j412") as (pilot, app):
+        await press(pilot, "b")
+        assert "Logs r0" in title(app, "beside")
+        assert "tok/s 31000" in text(app, "beside")
+        await press(pilot, "tab", "greater_than_sign")
+        assert "Logs r1" in title(app, "beside")
+        assert "all ranks" in title(app, "logs")
+        await press(pilot, "b")
+        assert not app.screen.query_one("#beside").display
+
+
+async def test_the_whole_log_is_saved_to_a_new_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    source = FakeSource()
+    async with running(source, start="j412") as (pilot, _):
+        await press(pilot, "greater_than_sign", "w", "w", "a", "w")
+    assert (tmp_path / "j412.2-r0.log").read_bytes() == source.logs[0]
+    assert (tmp_path / "j412.2-r0-2.log").read_bytes() == source.logs[0]
+    assert "r15 step 799" in (tmp_path / "j412.2-all.log").read_text()
+
+
+async def test_a_terminal_that_cannot_be_lent_says_so_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    async with running(start="j412") as (pilot, app):
+        await press(pilot, "e")
+        await found(pilot, app, "cannot be lent to a pager")
+    assert os.listdir(tmp_path) == []  # noqa: PTH208 - it is over, nothing waits for this
+
+
+async def test_the_outlier_is_named_and_its_lines_are_marked() -> None:
+    source = FakeSource()
+    view = source.tables["nodes"]["n03"]
+    view["gpus"][3].update(power=310.0)
+    view["gpus"][1].update(power=300.0)
+    source.tables["job:j412"]["j412"]["placed_on"] = ["n02", "n03"]
+    view["gpus"][3].update(power=690.0, throttle=[])
+    async with running(source, start="j412") as (pilot, app):
+        await settle(pilot)
+        assert "r9 (n03 GPU 1) draws 300 W" in text(app, "summary")
+        assert "r9!" in text(app, "logs")
+        assert "odd one" in text(app, "ranks")
+
+
+# Charts ----------------------------------------------------------------------------------------------
+
+
+async def test_the_crosshair_joins_metrics_gpus_and_logs() -> None:
+    async with running(start="j412") as (pilot, app):
+        await press(pilot, "greater_than_sign", "tab", "tab")
+        await press(pilot, "h", "h", "h")
+        assert "┊" in text(app, "metrics")
+        assert "GPU util · 1" in title(app, "gpus")
+        screen = app.screen
+        assert isinstance(screen, JobScreen)
+        assert screen.look.cross is not None
+        step = int(screen.look.cross - (NOW - 800)) + 1
+        await found(pilot, app, f"step {step} " if step < 800 else "Nothing was written")
+        await press(pilot, "backspace")
+        assert "┊" not in text(app, "metrics")
+
+
+async def test_zoom_log_smooth_and_axis_stand_in_the_title() -> None:
+    async with running(start="j412") as (pilot, app):
+        await press(pilot, "plus", "plus", "minus", "L", "s", "T")
+        assert title(app, "metrics").endswith("x2 · log · smooth 0.6 · by time")
+
+
+async def test_the_metric_of_a_job_name_is_remembered() -> None:
+    memory = Memory()
+    async with running(start="j412", memory=memory) as (pilot, app):
+        await press(pilot, "m", "m")
+        assert "val_acc" in title(app, "metrics")
+    assert memory.session.metrics == {"pretrain-7b": "val_acc"}
+    async with running(start="j412", memory=memory) as (_, app):
+        assert "val_acc" in title(app, "metrics")
+
+
+async def test_marked_jobs_are_compared_in_one_chart() -> None:
+    async with running(start="jobs") as (pilot, app):
+        await press(pilot, "C")
+        assert "Mark two or more" in screen_text(app)
+        await press(pilot, "space", "space", "C")
+        assert isinstance(app.screen, CompareScreen)
+        assert "j434" in text(app, "compare")
+        assert "least 2.0" in text(app, "compare")
+        await press(pilot, "m")
+        assert "lr" in title(app, "compare")
+        await press(pilot, "h", "h")
+        assert "at step" in text(app, "compare")
+        await press(pilot, "escape")
+        assert isinstance(app.screen, JobsScreen)
