@@ -24,10 +24,11 @@ from agents.node.config import AgentConfig
 from agents.node.envcache import EnvCache
 from agents.node.holdings import Holdings
 from agents.node.interfaces import interface_of
-from agents.node.launch import spawn_guard, write_launch, write_lease
+from agents.node.launch import write_launch, write_lease
 from agents.node.ledger import Ledger
 from agents.node.meeting import Meetings
 from agents.node.meter import Meter, Samples, installed
+from agents.node.nursery import Nursery
 from agents.node.stacks import stacks_of
 from agents.node.staging import Stager
 from agents.node.stagings import Stagings, reply
@@ -75,6 +76,7 @@ class NodeAgent:
         self._gpus, self._own_gpus = gpus, gpus is None
         self._sampler = sampler
         self._environ = environment.base_environment(os.environ)
+        self._nursery = Nursery(self._environ)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._burying: set[str] = set()
         # Grows across restarts, so that a controller never takes new things for old ones.
@@ -115,6 +117,8 @@ class NodeAgent:
         self._holdings.adopt(time.time(), records.boot_clock())
         for attempt in self._holdings:
             await self._meetings.resume(attempt)
+        with contextlib.suppress(OSError):  # it is tried again when a guard is wanted
+            await asyncio.to_thread(self._nursery.start)
         self._listen()
         self._begin(self._watch())
         self._begin(self._meter.run(self._holdings.bound, self._measured))
@@ -156,6 +160,7 @@ class NodeAgent:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.to_thread(self._nursery.close)
         asyncio.get_running_loop().remove_reader(self._socket)
         self._socket.close()
         (self._root / "agent.sock").unlink(missing_ok=True)
@@ -295,7 +300,7 @@ class NodeAgent:
             attempt.lease = request["lease_until"]
             self._meetings.end(attempt.key)
             try:
-                await asyncio.to_thread(spawn_guard, attempt.folder, self._environ)
+                await asyncio.to_thread(self._nursery.spawn, attempt.folder)
             except OSError as error:
                 raise TimedOut(f"cannot start a guard now: {error.strerror}") from error
             self._look()

@@ -1,6 +1,6 @@
 """The guard: one small process per gang and node, which starts the local ranks and outlives us all.
 
-    python -I -S guard.py ATTEMPT_DIR
+    python -I -S guard.py DESCRIPTOR    (the nursery, from which guards are forked: `nursery.py`)
 
 Standard library only (and `records.py` beside it), so that neither an upgrade nor a broken environment
 can hurt a running gang. It talks to the agent through files alone, all in the attempt's folder:
@@ -261,12 +261,13 @@ class Guard:
                         ended = True
                         if pid_status[1] and not self.ending and not self.first_failed:
                             self.first_failed = rank
-        if ended or self.unsaved:
-            self._save()
-            self._hint()
         alive = any(rank.alive for rank in self.ranks)
         self._consider(now, told, alive)
-        return alive or self._in_grace(now)
+        left = alive or self._in_grace(now)
+        if left and (ended or self.unsaved):  # else the final record follows at once
+            self._save()
+            self._hint()
+        return left
 
     def _in_grace(self, now: float) -> bool:
         """Whether something that was told to end may still do so. A rank is often a shell, which dies
@@ -335,9 +336,15 @@ class Guard:
                     os.killpg(rank.pid, number)
 
     def _kill_descendants(self) -> None:
-        """What the ranks left behind is our child by now, for we are its reaper, or below such a one."""
+        """What the ranks left behind is our child by now, for we are its reaper, or below such a one:
+        without children there is nothing, and that is quickly seen."""
         pause = 0.001
-        while records.kill_left_over(self.launch["tag"], self.cgroup) or self._kill_children():
+        while self._has_children():
+            if pause == 0.001:  # it may take long, and how the ranks ended is known
+                self._save()
+                self._hint()
+            records.kill_left_over(self.launch["tag"], self.cgroup)
+            self._kill_children()
             with contextlib.suppress(ChildProcessError):
                 while os.waitpid(-1, os.WNOHANG)[0]:
                     pass
@@ -347,19 +354,21 @@ class Guard:
             with contextlib.suppress(OSError):
                 os.rmdir(self.cgroup)
 
-    def _kill_children(self) -> bool:
-        """SIGKILL to our children; whether there are any, zombies counted (they are reaped next)."""
+    def _has_children(self) -> bool:
+        """Zombies counted: they are reaped next."""
         try:
             os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         except ChildProcessError:
             return False
+        return True
+
+    def _kill_children(self) -> None:
         for name in filter(str.isdigit, os.listdir("/proc")):
             with contextlib.suppress(OSError):
                 with open(f"/proc/{name}/stat", "rb") as file:
                     parent = int(file.read().rpartition(b")")[2].split()[1])
                 if parent == os.getpid():
                     os.kill(int(name), signal.SIGKILL)
-        return True
 
     def _summary(self) -> dict[str, Any]:
         first = self.first_failed
@@ -430,18 +439,48 @@ def begin(ready: int) -> None:
     Guard(launch, ready).run()
 
 
-def main(folder: str) -> None:
-    """Fork away from the caller, which has its process back once the ranks run, or none ever will."""
-    os.chdir(folder)
-    read, write = os.pipe2(os.O_CLOEXEC)
-    if os.fork():
-        os.close(write)
-        os.read(read, 1)
-        return
-    os.close(read)
+def nurse(descriptor: int) -> None:
+    """Fork a guard for each request, until the agent at the socket's other end is gone.
+
+    A request is a folder with two descriptors: the pipe that is told when the ranks run (`!` and an
+    error's number when there will be no guard), and the guard's log.
+    """
+    with socket.socket(fileno=descriptor) as requests:
+        while True:
+            folder, passed, _, _ = socket.recv_fds(requests, 4096, 2, socket.MSG_CMSG_CLOEXEC)
+            if not folder:
+                return
+            ready, log = passed
+            try:
+                if _fork_away():
+                    break
+            except OSError as error:
+                os.write(ready, f"!{error.errno}".encode())
+            os.close(ready)
+            os.close(log)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)
     os.setsid()
-    begin(write)
+    os.chdir(folder)
+    begin(ready)
+
+
+def _fork_away() -> bool:
+    """Fork twice, so that the guard is nobody's child; true in the guard. Raises OSError."""
+    if child := os.fork():
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        if code:
+            raise OSError(abs(code), "cannot fork")
+        return False
+    try:
+        if os.fork() == 0:
+            return True
+        code = 0
+    except OSError as error:
+        code = error.errno or 1
+    os._exit(code)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    nurse(int(sys.argv[1]))

@@ -1,21 +1,14 @@
-"""Starting a guard: what it is to run goes to the attempt's folder, then the guard is let go."""
+"""What a guard is to run goes to the attempt's folder, before the nursery lets the guard go."""
 
 from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
-from collections.abc import Mapping
 from pathlib import Path
 
 from agents.node import environment, records
 from jobs.errors import StorageFull
 from jobs.wire import LaunchPlan, LaunchRequest
-
-GUARD = Path(__file__).with_name("guard.py")
-START_TIMEOUT = 30.0
-"""Seconds to wait for the ranks to be started: on a healthy node it takes hundredths of one."""
 
 
 def write_lease(folder: Path, until: float) -> None:
@@ -80,24 +73,3 @@ def write_launch(
             records.write_file(str(folder / name), json.dumps(content).encode(), durable=False)
     except OSError as error:
         raise StorageFull(f"cannot write to {folder}: {error.strerror}") from error
-
-
-def spawn_guard(folder: Path, environ: Mapping[str, str]) -> None:
-    """Start the guard of a folder; returns when its ranks run, or when none will. Blocking.
-
-    What came of it is on disk: a guard that finds another one, or `started`, does nothing. A guard
-    that could not be started at all leaves no trace there, and raises OSError.
-    """
-    with (folder / records.LOG).open("ab") as log:
-        subprocess.run(
-            # -S: the environment's .pth files are none of its business, and cost 20 ms.
-            [sys.executable, "-I", "-S", str(GUARD), str(folder)],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            env=dict(environ),
-            start_new_session=True,
-            close_fds=True,
-            timeout=START_TIMEOUT,
-            check=False,
-        )

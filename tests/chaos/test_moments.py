@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 
-from agents.node import agent as agent_module
 from agents.node import records
 from agents.node.agent import NodeAgent
-from agents.node.launch import spawn_guard
+from agents.node.nursery import Nursery
 from tests.agents.controller.conftest import Plane, until
 from tests.chaos.faults import Apart, Held
 
@@ -48,12 +47,14 @@ async def test_the_controller_dies_between_the_launch_and_the_handle_on_disk(
     reached, go_on = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
 
-    def slow(folder: Path, environ: Any) -> None:
+    spawn = Nursery.spawn
+
+    def slow(nursery: Nursery, folder: Path) -> None:
         loop.call_soon_threadsafe(reached.set)
         asyncio.run_coroutine_threadsafe(go_on.wait(), loop).result(20)
-        spawn_guard(folder, environ)
+        spawn(nursery, folder)
 
-    monkeypatch.setattr(agent_module, "spawn_guard", slow)
+    monkeypatch.setattr(Nursery, "spawn", slow)
     job = await submit(plane)
     async with asyncio.timeout(10):
         await reached.wait()
@@ -75,7 +76,9 @@ async def test_the_agent_dies_between_the_launch_and_the_handle_on_disk(
     reached = asyncio.Event()
     loop = asyncio.get_running_loop()
 
-    def killed(folder: Path, environ: Any) -> None:
+    spawn = Nursery.spawn
+
+    def killed(nursery: Nursery, folder: Path) -> None:
         (folder / records.LOG).touch()
         if left == "started":
             (folder / records.STARTED).touch()
@@ -83,7 +86,7 @@ async def test_the_agent_dies_between_the_launch_and_the_handle_on_disk(
         asyncio.run_coroutine_threadsafe(asyncio.sleep(0.2), loop).result(20)
         raise OSError(9, "killed")
 
-    monkeypatch.setattr(agent_module, "spawn_guard", killed)
+    monkeypatch.setattr(Nursery, "spawn", killed)
     plane.fabric.node("n1").agent = Apart(plane.nodes["n1"])  # type: ignore[assignment]
     job = await submit(plane)
     async with asyncio.timeout(10):
@@ -91,7 +94,7 @@ async def test_the_agent_dies_between_the_launch_and_the_handle_on_disk(
     node, old = plane.fabric.node("n1"), plane.nodes["n1"]
     node.reachable = False
     await old.close()
-    monkeypatch.setattr(agent_module, "spawn_guard", spawn_guard)
+    monkeypatch.setattr(Nursery, "spawn", spawn)
     plane.nodes["n1"] = NodeAgent(old._config)
     await plane.nodes["n1"].start()
     node.agent, node.reachable = plane.nodes["n1"], True

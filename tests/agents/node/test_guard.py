@@ -16,7 +16,7 @@ import pytest
 
 from agents.node import attempts, records
 from agents.node.guard import ending
-from agents.node.launch import GUARD, spawn_guard
+from agents.node.nursery import GUARD, Nursery
 from tests.agents.node.conftest import Node, eventually
 
 SLEEP = ("sh", "-c", "echo up; exec sleep 300")
@@ -206,9 +206,8 @@ async def test_two_guards_of_one_folder_start_the_ranks_once(node: Node) -> None
     await node.run(*SLEEP)
     await node.log("up")
     pids = node.processes()
-    await asyncio.gather(
-        *(asyncio.to_thread(spawn_guard, node.folder(), {"PATH": "/bin"}) for _ in range(2))
-    )
+    with contextlib.closing(Nursery({"PATH": "/bin"})) as nursery:
+        await asyncio.gather(*(asyncio.to_thread(nursery.spawn, node.folder()) for _ in range(2)))
     assert node.processes() == pids
     assert (node.folder() / "rank-0.log").read_bytes() == b"up\n"
     assert (await node.report())["state"] == "running"
