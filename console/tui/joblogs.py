@@ -11,10 +11,12 @@ import re
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Literal, cast
 
+from console.tui.core import whole
 from console.tui.core.format import moment
 from console.tui.core.logs import CHUNK, RANK_BYTES, Lines, MergedLog, Quiet, RankLog
+from console.tui.core.whole import Spot, Stretch
 from console.tui.feed import Reader
 from console.tui.source import Source
 from jobs.errors import QuarterdeckError, Unreachable
@@ -43,6 +45,17 @@ class Part:
     size: int
 
 
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """Lines of all ranks round a moment; none when nothing was written from then on."""
+
+    attempt: int
+    found: Stretch | None
+    needle: str | None = None
+    why: str = ""  # what to say when there are none
+    edge: Literal["", "first", "last"] = ""  # of the lines before: it stays where it is on screen
+
+
 class JobLogs:
     """Args:
     name: tells its fetches from those of another view of the same job.
@@ -68,6 +81,7 @@ class JobLogs:
         self._aside: set[int] = set()  # ranks whose window has left the end of their log
         self._merged: MergedLog | None = None
         self._kept: MergedLog | None = None
+        self._merged_aside = False  # the merged lines are of a moment that has passed
         self._reader: Reader | None = None
         self._inbox: deque[LogLine] = deque(maxlen=INBOX_LINES)
         self._attempt = 0
@@ -107,6 +121,8 @@ class JobLogs:
         self._inbox.clear()
         self.rank, self.keep = rank, keep
         self.error = ""
+        if self._merged_aside:
+            self._merged, self._merged_aside = None, False
         if not self._attempt:
             return
         if keep:
@@ -149,6 +165,8 @@ class JobLogs:
     def go_on(self) -> None:
         """Read the stream, if one is what is shown."""
         if not self._streamed or not self._attempt or self._reader is not None:
+            return
+        if self._merged_aside:
             return
         job, attempt, rank = self._job, self._attempt, self.rank
         grep = f"(?i){_pattern(self.keep)}" if self.keep else None
@@ -203,9 +221,11 @@ class JobLogs:
             self._ask("log", attempt, rank, "next", log.tail, 4 * CHUNK)
 
     def to_end(self) -> None:
-        """Show the end of the rank's log, and follow it."""
+        """Show the end of what is selected, and follow it."""
         rank, attempt = self.rank, self._attempt
-        if rank is not None:
+        if self._merged_aside:
+            self.select(rank, self.keep)
+        elif rank is not None:
             self._aside.discard(rank)
             self._fetch(f"{self._name} log", lambda: self._read_tail(attempt, rank))
 
@@ -217,16 +237,24 @@ class JobLogs:
             self._ask("log", self._attempt, self.rank, f"at {offset}", begin, 3 * CHUNK)
 
     def earlier(self) -> None:
-        """Ask for what comes before the rank's window."""
+        """Ask for what comes before the lines that are held."""
         log, rank = self.window, self.rank
+        if (merged := self.all_ranks) is not None and merged.end > merged.first:
+            self._around(merged.spot(merged.first), "first")
         if log is not None and rank in self._opened and log.start > 0:
             assert rank is not None
             offset = max(0, log.start - CHUNK)
             self._ask("earlier", self._attempt, rank, "earlier", offset, log.start - offset)
 
     def later(self) -> None:
-        """Ask for what comes after the rank's window, where it is not at the end of the log."""
+        """Ask for what comes after the lines that are held, where they are not the newest."""
         log, rank = self.window, self.rank
+        if (
+            (merged := self.all_ranks) is not None
+            and self._merged_aside
+            and merged.end > merged.first
+        ):
+            self._around(merged.spot(merged.end - 1), "last")
         if log is not None and rank in self._aside:
             assert rank is not None
             self._ask("log", self._attempt, rank, "next", log.tail, CHUNK)
@@ -234,7 +262,69 @@ class JobLogs:
     @property
     def complete(self) -> bool:
         """Whether the newest lines are among those that are shown."""
-        return self.window is None or self.rank not in self._aside
+        if self._streamed:
+            return not self._merged_aside
+        return self.rank not in self._aside
+
+    # All ranks, at moments that have passed.
+
+    @property
+    def all_ranks(self) -> MergedLog | None:
+        """The lines of all ranks, when all of them are what is shown."""
+        return None if self.keep or self.rank is not None else self._merged
+
+    def _read_all(self, attempt: int) -> whole.Open:
+        source, job = self._source, self._job
+        return lambda since, grep: source.whole_log(job, attempt, None, since=since, grep=grep)
+
+    def _around(self, spot: Spot, edge: Literal["first", "last"]) -> None:
+        attempt = self._attempt
+        read = self._read_all(attempt)
+
+        def look() -> Merged:
+            found = whole.around(read, spot.at, spot, earlier=edge == "first")
+            return Merged(attempt, found, edge=edge)
+
+        self._fetch(f"{self._name} merged", look)
+
+    def around_moment(self, when: float) -> None:
+        """Show the lines of all ranks round a moment."""
+        attempt = self._attempt
+        read = self._read_all(attempt)
+        none = "Nothing was written after that."
+        self._fetch(
+            f"{self._name} merged",
+            lambda: Merged(attempt, whole.around(read, when), why=none),
+        )
+
+    def find_merged(self, needle: str, here: Spot, *, backwards: bool) -> None:
+        """Look for a text through all that the ranks wrote, from a line on."""
+        attempt = self._attempt
+        read = self._read_all(attempt)
+
+        def look() -> Merged:
+            spot = whole.find(read, needle, here, backwards=backwards)
+            found = whole.around(read, spot.at, spot) if spot else None
+            return Merged(
+                attempt, found, needle, f"'{needle}' is nowhere in the logs of the ranks."
+            )
+
+        self._fetch(f"{self._name} merged", look)
+
+    def take_merged(self, came: Merged) -> int | None:
+        """Show what was found; gives the number of the line that was looked for, None when the lines
+        stay as they are."""
+        if came.attempt != self._attempt or self.all_ranks is None or came.found is None:
+            return None
+        if came.edge == "first" and came.found.index == 0:
+            return None  # nothing was written before
+        self.pause()
+        self._inbox = deque(maxlen=INBOX_LINES)
+        self._merged, self._merged_aside = MergedLog(), True
+        self._merged.extend(came.found.lines)
+        self.error = ""
+        one = whole.spot(came.found.lines[came.found.index])
+        return self._merged.number_of(one)
 
     def _ask(self, key: str, attempt: int, rank: int, where: str, offset: int, limit: int) -> None:
         self._fetch(f"{self._name} {key}", lambda: self._read(attempt, rank, where, offset, limit))

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from console.tui.core import scan
-from console.tui.core.format import moment
+from console.tui.core.format import clock, moment
 from console.tui.core.lines import Line, line
-from console.tui.joblogs import JobLogs
+from console.tui.core.logs import MergedLog
+from console.tui.joblogs import JobLogs, Merged
 from console.tui.source import Source
 from console.tui.widgets.logview import LogView
 from jobs.errors import QuarterdeckError
@@ -65,6 +66,13 @@ class LogDesk:
     def show(self) -> None:
         self.view.show_log(self.logs.lines, self.nothing())
 
+    def to_end(self) -> None:
+        """Show the end of what is selected, and follow it."""
+        self.logs.to_end()
+        if self.logs.all_ranks is not None:
+            self.view.complete = True
+            self.show()
+
     def nothing(self) -> list[Line]:
         """What stands there while there is no line."""
         if self.logs.error:
@@ -96,9 +104,7 @@ class LogDesk:
         if logs.attempt > 1:
             parts.append(f"attempt {logs.attempt}")
         if not logs.complete:
-            window = logs.window
-            share = 100 * window.tail // max(1, window.size) if window is not None else 0
-            parts.append(f"at {share}% of the log, G follows")
+            parts.append(f"at {self._whereabouts()}, G follows")
         elif view.following:
             parts.append("follow")
         elif not view.waiting:
@@ -112,6 +118,15 @@ class LogDesk:
             parts.append(logs.error)
         return f" {dot} ".join(parts)
 
+    def _whereabouts(self) -> str:
+        """Which part of the log is shown, when it is not its end."""
+        window, whole, here = self.logs.window, self.logs.all_ranks, self.view.here
+        if window is not None:
+            return f"{100 * window.tail // max(1, window.size)}% of the log"
+        if whole is not None and here is not None and whole.first <= here < whole.end:
+            return clock(whole.at(here), seconds=True)
+        return "an earlier moment"
+
     def fetched(self, key: str, value: Any, error: QuarterdeckError | None, now: float) -> None:
         """An answer to one of this desk's fetches; `key` without the desk's name."""
         if error is not None:
@@ -121,6 +136,8 @@ class LogDesk:
             self.view.complete = self.logs.complete
             if changed:
                 self._arrived(value.where)
+        elif isinstance(value, Merged):
+            self._arrived_merged(value)
         elif isinstance(value, Found) and value.rank == self.logs.rank:
             if value.offset is None:
                 self._tell(value.what)
@@ -139,6 +156,27 @@ class LogDesk:
                 self.view.jump(number)
         else:
             self.view.grew()
+
+    def _arrived_merged(self, came: Merged) -> None:
+        if came.found is None:
+            if came.why:
+                self._tell(came.why)
+            return
+        if came.edge == "last" and came.found.index == len(came.found.lines) - 1:
+            self.to_end()  # nothing was written after: go on with what comes
+            return
+        held, hit = self.logs.all_ranks, self.view.hit
+        marked = None if held is None or hit is None else held.spot(hit)
+        number = self.logs.take_merged(came)
+        if number is None or self.logs.all_ranks is None:
+            return
+        self.view.show_log(self.logs.lines, self.nothing())
+        self.view.complete = self.logs.complete
+        if came.edge:
+            hit = None if marked is None else self.logs.all_ranks.number_of(marked)
+            self.view.put(number, bottom=came.edge == "last", hit=hit)
+        else:
+            self.view.jump(number, needle=came.needle)
 
     def _go(self, offset: int, needle: str | None = None) -> None:
         """Show the line of the rank's log that begins at an offset."""
@@ -164,7 +202,8 @@ class LogDesk:
             self._tell("Nothing to find yet: / asks for a text.")
             return
         before = self.view.here
-        whole = self.logs.window is None or self._holds_all()
+        # What is kept of a log is a stream of all that matches.
+        whole = bool(self.logs.keep) or self._holds_all()
         found = self.view.find_next(backwards=backwards)
         after = self.view.here
         # Round the end of what was read means: go on in what was not.
@@ -179,10 +218,16 @@ class LogDesk:
         return window is not None and window.start == 0 and window.tail >= window.size
 
     def _find_beyond(self, needle: str, *, backwards: bool) -> None:
-        """Search the rank's whole log, what was not read first and then round."""
+        """Search the whole log, what was not read first and then round."""
         window, rank, attempt = self.logs.window, self.logs.rank, self.logs.attempt
+        merged, here = self.logs.all_ranks, self.view.here
+        if merged is not None and here is not None:
+            # All that is held was searched: on from its beginning, or from its end.
+            edge = merged.first if backwards else merged.end - 1
+            self.logs.find_merged(needle, merged.spot(edge), backwards=backwards)
+            return
         if window is None or rank is None:
-            self._tell(f"'{needle}' is not in these lines. & looks for it in all that was written.")
+            self._tell(f"'{needle}' is not in the lines that are kept.")
             return
         if self._holds_all():
             self._tell(f"'{needle}' is not in this log.")
@@ -215,7 +260,7 @@ class LogDesk:
         if here is None:
             return
         merged, window, rank = self.logs.merged, self.logs.window, self.logs.rank
-        if merged is not None:
+        if merged is not None and merged.first <= here < merged.end:
             self.at(merged.at(here) + 60 * by)
         elif window is not None and rank is not None:
             source, job, attempt = self._source, self._job, self.logs.attempt
@@ -233,12 +278,22 @@ class LogDesk:
     def at(self, when: float) -> None:
         """Show the lines of a moment."""
         merged, rank, attempt = self.logs.merged, self.logs.rank, self.logs.attempt
-        if merged is not None:
+        whole = self.logs.all_ranks
+        if whole is not None and not self._reaches(whole, when):
+            self.logs.around_moment(when)
+        elif merged is not None:
             number = merged.index_when(when)
             if number is not None:
                 self.view.jump(number)
         elif rank is not None and attempt:
             self._fetch(f"{self.name} jump", lambda: self._line_at(attempt, rank, when))
+
+    def _reaches(self, merged: MergedLog, when: float) -> bool:
+        """Whether a moment lies in the lines of all ranks that are held."""
+        if merged.end == merged.first:
+            return False
+        after = self.logs.complete or when <= merged.at(merged.end - 1)
+        return merged.at(merged.first) <= when and after
 
     def _line_at(self, attempt: int, rank: int, when: float) -> Found:
         found = self._source.find_line(self._job, attempt, rank, since=when)

@@ -61,8 +61,17 @@ class Source(Protocol):
         """Jobs older than `before`, newest first."""
         ...
 
-    def whole_log(self, job: str, attempt: int, rank: int | None) -> Closable:
-        """All lines of a rank, or of all ranks merged by time (`jobs.views.LogLine`)."""
+    def whole_log(
+        self,
+        job: str,
+        attempt: int,
+        rank: int | None,
+        *,
+        since: float | None = None,
+        grep: str | None = None,
+    ) -> Closable:
+        """All lines of a rank, or of all ranks merged by time (`jobs.views.LogLine`); only those from a
+        moment on, or that match a regular expression."""
         ...
 
     def find_line(
@@ -144,8 +153,18 @@ class LiveSource:
     def jobs_page(self, before: str, limit: int) -> JobPage:
         return cast("JobPage", self._client.get("/v1/jobs", before=before, limit=limit))
 
-    def whole_log(self, job: str, attempt: int, rank: int | None) -> Closable:
-        return self._client.stream(f"/v1/jobs/{segment(job)}/logs", attempt=attempt, rank=rank)
+    def whole_log(
+        self,
+        job: str,
+        attempt: int,
+        rank: int | None,
+        *,
+        since: float | None = None,
+        grep: str | None = None,
+    ) -> Closable:
+        point = None if since is None else rfc3339(since)
+        path = f"/v1/jobs/{segment(job)}/logs"
+        return self._client.stream(path, attempt=attempt, rank=rank, since=point, grep=grep)
 
     def find_line(
         self, job: str, attempt: int, rank: int, *, offset: int = 0, since: float | None = None

@@ -16,6 +16,7 @@ from typing import Protocol
 from console.text import expand_tabs, neutralise
 from console.tui.core.format import moment
 from console.tui.core.lines import normal
+from console.tui.core.whole import Spot
 from jobs.views import LogLine
 
 RANK_BYTES = 4 << 20
@@ -196,6 +197,7 @@ class _Merged:
     rank: int
     raw: bytes
     at: float  # seconds since the epoch
+    offset: int = -1  # in the rank's log; below zero for a note of ours
 
 
 class MergedLog:
@@ -232,6 +234,18 @@ class MergedLog:
         """When the line was written, in seconds since the epoch."""
         return self._lines[index - self._number].at
 
+    def spot(self, index: int) -> Spot:
+        """Where the line stands among all that were written."""
+        one = self._lines[index - self._number]
+        return Spot(one.at, one.rank, one.offset)
+
+    def number_of(self, spot: Spot) -> int | None:
+        """Number of a line; None when it is not here."""
+        for index, one in enumerate(self._lines):
+            if one.rank == spot.rank and one.offset == spot.offset:
+                return self._number + index
+        return None
+
     def index_when(self, when: float) -> int | None:
         """Number of the first line that was written at or after a moment; None without lines."""
         if not self._lines:
@@ -255,7 +269,7 @@ class MergedLog:
                 note = f"[{offset - expected} bytes of r{rank} are not here; its own log has them]"
                 self._lines.append(_Merged(rank, note.encode(), at))
             self._next[rank] = offset + len(raw) + 1
-            self._lines.append(_Merged(rank, raw, at))
+            self._lines.append(_Merged(rank, raw, at, offset))
             new += 1
         if len(self._lines) > self._limit * 5 // 4:
             drop = len(self._lines) - self._limit

@@ -64,7 +64,7 @@ class LogActions(Frame):
 
     @on(LogView.NeedsEnd)
     def _needs_end(self, message: Told) -> None:
-        self._told(message).logs.to_end()
+        self._told(message).to_end()
 
     def _told(self, message: Told) -> LogDesk:
         return self.desks[message.view.id or "logs"]
@@ -133,7 +133,7 @@ class LogActions(Frame):
         if desk.logs.complete:
             desk.view.follow()
         else:
-            desk.logs.to_end()
+            desk.to_end()
 
     def do_logs_minute_next(self) -> None:
         self.desk.minute(1)

@@ -211,7 +211,7 @@ class JobsScreen(Frame):
     def _marked(self) -> list[JobView]:
         return [self._known[key] for key in self.table.marked if key in self._known]
 
-    @on(Rows.Marked)
+    @on(Rows.Marks)
     def _marks_changed(self) -> None:
         self.query_one("#head", Panel).redraw()
 
@@ -249,6 +249,5 @@ class JobsScreen(Frame):
         self.deck.write_job()
 
     def do_id_copy(self) -> None:
-        marked = self.table.marked or [key for key in (self.table.cursor_key,) if key]
-        if marked:
-            self.deck.copy(" ".join(marked))
+        if chosen := self.table.chosen:
+            self.deck.copy(" ".join(chosen))

@@ -9,12 +9,12 @@ from textual.geometry import Region, Size
 from textual.message import Message
 
 from console.tui.core.lines import Line, Span
-from console.tui.widgets.lines import LineView
+from console.tui.widgets.marks import Marked
 
 CellLine = Callable[[str, bool], Line]
 
 
-class Grid(LineView):
+class Grid(Marked):
     """Items known by their keys, laid out down the columns (`by_column`) or along the rows.
 
     `cell(key, selected)` gives an item's line of `cell_width` cells.
@@ -44,30 +44,21 @@ class Grid(LineView):
         super().__init__(id=id)
         self._cell = cell
         self._by_column = by_column
-        self._keys: Sequence[str] = ()
         self._cell_width = 1
-        self._cursor = 0
         self._empty: Sequence[Line] = ()
-
-    @property
-    def cursor_key(self) -> str | None:
-        return self._keys[self._cursor] if self._keys else None
 
     def set_cells(self, keys: Sequence[str], cell_width: int, empty: Sequence[Line] = ()) -> None:
         """Show these items; `empty` is what stands there when there are none."""
-        held = self.cursor_key
         self._cell_width = max(1, cell_width)
         self._empty = empty
         if keys != self._keys:
-            self._keys = keys
-            place = keys.index(held) if held in keys else self._cursor
-            self._cursor = max(0, min(place, len(keys) - 1))
+            self._set_items(keys)
         self.update_lines()
 
     def select(self, key: str) -> None:
         """Put the cursor on a key, if it is there."""
-        if key in self._keys:
-            self._move_to(self._keys.index(key))
+        if key in self._places:
+            self._move_to(self._places[key])
 
     @property
     def columns(self) -> int:
@@ -103,8 +94,20 @@ class Grid(LineView):
         for column in range(self.columns):
             item = self._index(index, column)
             if item < len(self._keys):
-                out.extend(self._cell(self._keys[item], item == self._cursor))
+                cell = self._cell(self._keys[item], item == self._cursor)
+                out.extend(self._with_mark(cell, item) if self._is_marked(item) else cell)
         return tuple(out)
+
+    def _with_mark(self, cell: Line, item: int) -> Line:
+        """The cell's first column is left free for cursor and mark."""
+        first, *rest = cell
+        at_cursor = item == self._cursor
+        lead = self.glyphs.cursor if at_cursor else self.glyphs.mark
+        return (
+            Span(lead, "found" if at_cursor else "key"),
+            Span(first.text[1:], first.tone),
+            *rest,
+        )
 
     def _move_to(self, index: int) -> None:
         if not self._keys:
@@ -117,6 +120,8 @@ class Grid(LineView):
         self.update_lines()
         if self._cursor != before:
             self.post_message(self.Moved(self, self._keys[self._cursor]))
+            if self._anchor is not None:
+                self.post_message(self.Marks(self))
 
     def _step(self, rows: int, columns: int) -> None:
         """Move by rows and columns, staying where there is an item."""

@@ -178,6 +178,21 @@ class LogView(LineView):
         self.update_lines()
 
     @property
+    def hit(self) -> int | None:
+        """Number of the line that was found or jumped to, while it is held."""
+        log = self._log
+        held = self._hit is not None and log is not None and log.first <= self._hit < log.end
+        return self._hit if held else None
+
+    def put(self, number: int, *, bottom: bool, hit: int | None) -> None:
+        """Put a line at the top of the view, or at its bottom, with `hit` marked; following ends."""
+        if self._log is not None:
+            self._stay()
+            self._hit = hit
+            self.scroll_row(number - self._log.first - (self.size.height - 1 if bottom else 0))
+            self.update_lines()
+
+    @property
     def here(self) -> int | None:
         """Number of the line that is looked at: the marked one, else the first in view."""
         if self._log is None or self._log.end == self._log.first:
@@ -216,11 +231,11 @@ class LogView(LineView):
         super().watch_scroll_y(old_value, new_value)
         if new_value < old_value and new_value < self.max_scroll_y:
             self._stay()
-        elif new_value >= self.max_scroll_y and not self.following and self._hit is None:
-            if self.complete:
-                self.follow()
-            else:
+        elif new_value >= self.max_scroll_y and not self.following:
+            if not self.complete:
                 self.post_message(self.NeedsLater(self))
+            elif self._hit is None:
+                self.follow()
         if new_value < 1 and old_value != new_value and not self.following:
             self.post_message(self.NeedsEarlier(self))
 

@@ -9,12 +9,12 @@ from textual.geometry import Region
 from textual.message import Message
 
 from console.tui.core.lines import BLANK, Line, Span
-from console.tui.widgets.lines import LineView
+from console.tui.widgets.marks import Marked
 
 RowLine = Callable[[str, int], Line]
 
 
-class Rows(LineView):
+class Rows(Marked):
     """Rows known by their keys.
 
     The cursor stays on its key when rows come, go or change places; when its key goes, it stays where
@@ -46,80 +46,16 @@ class Rows(LineView):
         def control(self) -> Rows:
             return self.rows
 
-    class Marked(Message):
-        """Other rows are marked than before."""
-
-        def __init__(self, rows: Rows) -> None:
-            super().__init__()
-            self.rows = rows
-
-        @property
-        def control(self) -> Rows:
-            return self.rows
-
     def __init__(self, row: RowLine, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self._row = row
-        self._keys: Sequence[str] = ()
-        self._places: dict[str, int] = {}
-        self._cursor = 0
         self._empty: Sequence[Line] = ()
-        self._marks: set[str] = set()
-        self._anchor: str | None = None  # where a range began that still grows with the cursor
-
-    @property
-    def keys(self) -> Sequence[str]:
-        return self._keys
-
-    @property
-    def cursor_key(self) -> str | None:
-        """The key that the cursor is on; None in an empty list."""
-        return self._keys[self._cursor] if self._keys else None
-
-    @property
-    def marked(self) -> list[str]:
-        """Keys that are marked, those of a growing range with them, in the order of the rows."""
-        marks = self._marks | self._ranged()
-        return [key for key in self._keys if key in marks] if marks else []
-
-    def _ranged(self) -> set[str]:
-        if self._anchor not in self._places:
-            return set()
-        ends = sorted((self._places[self._anchor], self._cursor))
-        return set(self._keys[ends[0] : ends[1] + 1])
-
-    def clear_marks(self) -> None:
-        self._marks.clear()
-        self._anchor = None
-        self.update_lines()
-
-    def do_row_mark(self) -> None:
-        """Mark the row under the cursor, or take its mark away, and go on to the next."""
-        if self.cursor_key is not None:
-            self._marks ^= {self.cursor_key}
-            self._move_to(self._cursor + 1)
-            self.post_message(self.Marked(self))
-
-    def do_row_range(self) -> None:
-        """Begin a range at the cursor; the second time, keep what it has reached."""
-        if self._anchor is None:
-            self._anchor = self.cursor_key
-        else:
-            self._marks |= self._ranged()
-            self._anchor = None
-        self.update_lines()
-        self.post_message(self.Marked(self))
 
     def set_keys(self, keys: Sequence[str], empty: Sequence[Line] = ()) -> None:
         """Show these rows; `empty` is what stands there when there are none."""
         self._empty = empty
         if keys != self._keys:
-            held = self.cursor_key
-            self._keys = keys
-            self._places = {key: index for index, key in enumerate(keys)}
-            place = self._places.get(held, self._cursor) if held is not None else 0
-            self._cursor = max(0, min(place, len(keys) - 1))
-            self._marks &= self._places.keys()
+            self._set_items(keys)
         self.update_lines()
 
     def select(self, key: str) -> None:
@@ -147,14 +83,6 @@ class Rows(LineView):
         first, *rest = parts
         return (lead, Span(first.text[1:], first.tone), *rest)
 
-    def _is_marked(self, index: int) -> bool:
-        if self._keys[index] in self._marks:
-            return True
-        anchor = None if self._anchor is None else self._places.get(self._anchor)
-        return anchor is not None and (
-            min(anchor, self._cursor) <= index <= max(anchor, self._cursor)
-        )
-
     def highlighted(self, index: int) -> bool:
         return bool(self._keys) and index == self._cursor and self.has_focus
 
@@ -168,7 +96,7 @@ class Rows(LineView):
         if self._cursor != before:
             self.post_message(self.Moved(self, self._keys[self._cursor]))
             if self._anchor is not None:
-                self.post_message(self.Marked(self))
+                self.post_message(self.Marks(self))
 
     def do_move_down(self) -> None:
         self._move_to(self._cursor + 1)

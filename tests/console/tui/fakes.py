@@ -15,6 +15,7 @@ from typing import Any
 
 from fake_views import NOW, at, detail, events, history, jobs, nodes
 
+from console.tui.core.format import moment
 from console.tui.core.world import Resume
 from jobs.errors import NotFound, QuarterdeckError, Unreachable
 from jobs.views import (
@@ -114,6 +115,7 @@ class FakeSource:
             for r in range(16)
         }
         self.logs[0] += "\x1b[32mok\x1b[0m\tdone \x1b]0;own title\x07 ünï 长上下文\n".encode()
+        self.whole: list[LogLine] = []  # all lines of all ranks, by time
         self.older: list[JobView] = []  # newest first, beyond those that are watched
         self.acts: list[tuple[str, str]] = []
         self.refuse: QuarterdeckError | None = None
@@ -229,12 +231,28 @@ class FakeSource:
         last = older[-1]["id"] if older and older[-1] is not self.older[-1] else None
         return {"jobs": older, "next": last, "total": len(self.older)}
 
-    def whole_log(self, job: str, attempt: int, rank: int | None) -> FakeStream:
+    def whole_log(
+        self,
+        job: str,
+        attempt: int,
+        rank: int | None,
+        *,
+        since: float | None = None,
+        grep: str | None = None,
+    ) -> FakeStream:
+        """`whole` where a test has set it, else the last lines of each rank."""
         self._check(f"whole {job}")
         stream = FakeStream()
-        for one in sorted(self.logs):
-            for said in self.logs[one].decode().splitlines()[-3:]:
-                stream.push({"rank": one, "offset": 0, "at": at(1), "line": said})
+        lines = self.whole or [
+            {"rank": one, "offset": 0, "at": at(1), "line": said}
+            for one in sorted(self.logs)
+            for said in self.logs[one].decode().splitlines()[-3:]
+        ]
+        for one in lines:
+            if since is not None and (moment(one["at"]) or 0.0) < since:
+                continue
+            if grep is None or re.search(grep, one["line"]):
+                stream.push(one)
         stream.push(_END)
         return stream
 

@@ -1,0 +1,181 @@
+"""A plausible sweep for tests of the console: forty trials of a training, the same each time."""
+
+from __future__ import annotations
+
+import math
+import random
+from typing import Any
+
+from fake_views import NOW, at
+
+from jobs.sweepviews import CurveView, ObjectiveView, SweepDetail, SweepView, TrialView
+
+SPACE: dict[str, dict[str, Any]] = {
+    "lr": {"low": 1e-4, "high": 1e-1, "log": True},
+    "width": {"choices": [64, 128, 192, 256]},
+    "layers": {"low": 1, "high": 4},
+    "dropout": {"low": 0.0, "high": 0.5},
+    "optimizer": {"choices": ["sgd", "adam"]},
+    "momentum": {"low": 0.0, "high": 0.95, "when": {"optimizer": "sgd"}},
+}
+STEPS = 12
+RAN = 30.0  # seconds of a trial that is not pruned
+
+
+def _point(dice: random.Random) -> dict[str, Any]:
+    point: dict[str, Any] = {
+        "lr": 10 ** dice.uniform(-4, -1),
+        "width": dice.choice([64, 128, 192, 256]),
+        "layers": dice.randint(1, 4),
+        "dropout": dice.uniform(0.0, 0.5),
+        "optimizer": dice.choice(["sgd", "adam"]),
+    }
+    if point["optimizer"] == "sgd":
+        point["momentum"] = dice.uniform(0.0, 0.95)
+    return point
+
+
+def _worth(point: dict[str, Any]) -> float:
+    """What a point reaches: a broad hill around lr 0.005, width 192, 2 layers."""
+    far = (math.log10(point["lr"]) + 2.3) ** 2 * 0.06 + abs(point["width"] - 192) / 2500
+    return 0.985 - far - abs(point["layers"] - 2) * 0.006 - abs(point["dropout"] - 0.2) * 0.03
+
+
+def curve(number: int, point: dict[str, Any], steps: int) -> list[tuple[int, float]]:
+    dice = random.Random(1000 + number)
+    top = _worth(point)
+    return [
+        (s, top - (top - 0.1) * math.exp(-s / 2.2) * 0.6 + dice.uniform(-0.004, 0.004))
+        for s in range(1, steps + 1)
+    ]
+
+
+def trial(number: int, state: str, slot: int, began: float, **over: Any) -> TrialView:
+    """A trial that began so many seconds ago on a GPU of its own."""
+    point = _point(random.Random(number))
+    steps = {"PRUNED": 2 + number % 4, "RUNNING": 3 + number % 7, "FAILED": 1}.get(state, STEPS)
+    steps = 0 if state == "QUEUED" else steps
+    reached = curve(number, point, steps)
+    over_ = state not in ("RUNNING", "QUEUED", "STOPPING")
+    ended = began - RAN * steps / STEPS
+    view: dict[str, Any] = {
+        "number": number,
+        "state": state,
+        "params": point,
+        "values": [reached[-1][1]] if state == "COMPLETE" else None,
+        "job": f"j{500 + number}",
+        "job_state": "SUCCEEDED" if over_ else "RUNNING" if steps else "QUEUED",
+        "reason": {
+            "PRUNED": f"pruned at step {steps}",
+            "FAILED": "rank 0 exited with code 1",
+        }.get(state, ""),
+        "last": reached[-1][1] if reached else None,
+        "step": steps or None,
+        "losses": 0,
+        "nodes": [f"n{1 + slot // 8:02d}"] if steps else [],
+        "gpus": [f"GPU-{1 + slot // 8:02d}-{slot % 8}"] if steps else [],
+        "asked_at": at(began + 0.3),
+        "started_at": at(began) if steps else None,
+        "ended_at": at(ended) if over_ else None,
+        "gpu_hours": 0.01,
+        "origin": "enqueued" if number == 0 else "drawn",
+        "parent": None,
+        "member": None,
+        "generation": None,
+        "pinned": False,
+        "constraints": None,
+        "feasible": None,
+    }
+    return view | over  # type: ignore[return-value]
+
+
+def trials(many: int = 40, parallel: int = 4, open_: int = 4) -> list[TrialView]:
+    """Trials on `parallel` GPUs one after another; the last `open_` of them run or wait."""
+    states = []
+    for number in range(many):
+        dice = random.Random(77 + number)
+        if number >= many - open_:
+            states.append("QUEUED" if number == many - 1 else "RUNNING")
+        elif number == 11:
+            states.append("FAILED")
+        elif number > 7 and _worth(_point(random.Random(number))) < 0.93 + dice.uniform(0, 0.02):
+            states.append("PRUNED")
+        else:
+            states.append("COMPLETE")
+    # Backwards from now: each slot is handed from trial to trial with a breath between them.
+    clock = [0.0] * parallel
+    out: list[TrialView] = []
+    for number in reversed(range(many)):
+        slot = min(range(parallel), key=lambda s: clock[s])
+        state = states[number]
+        steps = {"PRUNED": 2 + number % 4, "RUNNING": 3 + number % 7, "FAILED": 1}.get(state, STEPS)
+        length = 0.0 if state == "QUEUED" else RAN * steps / STEPS
+        out.append(trial(number, state, slot, clock[slot] + length))
+        clock[slot] += length + (0.4 if length else 0.0)
+    return sorted(out, key=lambda t: t["number"])
+
+
+def curves(known: list[TrialView]) -> list[CurveView]:
+    return [
+        {"number": t["number"], "state": t["state"], "points": curve(t["number"], t["params"], t["step"])}
+        for t in known
+        if t["step"]
+    ]  # fmt: skip
+
+
+def sweep(number: int, known: list[TrialView], state: str = "RUNNING", **over: Any) -> SweepView:
+    count = {
+        name: sum(t["state"] == name.upper() for t in known)
+        for name in ("complete", "pruned", "failed", "cancelled")
+    }
+    done = [t for t in known if t["state"] == "COMPLETE"]
+    best = max(done, key=lambda t: (t["values"] or [0.0])[0], default=None)
+    began = max((NOW - _seconds(t["asked_at"]) for t in known), default=60.0)
+    objectives: list[ObjectiveView] = [{"metric": "val_acc", "goal": "maximize"}]
+    view: dict[str, Any] = {
+        "id": f"s{number}",
+        "name": "digits-sweep",
+        "user": "mira",
+        "state": state,
+        "reason": "all trials are done" if state == "FINISHED" else "",
+        "objectives": objectives,
+        "sampler": "tpe",
+        "pruner": "asha",
+        "trials": 60 if state == "RUNNING" else len(known),
+        "parallel": 4,
+        "counts": {**count, "open": len(known) - sum(count.values()), "total": len(known)},
+        "best": best
+        and {k: best[k] for k in ("number", "values", "params", "job")},  # type: ignore[literal-required]
+        "time_budget": None,
+        "gpu_hours_budget": None,
+        "gpu_hours": 0.31,
+        "submitted_at": at(began + 1),
+        "ended_at": at(5) if state in ("FINISHED", "FAILED") else None,
+    }
+    return view | over  # type: ignore[return-value]
+
+
+def _seconds(text: str) -> float:
+    from datetime import datetime
+
+    return datetime.fromisoformat(text).timestamp()
+
+
+def detail(view: SweepView) -> SweepDetail:
+    return {
+        **view,
+        "spec": {"space": SPACE, "enqueue": []},
+        "snapshot": None,
+        "study": f"{view['id']}-{view['name']}",
+        "front": [],
+    }
+
+
+IMPORTANCE = {
+    "lr": 0.61,
+    "width": 0.17,
+    "layers": 0.1,
+    "dropout": 0.08,
+    "momentum": 0.03,
+    "optimizer": 0.01,
+}
