@@ -10,7 +10,7 @@ from jobs import sweepstore
 from jobs.sweeps import pareto
 from jobs.sweeptables import SweepRow, SweepTrialRow
 from jobs.sweepviews import BestTrial, SweepDetail, SweepView, TrialStateName, TrialView
-from jobs.tables import JobRow
+from jobs.tables import AttemptRow, JobRow, RankRow
 from jobs.times import maybe_rfc3339, rfc3339
 
 _FRONT = 1000
@@ -69,7 +69,7 @@ def sweep_detail(session: Session, number: int, now: float) -> SweepDetail:
     view = sweep_view(session, row, now)
     return {
         **view,
-        "spec": {name: value for name, value in row.spec.items() if name != "limit"},
+        "spec": sweepstore.plain(row),
         "snapshot": row.snapshot,
         "study": sweepstore.study_name(number, row.name),
         "front": _front(session, row),
@@ -88,16 +88,39 @@ def trial_views(
     )
     if only is not None:
         query = query.where(col(SweepTrialRow.number).in_(sorted(only)))
-    return [_trial_view(trial, job, now) for trial, job in session.exec(query).all()]
+    gpus = _gpus(session, sweep, only)
+    return [
+        _trial_view(trial, job, gpus.get(trial.number, []), now)
+        for trial, job in session.exec(query).all()
+    ]
 
 
-def _trial_view(trial: SweepTrialRow, job: JobRow, now: float) -> TrialView:
+def _gpus(session: Session, sweep: int, only: Collection[int] | None) -> dict[int, list[str]]:
+    """Trial -> the GPUs of its ranks, each once, in the newest attempt of its job."""
+    query = (
+        select(SweepTrialRow.number, RankRow.gpus)
+        .join(AttemptRow, col(SweepTrialRow.job_id) == col(AttemptRow.job_id))
+        .join(JobRow, col(JobRow.id) == col(AttemptRow.job_id))
+        .join(RankRow, col(RankRow.attempt_id) == col(AttemptRow.id))
+        .where(SweepTrialRow.sweep_id == sweep, AttemptRow.number == JobRow.attempts)
+        .where(JobRow.gpus > 0)
+        .order_by(col(SweepTrialRow.number), col(RankRow.rank))
+    )
+    if only is not None:
+        query = query.where(col(SweepTrialRow.number).in_(sorted(only)))
+    found: dict[int, dict[str, None]] = {}
+    for number, uuids in session.exec(query).all():
+        found.setdefault(number, {}).update(dict.fromkeys(uuids))
+    return {number: list(uuids) for number, uuids in found.items()}
+
+
+def _trial_view(trial: SweepTrialRow, job: JobRow, gpus: list[str], now: float) -> TrialView:
     is_open = trial.state == "OPEN"
     objective = job.objective or {}
     used = trial.gpu_seconds + (sweepstore.gpu_seconds(job, now) if is_open else 0.0)
     return {
         "number": trial.number,
-        "state": _state(trial, job),
+        "state": trial_state(trial, job),
         "params": trial.params,
         "values": trial.values,
         "job": f"j{job.id}",
@@ -107,14 +130,23 @@ def _trial_view(trial: SweepTrialRow, job: JobRow, now: float) -> TrialView:
         "step": objective.get("step"),
         "losses": trial.losses,
         "nodes": job.placed_on,
+        "gpus": gpus,
         "asked_at": rfc3339(trial.asked_at),
         "started_at": maybe_rfc3339(job.started_at if is_open else trial.started_at),
         "ended_at": maybe_rfc3339(trial.ended_at),
         "gpu_hours": round(used / 3600, 6),
+        "origin": trial.origin,  # type: ignore[typeddict-item]  # only origins are stored
+        "parent": trial.parent,
+        "member": trial.member,
+        "generation": trial.generation,
+        "pinned": trial.pinned,
+        "constraints": trial.constraints,
+        "feasible": trial.feasible,
     }
 
 
-def _state(trial: SweepTrialRow, job: JobRow) -> TrialStateName:
+def trial_state(trial: SweepTrialRow, job: JobRow) -> TrialStateName:
+    """A trial's state for people: one that is open is as its job is."""
     if trial.state != "OPEN":
         return trial.state  # type: ignore[return-value]
     if trial.wish:

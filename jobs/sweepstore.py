@@ -56,6 +56,14 @@ def get(session: Session, number: int) -> SweepRow:
     return row
 
 
+def trial_of(session: Session, sweep: int, number: int) -> SweepTrialRow:
+    """One trial of a sweep. Raises NotFound."""
+    row = session.get(SweepTrialRow, (sweep, number))
+    if row is None:
+        raise NotFound(f"s{sweep} has no trial {number}", f"`qd trials s{sweep}` lists them.")
+    return row
+
+
 def create(
     session: Session,
     spec: SweepSpec,
@@ -92,13 +100,27 @@ def create(
     return row, True
 
 
-def stored(spec: SweepSpec) -> dict[str, Any]:
-    """A spec as its row holds it: with the number of trials, which takes a while to count for a grid."""
-    return {**spec.to_json(), "limit": spec.limit}
+def stored(spec: SweepSpec, reruns: Mapping[str, int] | None = None) -> dict[str, Any]:
+    """A spec as its row holds it.
+
+    With it stand `limit`, the number of trials, which takes a while to count for a grid, and
+    `reruns`, which of the enqueued points (by their place, in decimal) run which trial again.
+    """
+    return {**spec.to_json(), "limit": spec.limit, "reruns": dict(reruns or {})}
+
+
+def plain(row: SweepRow) -> dict[str, Any]:
+    """A row's spec as people write it."""
+    return {key: row.spec[key] for key in row.spec if key not in ("limit", "reruns")}
+
+
+def reruns(row: SweepRow) -> dict[str, int]:
+    """Which enqueued points run a trial again: see `stored`."""
+    return dict(row.spec.get("reruns", {}))
 
 
 def spec_of(row: SweepRow) -> SweepSpec:
-    return SweepSpec.from_json({key: row.spec[key] for key in row.spec if key != "limit"})
+    return SweepSpec.from_json(plain(row))
 
 
 def note(

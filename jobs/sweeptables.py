@@ -54,3 +54,11 @@ class SweepTrialRow(SQLModel, table=True):
     started_at: float | None = None
     ended_at: float | None = None
     gpu_seconds: float = 0.0  # of the jobs that are over
+    origin: str = "drawn"  # see `jobs.sweepviews.Origin`
+    parent: int | None = None  # the trial whose checkpoint it began with, or that it runs again
+    member: int | None = None  # of a population: which of its members, and its how manieth turn
+    generation: int | None = None
+    checkpoint: str | None = None  # what it left for others to begin with, "sha256:..."
+    constraints: dict[str, float] | None = Field(default=None, sa_column=Column(JSON))
+    feasible: bool | None = None  # whether it meets all constraints; None without any, or before
+    pinned: bool = False  # the pruner leaves it alone

@@ -12,6 +12,9 @@ SweepStateName = Literal["RUNNING", "PAUSED", "STOPPING", "FINISHED", "FAILED"]
 TrialStateName = Literal[
     "QUEUED", "RUNNING", "STOPPING", "COMPLETE", "PRUNED", "FAILED", "CANCELLED"
 ]
+Origin = Literal["drawn", "enqueued", "rerun", "continued", "copied"]
+"""Where a trial's point comes from: the sampler, a person, another trial that a person has run again; in
+a population, its member's last trial, or a better member's, whose checkpoint it began with."""
 SWEEP_ENDED: frozenset[str] = frozenset({"FINISHED", "FAILED"})
 
 
@@ -29,10 +32,18 @@ class TrialView(TypedDict):
     step: int | None  # and its step
     losses: int  # how often its job was lost to the infrastructure
     nodes: list[str]
+    gpus: list[str]  # UUIDs of its ranks' GPUs, in its job's newest attempt
     asked_at: str
     started_at: str | None
     ended_at: str | None
     gpu_hours: float
+    origin: Origin
+    parent: int | None  # the trial whose checkpoint it began with, or that it runs again
+    member: int | None  # of a population; counted from 0
+    generation: int | None  # its member's how manieth trial, counted from 0
+    pinned: bool  # the pruner leaves it alone
+    constraints: dict[str, float] | None  # each as it was written: by how much it is exceeded
+    feasible: bool | None  # it meets them all; None without any, and before its end
 
 
 class ObjectiveView(TypedDict):
@@ -83,6 +94,31 @@ class SweepDetail(SweepView):
     snapshot: str | None
     study: str  # its name in Optuna's storage
     front: list[BestTrial]  # of several objectives: the trials that none beats in all of them
+
+
+class CurveView(TypedDict):
+    """What one trial has logged of a metric, thinned."""
+
+    number: int
+    state: TrialStateName
+    points: list[tuple[int, float]]  # (step, value), ascending; without NaN
+
+
+class SlicePoint(TypedDict):
+    number: int
+    x: bool | int | float | str | None  # the parameter's value
+    y: float  # the objective's
+
+
+class SliceView(TypedDict):
+    """One parameter against one objective, over all trials that are complete."""
+
+    name: str
+    log: bool
+    low: float | None
+    high: float | None
+    choices: list[Any] | None
+    points: list[SlicePoint]
 
 
 class SweepSubmitView(TypedDict):

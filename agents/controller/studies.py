@@ -51,6 +51,7 @@ class Asked:
 
     number: int
     params: dict[str, Scalar]
+    point: int | None = None  # which of the enqueued points it is
 
 
 class Studies:
@@ -160,7 +161,7 @@ class Study:
                 self._open[frozen.number] = trial
                 self._reported[frozen.number] = set(frozen.intermediate_values)
                 if frozen.number not in known:
-                    found.append(Asked(frozen.number, self._suggest(trial)))
+                    found.append(self._asked(trial))
         return found
 
     def ask(self) -> Asked | None:
@@ -179,7 +180,10 @@ class Study:
         self._trials += 1
         self._open[trial.number] = trial
         self._reported[trial.number] = set()
-        return Asked(trial.number, self._suggest(trial))
+        return self._asked(trial)
+
+    def _asked(self, trial: Trial) -> Asked:
+        return Asked(trial.number, self._suggest(trial), trial.user_attrs.get(_POINT))
 
     def _suggest(self, trial: Trial) -> dict[str, Scalar]:
         values: dict[str, Scalar] = {}
@@ -206,10 +210,13 @@ class Study:
         # In the order of the file, as people know it.
         return {name: values[name] for name in space if name in values}
 
-    def report(self, number: int, points: Sequence[tuple[int, float | None]]) -> bool:
+    def report(
+        self, number: int, points: Sequence[tuple[int, float | None]], *, pinned: bool = False
+    ) -> bool:
         """Tell intermediate values of an open trial, and ask whether it should be pruned.
 
         Args:
+            pinned: it should not, whatever the pruner thinks.
             points: (step, value) as they came; None for NaN. Of a step only the first counts, as it
                 does for Optuna. With several objectives there are no intermediate values.
         """
@@ -224,7 +231,7 @@ class Study:
                 continue
             told.add(step)
             trial.report(float("nan") if value is None else value, step)
-            if self._spec.pruner.name != "none" and trial.should_prune():
+            if self._spec.pruner.name != "none" and not pinned and trial.should_prune():
                 return True
         return False
 

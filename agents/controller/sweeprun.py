@@ -15,8 +15,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from sqlmodel import Session
 
@@ -258,7 +259,7 @@ class SweepRun:
 
     def _say_and_hear(self, points: list[_Points], changes: _Changes) -> None:
         for trial, cursor, new in points:
-            prune = self._study.report(trial.row.number, new)
+            prune = self._study.report(trial.row.number, new, pinned=trial.row.pinned)
             self._cursors[trial.row.job_id] = cursor
             if prune and trial.end is None and not trial.row.wish:
                 changes.prune.add(trial.row.number)
@@ -285,6 +286,7 @@ class SweepRun:
 
         def write(session: Session) -> list[tuple[int, JobRow, lc.Job, list[EventView]]]:
             row = sweepstore.get(session, number)
+            reruns = sweepstore.reruns(row)
             made: list[tuple[int, JobRow]] = []
             for item, judged in changes.verdicts:
                 trial = session.get(SweepTrialRow, (number, item.row.number))
@@ -314,6 +316,7 @@ class SweepRun:
                         state="OPEN",
                         job_id=job.id or 0,
                         asked_at=now,
+                        **_origin(point, reruns),
                     )
                 )
             for item in found.open:
@@ -322,6 +325,8 @@ class SweepRun:
                 if trial.state == "OPEN" and not trial.wish:
                     if decision.stop:
                         trial.wish = "stop"
+                    elif trial.pinned:  # since it was read
+                        changes.prune.discard(trial.number)
                     elif trial.number in changes.prune:
                         trial.wish = "prune"
                     session.add(trial)
@@ -419,3 +424,11 @@ def _counted(tally: Tally, verdicts: list[Verdict]) -> Tally:
             **{name: getattr(tally, name) + 1},
         )
     return tally
+
+
+def _origin(asked: Asked, reruns: Mapping[str, int]) -> dict[str, Any]:
+    """Where a trial's point comes from, as its row says it."""
+    if asked.point is None:
+        return {"origin": "drawn"}
+    again = reruns.get(str(asked.point))
+    return {"origin": "enqueued"} if again is None else {"origin": "rerun", "parent": again}

@@ -12,7 +12,7 @@ from agents.controller.studies import Study
 from agents.controller.sweeprun import Plant, SweepRun
 from jobs import sweepqueries, sweepstore
 from jobs.command import Scalar
-from jobs.errors import Conflict, NotFound
+from jobs.errors import Conflict
 from jobs.registry import Caller
 from jobs.sweeps import ENDED
 from jobs.sweepspec import SweepSpec
@@ -140,21 +140,15 @@ class Sweeps:
         data = {name: value for name, value in given.items() if value is not None}
 
         def change(_session: Session, row: SweepRow, now: float) -> None:
-            if row.state in ENDED and row.spec["job"]["secrets"]:
-                raise Conflict(
-                    f"s{number} is over, and the values of its secrets are gone",
-                    "Start a new sweep from its file.",
-                )
-            spec = {key: value for key, value in row.spec.items() if key != "limit"}
+            _may_go_on(row)
+            spec = sweepstore.plain(row)
             budget = dict(spec["budget"])
             for name, value in data.items():
                 (spec if name in ("trials", "parallel") else budget)[name] = value
             spec |= {"budget": budget, "enqueue": [*spec["enqueue"], *map(dict, points)]}
-            row.spec = sweepstore.stored(SweepSpec.from_json(spec))
-            if row.state in ENDED and data.keys() != {"parallel"}:
-                assert row.ended_at is not None
-                row.paused_for += max(now - row.ended_at, 0.0)  # over is no time of its own
-                row.state, row.reason, row.ending, row.ended_at = "RUNNING", "", None, None
+            row.spec = sweepstore.stored(SweepSpec.from_json(spec), sweepstore.reruns(row))
+            if data.keys() != {"parallel"}:
+                _go_on(row, now)
 
         logged = {**data, "points": [dict(point) for point in points]} if points else data
         return await self._steer(number, who, "sweep.extend", logged, change, ended=True)
@@ -168,17 +162,64 @@ class Sweeps:
         """
 
         def change(session: Session, _row: SweepRow, _now: float) -> None:
-            row = session.get(SweepTrialRow, (number, trial))
-            if row is None:
-                raise NotFound(
-                    f"s{number} has no trial {trial}", f"`qd trials s{number}` lists them."
-                )
-            if row.state != "OPEN":
-                raise Conflict(f"trial {trial} of s{number} is over: it is {row.state}")
+            row = _open(session, number, trial)
             row.wish = row.wish or "prune"
             session.add(row)
 
         await self._steer(number, who, "sweep.prune", {"trial": trial}, change)
+        return await self._trial(number, trial)
+
+    async def pin(self, number: int, trial: int, who: Caller, *, pinned: bool) -> TrialView:
+        """Keep the pruner from ending a trial, or let it again.
+
+        Raises:
+            NotFound: no such trial.
+            Conflict: it is over, or is being ended already.
+        """
+
+        def change(session: Session, _row: SweepRow, _now: float) -> None:
+            row = _open(session, number, trial)
+            if pinned and row.wish:
+                raise Conflict(f"trial {trial} of s{number} is being stopped already")
+            row.pinned = pinned
+            session.add(row)
+
+        action = "sweep.pin" if pinned else "sweep.unpin"
+        await self._steer(number, who, action, {"trial": trial}, change)
+        view = await self._trial(number, trial)
+        self._plant.hub.publish(f"sweep:s{number}", str(trial), view, keep=False)
+        return view
+
+    async def rerun(self, number: int, trial: int, who: Caller) -> SweepView:
+        """Run a trial's point once more, as a new trial, before others; a sweep that is over goes on
+        for it.
+
+        Raises:
+            NotFound: no such trial.
+            Conflict: a sweep whose budget is used up, or whose trials follow from each other.
+        """
+
+        def change(session: Session, row: SweepRow, now: float) -> None:
+            again = sweepstore.trial_of(session, number, trial)
+            _may_go_on(row)
+            spec = sweepstore.spec_of(row)
+            if spec.sampler.name == "pbt":
+                raise Conflict(
+                    f"the trials of s{number} follow from each other: none runs again alone",
+                    f"`qd retry j{again.job_id}` runs its job again, outside of the sweep.",
+                )
+            data = sweepstore.plain(row)
+            points = data["enqueue"]
+            data["enqueue"] = [*points, again.params]
+            if spec.trials is not None:
+                data["trials"] = spec.trials + 1  # it takes the place of none
+            reruns = {**sweepstore.reruns(row), str(len(points)): trial}
+            row.spec = sweepstore.stored(SweepSpec.from_json(data), reruns)
+            _go_on(row, now)
+
+        return await self._steer(number, who, "sweep.rerun", {"trial": trial}, change, ended=True)
+
+    async def _trial(self, number: int, trial: int) -> TrialView:
         now = self._plant.now()
         found = await self._plant.database.read(
             lambda session: sweepqueries.trial_views(session, number, now, [trial])
@@ -225,3 +266,26 @@ class Sweeps:
         name, spec = await self._plant.database.read(read)
         study: Study = await self._plant.studies.open(name, spec)
         return await self._plant.studies.run(study.importance)
+
+
+def _open(session: Session, number: int, trial: int) -> SweepTrialRow:
+    row = sweepstore.trial_of(session, number, trial)
+    if row.state != "OPEN":
+        raise Conflict(f"trial {trial} of s{number} is over: it is {row.state}")
+    return row
+
+
+def _may_go_on(row: SweepRow) -> None:
+    if row.state in ENDED and row.spec["job"]["secrets"]:
+        raise Conflict(
+            f"s{row.id} is over, and the values of its secrets are gone",
+            "Start a new sweep from its file.",
+        )
+
+
+def _go_on(row: SweepRow, now: float) -> None:
+    """Have a sweep that is over run again."""
+    if row.state in ENDED:
+        assert row.ended_at is not None
+        row.paused_for += max(now - row.ended_at, 0.0)  # over is no time of its own
+        row.state, row.reason, row.ending, row.ended_at = "RUNNING", "", None, None

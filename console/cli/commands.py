@@ -87,6 +87,12 @@ COMMANDS: dict[str, Entry] = {
     "trial-prune": Entry(
         "console.cli.sweeps:prune", "Stop one trial of a sweep, as its pruner would.", _SWEEPS
     ),
+    "trial-pin": Entry(
+        "console.cli.sweeps:pin", "Keep the pruner from ending a trial of a sweep.", _SWEEPS
+    ),
+    "trial-rerun": Entry(
+        "console.cli.sweeps:rerun", "Try the point of a trial once more, as a new trial.", _SWEEPS
+    ),
     "export": Entry(
         "console.cli.sweeps:export",
         "Write the trials of a sweep as CSV or JSON.",

@@ -197,12 +197,39 @@ def _point(text: str) -> dict[str, Any]:
 
 def prune(sweep: SweepId, trial: TrialNumber, as_json: Json = False) -> None:
     """Stop one trial of a sweep, as its pruner would."""
-    path = _path(sweep, "trials", str(trial), "prune")
-    view = cast("TrialView", Client.from_environment().post(path))
+    view = _steer_trial(sweep, trial, "prune")
     if as_json:
         emit(view)
     else:
         say(f"trial {view['number']} {paint_state(view['state'])}")
+
+
+def _steer_trial(sweep: str, trial: int, verb: str) -> TrialView:
+    path = _path(sweep, "trials", str(trial), verb)
+    return cast("TrialView", Client.from_environment().post(path))
+
+
+def pin(
+    sweep: SweepId,
+    trial: TrialNumber,
+    off: Annotated[bool, typer.Option("--off", help="Let the pruner end it again.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Keep the pruner from ending a trial of a sweep."""
+    view = _steer_trial(sweep, trial, "unpin" if off else "pin")
+    if as_json:
+        emit(view)
+    else:
+        told = "pinned: its pruner leaves it alone" if view["pinned"] else "not pinned any more"
+        say(f"trial {view['number']} {paint_state(view['state'])} {told}")
+
+
+def rerun(sweep: SweepId, trial: TrialNumber, as_json: Json = False) -> None:
+    """Try the point of a trial once more, as a new trial.
+
+    It comes before others; a sweep that is over goes on for it.
+    """
+    _steer(sweep, f"trials/{trial}/rerun", None, as_json)
 
 
 def export(

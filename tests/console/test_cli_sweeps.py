@@ -35,6 +35,7 @@ def trial(number: int, state: str = "COMPLETE", **changes: Any) -> TrialView:
         "last": 0.5,
         "step": 3,
         "losses": 0,
+        "gpus": [],
         "nodes": ["n1"],
         "asked_at": "2026-11-23T06:00:00.000Z",
         "started_at": "2026-11-23T06:00:00.000Z",

@@ -10,8 +10,15 @@ from pydantic import BaseModel, ConfigDict, Field
 from agents.controller import sweepsubmit
 from agents.controller.api.common import TheCaller, TheController, resolve_sweep
 from agents.controller.api.jobs import SubmitRequest
-from jobs import sweepqueries
-from jobs.sweepviews import SweepDetail, SweepSubmitView, SweepView, TrialView
+from jobs import sweepcharts, sweepqueries
+from jobs.sweepviews import (
+    CurveView,
+    SliceView,
+    SweepDetail,
+    SweepSubmitView,
+    SweepView,
+    TrialView,
+)
 
 router = APIRouter()
 
@@ -60,6 +67,31 @@ async def importance(sweep: str, controller: TheController) -> dict[str, float]:
     return await controller.sweeps.importance(await resolve_sweep(controller, sweep))
 
 
+@router.get("/sweeps/{sweep}/curves")
+async def curves(
+    sweep: str,
+    controller: TheController,
+    metric: str = "",
+    points: Annotated[int, Query(ge=2, le=2000)] = 60,
+    limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
+    trial: Annotated[list[int] | None, Query()] = None,
+) -> list[CurveView]:
+    number = await resolve_sweep(controller, sweep)
+    return await controller.db.read(
+        lambda s: sweepcharts.curves(
+            s, number, metric=metric, points=points, limit=limit, only=trial or ()
+        )
+    )
+
+
+@router.get("/sweeps/{sweep}/slices")
+async def slices(
+    sweep: str, controller: TheController, objective: Annotated[int, Query(ge=0)] = 0
+) -> list[SliceView]:
+    number = await resolve_sweep(controller, sweep)
+    return await controller.db.read(lambda s: sweepcharts.slices(s, number, objective=objective))
+
+
 @router.post("/sweeps/{sweep}/stop")
 async def stop(sweep: str, controller: TheController, who: TheCaller) -> SweepView:
     return await controller.sweeps.stop(await resolve_sweep(controller, sweep), who)
@@ -99,3 +131,20 @@ async def extend(
 @router.post("/sweeps/{sweep}/trials/{trial}/prune")
 async def prune(sweep: str, trial: int, controller: TheController, who: TheCaller) -> TrialView:
     return await controller.sweeps.prune(await resolve_sweep(controller, sweep), trial, who)
+
+
+@router.post("/sweeps/{sweep}/trials/{trial}/pin")
+async def pin(sweep: str, trial: int, controller: TheController, who: TheCaller) -> TrialView:
+    number = await resolve_sweep(controller, sweep)
+    return await controller.sweeps.pin(number, trial, who, pinned=True)
+
+
+@router.post("/sweeps/{sweep}/trials/{trial}/unpin")
+async def unpin(sweep: str, trial: int, controller: TheController, who: TheCaller) -> TrialView:
+    number = await resolve_sweep(controller, sweep)
+    return await controller.sweeps.pin(number, trial, who, pinned=False)
+
+
+@router.post("/sweeps/{sweep}/trials/{trial}/rerun")
+async def rerun(sweep: str, trial: int, controller: TheController, who: TheCaller) -> SweepView:
+    return await controller.sweeps.rerun(await resolve_sweep(controller, sweep), trial, who)
