@@ -12,25 +12,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib.util
-import sqlite3
-import warnings
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from agents.controller.samplers import make_pruner, make_sampler, quietly
+from agents.controller.studystorage import one_transaction, open_storage
 from jobs import searchspace
 from jobs.command import Scalar
-from jobs.errors import InvalidInput
-from jobs.strategies import PRUNERS, SAMPLERS, Strategy, parse
 from jobs.sweeps import TrialState
 from jobs.sweepspec import SweepSpec
 
 if TYPE_CHECKING:
-    from optuna.pruners import BasePruner
-    from optuna.samplers import BaseSampler
     from optuna.storages import RDBStorage
     from optuna.trial import Trial
 
@@ -81,21 +75,8 @@ class Studies:
 
     def _opened(self) -> RDBStorage:
         if self._storage is None:
-            self._storage = _open_storage(self._url)
+            self._storage = open_storage(self._url)
         return self._storage
-
-
-def check_packages(spec: SweepSpec) -> None:
-    """Raises InvalidInput when a strategy needs a package that the controller does not have."""
-    asked = [("sampler", spec.sampler.name, SAMPLERS), ("pruner", spec.pruner.name, PRUNERS)]
-    for kind, name, table in asked:
-        missing = [item for item in table[name].needs if importlib.util.find_spec(item) is None]
-        if missing:
-            raise InvalidInput(
-                f"sweep.{kind}: {name} needs the package {missing[0]}, which the controller does "
-                "not have",
-                f"Install it there (`pip install {missing[0]}`), or choose another {kind}.",
-            )
 
 
 class Study:
@@ -114,7 +95,7 @@ class Study:
             load_if_exists=True,
         )
         known = self._study.get_trials(deepcopy=False)
-        with _quietly():
+        with quietly():
             self._study.sampler = make_sampler(spec, len(known))
             if not several:
                 self._study.pruner = make_pruner(spec.pruner)
@@ -144,7 +125,7 @@ class Study:
         """Store what is asked and told in this block in one transaction, unless the sampler may think
         for so long that the registry should not wait for it. After an error, open the study anew."""
         quick = self._spec.sampler.name in _QUICK and self._trials < _QUICK_TRIALS
-        with _one_transaction(self._storage) if quick else contextlib.nullcontext():
+        with one_transaction(self._storage) if quick else contextlib.nullcontext():
             yield
 
     def adopt(self, known: set[int]) -> list[Asked]:
@@ -256,7 +237,7 @@ class Study:
         sign = -1.0 if self._spec.objective[0].goal == "maximize" else 1.0
         several = len(self._spec.objective) > 1
         try:
-            with _quietly():
+            with quietly():
                 found = get_param_importances(
                     self._study,
                     evaluator=PedAnovaImportanceEvaluator(),
@@ -266,135 +247,3 @@ class Study:
         except (RuntimeError, ValueError):  # too few trials, or all of one value
             return {}
         return {name: float(value) for name, value in found.items()}
-
-
-@contextlib.contextmanager
-def _quietly() -> Iterator[None]:
-    """Without Optuna's warnings that some of its parts are experimental."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
-def make_sampler(spec: SweepSpec, trials: int) -> BaseSampler:
-    """The sampler that a sweep asks for.
-
-    Args:
-        trials: how many there are already. After a restart a seeded sampler must not draw again what
-            it drew first, so the seed moves on with the trials.
-    """
-    from optuna import samplers
-
-    name, options = spec.sampler.name, spec.sampler.keywords(SAMPLERS)
-    seed = spec.seed
-    if seed is not None and trials and name != "qmc":  # its place in the sequence is in the storage
-        seed = zlib.crc32(f"{seed}:{trials}".encode())
-    if name in ("random", "grid"):  # a grid's points are enqueued, only their rest could be drawn
-        return samplers.RandomSampler(seed=seed)
-    if name == "tpe":
-        options.setdefault("constant_liar", True)  # several trials are open at a time
-        return samplers.TPESampler(seed=seed, **options)
-    if name == "gp":
-        return samplers.GPSampler(seed=seed, warn_independent_sampling=False, **options)
-    if name == "cmaes":
-        return samplers.CmaEsSampler(seed=seed, warn_independent_sampling=False, **options)
-    if name == "qmc":
-        return samplers.QMCSampler(
-            seed=seed if seed is not None else 0,
-            warn_asynchronous_seeding=False,
-            warn_independent_sampling=False,
-            **options,
-        )
-    if name == "nsga2":
-        return samplers.NSGAIISampler(seed=seed, **options)
-    return samplers.NSGAIIISampler(seed=seed, **options)
-
-
-def make_pruner(strategy: Strategy) -> BasePruner:
-    from optuna import pruners
-
-    options = strategy.keywords(PRUNERS)
-    match strategy.name:
-        case "median":
-            return pruners.MedianPruner(**options)
-        case "percentile":
-            return pruners.PercentilePruner(**options)
-        case "asha":
-            return pruners.SuccessiveHalvingPruner(**{"min_resource": 1, **options})
-        case "hyperband":
-            return pruners.HyperbandPruner(**options)
-        case "patient":
-            inner = options.pop("wrapped_pruner", None)
-            wrapped = make_pruner(parse(inner)) if inner is not None else None
-            return pruners.PatientPruner(wrapped, **options)
-        case "wilcoxon":
-            return pruners.WilcoxonPruner(**options)
-        case "threshold":
-            return pruners.ThresholdPruner(**options)
-    return pruners.NopPruner()
-
-
-class _Connection(sqlite3.Connection):
-    """Optuna commits after each of its steps, a dozen for a trial, and each has to wait its turn for
-    SQLite's only write lock. While `held`, its commits are put off, so that all is one transaction."""
-
-    held = False
-
-    def commit(self) -> None:
-        if not self.held:
-            super().commit()
-
-    def rollback(self) -> None:
-        self.held = False
-        super().rollback()
-
-
-@contextlib.contextmanager
-def _one_transaction(storage: RDBStorage) -> Iterator[None]:
-    """Everything that Optuna stores in this block, or nothing. After an error the study has to be
-    opened anew: what it remembers may not have been stored."""
-    with storage.engine.connect() as borrowed:
-        connection: Any = borrowed.connection.dbapi_connection
-    if not isinstance(connection, _Connection):  # not SQLite: its locks are finer
-        yield
-        return
-    connection.execute("BEGIN IMMEDIATE")
-    connection.held = True
-    try:
-        yield
-    except BaseException:
-        connection.rollback()
-        raise
-    connection.held = False
-    connection.commit()
-
-
-def _open_storage(url: str) -> RDBStorage:
-    import optuna
-    from sqlalchemy import StaticPool, event, make_url
-
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    if make_url(url).get_backend_name() != "sqlite":
-        return optuna.storages.RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
-    storage = optuna.storages.RDBStorage(
-        url,
-        engine_kwargs={
-            "connect_args": {"timeout": 60, "check_same_thread": False, "factory": _Connection},
-            "poolclass": StaticPool,  # one thread, one connection
-            "pool_reset_on_return": None,
-        },
-    )
-    with storage.engine.connect() as borrowed:
-        connection: Any = borrowed.connection.dbapi_connection
-    connection.isolation_level = None
-    # Our own commit, which follows, syncs the log up to there.
-    connection.execute("PRAGMA synchronous=NORMAL")
-
-    @event.listens_for(storage.engine, "begin")
-    def _begin(borrowed: Any) -> None:
-        # As in our own connections: a transaction that reads first and then writes must not find
-        # that the controller's writer came between.
-        if not borrowed.connection.dbapi_connection.held:
-            borrowed.exec_driver_sql("BEGIN IMMEDIATE")
-
-    return storage

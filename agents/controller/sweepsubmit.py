@@ -8,7 +8,7 @@ from typing import Any
 from sqlmodel import Session
 
 from agents.controller.controller import Controller
-from agents.controller.studies import check_packages
+from agents.controller.samplers import check_packages
 from agents.controller.submitting import check_fits, check_secrets, forecast, stored_manifest
 from jobs import registry
 from jobs.registry import Caller
