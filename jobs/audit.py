@@ -11,7 +11,8 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sqlmodel import Session, col, select
+from sqlalchemy import Table
+from sqlmodel import Session
 
 from jobs.tables import AuditRow
 
@@ -25,6 +26,11 @@ def _digest(
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+_AUDIT: Table = AuditRow.__table__  # type: ignore[attr-defined]
+_LAST = _AUDIT.select().with_only_columns(_AUDIT.c.hash).order_by(_AUDIT.c.id.desc()).limit(1)
+_ADD = _AUDIT.insert()
+
+
 def append(
     session: Session,
     *,
@@ -34,24 +40,24 @@ def append(
     action: str,
     target: str,
     data: Mapping[str, Any] | None = None,
-) -> AuditRow:
+) -> None:
     """Add a row. Call it inside the transaction that makes the change it tells of."""
-    last = session.exec(select(AuditRow).order_by(col(AuditRow.id).desc()).limit(1)).first()
-    previous = last.hash if last else GENESIS
+    connection = session.connection()
+    previous = connection.execute(_LAST).scalar() or GENESIS
     text = json.dumps(dict(data or {}), sort_keys=True, ensure_ascii=False)
-    row = AuditRow(
-        at=at,
-        user=user,
-        uid=uid,
-        action=action,
-        target=target,
-        data=text,
-        previous=previous,
-        hash=_digest(previous, at, user, uid, action, target, text),
+    connection.execute(
+        _ADD,
+        {
+            "at": at,
+            "user": user,
+            "uid": uid,
+            "action": action,
+            "target": target,
+            "data": text,
+            "previous": previous,
+            "hash": _digest(previous, at, user, uid, action, target, text),
+        },
     )
-    session.add(row)
-    session.flush()
-    return row
 
 
 def verify(rows: Iterable[AuditRow]) -> int | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import sqlalchemy
 from sqlalchemy import func
@@ -21,7 +21,6 @@ from jobs.tables import (
     EventRow,
     JobRow,
     MetricLatestRow,
-    MetricPointRow,
     RankRow,
 )
 from jobs.times import maybe_rfc3339, rfc3339
@@ -34,10 +33,8 @@ from jobs.views import (
     JobDetail,
     JobPage,
     JobView,
-    MetricPoint,
     MetricValue,
     RankView,
-    SeriesPoint,
 )
 
 MAX_PAGE = 1000
@@ -79,8 +76,18 @@ def resolve(session: Session, text: str) -> RunRef:
     return ref
 
 
-def job_view(row: JobRow) -> JobView:
-    assert row.id is not None
+VIEWED = (
+    "id", "name", "user", "state", "reason", "priority", "nodes", "ranks", "gpus", "cpus", "kind",
+    "tags", "attempts", "submitted_at", "started_at", "ended_at", "exit_code", "placed_on",
+    "objective", "revision",
+)  # fmt: skip
+"""The columns of a job that its view is made of: all but the large ones."""
+
+
+def job_view(row: JobRow | sqlalchemy.Row[Any]) -> JobView:
+    """Args:
+    row: a job, or a row of the table `jobs` with the columns of `VIEWED`.
+    """
     objective = row.objective
     return {
         "id": f"j{row.id}",
@@ -286,58 +293,6 @@ def epoch_of(session: Session, job: int, attempt: int | None) -> tuple[int, int]
     return found[0], found[1]
 
 
-def metric_points(
-    session: Session, epoch: int, names: Sequence[str], after: int, limit: int
-) -> tuple[list[MetricPoint], int]:
-    """Points in the order they were recorded, from row id `after` on.
-
-    Returns:
-        The points, and the id to pass as `after` for the next ones.
-    """
-    query = select(MetricPointRow).where(
-        MetricPointRow.attempt_id == epoch, col(MetricPointRow.id) > after
-    )
-    if names:
-        query = query.where(col(MetricPointRow.name).in_(names))
-    rows = session.exec(query.order_by(col(MetricPointRow.id)).limit(limit)).all()
-    points: list[MetricPoint] = [
-        {
-            "name": row.name,
-            "step": row.step,
-            "at": rfc3339(row.at),
-            "value": row.value,
-            "rank": row.rank,
-        }
-        for row in rows
-    ]
-    return points, (rows[-1].id or after) if rows else after
-
-
-def series(session: Session, epoch: int, names: Sequence[str]) -> dict[str, list[SeriesPoint]]:
-    """Every metric as a line over its steps; of metrics that several ranks log, the lowest rank's."""
-    query = sqlalchemy.select(
-        col(MetricPointRow.name),
-        col(MetricPointRow.rank),
-        col(MetricPointRow.step),
-        col(MetricPointRow.at),
-        col(MetricPointRow.value),
-    ).where(col(MetricPointRow.attempt_id) == epoch)
-    if names:
-        query = query.where(col(MetricPointRow.name).in_(names))
-    ordered = query.order_by(
-        col(MetricPointRow.name),
-        col(MetricPointRow.rank),
-        col(MetricPointRow.step),
-        col(MetricPointRow.id),
-    )
-    lines: dict[str, list[SeriesPoint]] = {}
-    rank_of: dict[str, int] = {}
-    for name, rank, step, at, value in session.execute(ordered):
-        if rank_of.setdefault(name, rank) == rank:
-            lines.setdefault(name, []).append({"step": step, "at": at, "value": value})
-    return lines
-
-
 def events(
     session: Session, after: int, limit: int, job: int | None = None, *, newest: bool = False
 ) -> list[EventView]:
@@ -350,7 +305,7 @@ def events(
     return [event_view(row) for row in (reversed(rows) if newest else rows)]
 
 
-def event_view(row: EventRow) -> EventView:
+def event_view(row: EventRow | sqlalchemy.Row[Any]) -> EventView:
     assert row.id is not None
     return {
         "id": row.id,

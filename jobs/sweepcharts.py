@@ -10,10 +10,11 @@ from sqlmodel import Session, col, select
 
 from jobs import sweepqueries, sweepstore
 from jobs.errors import InvalidInput
+from jobs.metricstore import Points
 from jobs.series import decimate
 from jobs.sweeptables import SweepTrialRow
 from jobs.sweepviews import CurveView, SliceView
-from jobs.tables import AttemptRow, JobRow, MetricPointRow
+from jobs.tables import AttemptRow, JobRow, MetricChunkRow
 
 
 def curves(
@@ -50,24 +51,26 @@ def curves(
         return []
     logged = (
         sqlalchemy.select(
-            col(SweepTrialRow.number), col(MetricPointRow.step), col(MetricPointRow.value)
+            col(SweepTrialRow.number), col(MetricChunkRow.names), col(MetricChunkRow.data)
         )
         .join(AttemptRow, col(AttemptRow.job_id) == col(SweepTrialRow.job_id))
-        .join(MetricPointRow, col(MetricPointRow.attempt_id) == col(AttemptRow.id))
+        .join(MetricChunkRow, col(MetricChunkRow.attempt_id) == col(AttemptRow.id))
         .where(
             col(SweepTrialRow.sweep_id) == sweep,
             col(SweepTrialRow.number) >= trials[0][0].number,
-            col(MetricPointRow.name) == (metric or row.spec["objective"][0]["metric"]),
-            col(MetricPointRow.rank) == 0,
-            col(MetricPointRow.value).is_not(None),
+            col(MetricChunkRow.rank) == 0,
         )
-        .order_by(col(MetricPointRow.id))
+        .order_by(col(MetricChunkRow.id))
     )
     if only:
         logged = logged.where(col(SweepTrialRow.number).in_(sorted(only)))
     lines: dict[int, dict[int, float]] = {}
-    for number, step, value in session.execute(logged):
-        lines.setdefault(number, {})[step] = value  # of a step that was repeated, the newest
+    wanted = metric or row.spec["objective"][0]["metric"]
+    for number, names, data in session.execute(logged):
+        line = lines.setdefault(number, {})
+        for point in Points.from_bytes(names, data).only(wanted):
+            if point.value is not None:
+                line[point.step] = point.value  # of a step that was repeated, the newest
     return [
         {
             "number": trial.number,

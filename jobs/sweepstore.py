@@ -6,14 +6,14 @@ Like `jobs/registry.py`: every function takes an open Session and never commits.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import func
 from sqlmodel import Session, col, select
 
-from jobs import audit, registry
+from jobs import audit, metricstore, registry
 from jobs.errors import InvalidInput, NotFound
 from jobs.lifecycle import Note
 from jobs.registry import Caller, Submission
@@ -22,7 +22,7 @@ from jobs.states import TERMINAL
 from jobs.sweeps import JobEnd, Limits, Sweep, Tally
 from jobs.sweepspec import SweepSpec
 from jobs.sweeptables import SweepRow, SweepTrialRow
-from jobs.tables import AttemptRow, JobRow, MetricLatestRow, MetricPointRow
+from jobs.tables import AttemptRow, JobRow, MetricLatestRow
 
 _ID = re.compile(r"s?([1-9][0-9]{0,17})")
 
@@ -294,35 +294,16 @@ def job_end(session: Session, job: JobRow, spec: SweepSpec) -> JobEnd:
 
 
 def _best(session: Session, job: JobRow, metric: str, goal: str) -> float | None:
-    extreme = func.max if goal == "maximize" else func.min
-    return session.exec(
-        select(extreme(MetricPointRow.value))
-        .join(AttemptRow, col(MetricPointRow.attempt_id) == col(AttemptRow.id))
-        .where(
-            AttemptRow.job_id == job.id,
-            MetricPointRow.rank == 0,
-            MetricPointRow.name == metric,
-        )
-    ).one()
+    _, points = metricstore.of_rank_0(session, job.id or 0, metric)
+    values = [value for _, value in points if value is not None]
+    return (max if goal == "maximize" else min)(values, default=None)
 
 
 def points_after(
     session: Session, job: int, metric: str, cursor: int
 ) -> tuple[int, list[tuple[int, float | None]]]:
     """What rank 0 of a job has logged of a metric since `cursor`, and the cursor from there."""
-    rows = session.exec(
-        select(MetricPointRow.id, MetricPointRow.step, MetricPointRow.value)
-        .join(AttemptRow, col(MetricPointRow.attempt_id) == col(AttemptRow.id))
-        .where(
-            AttemptRow.job_id == job,
-            MetricPointRow.rank == 0,
-            MetricPointRow.name == metric,
-            col(MetricPointRow.id) > cursor,
-        )
-        .order_by(col(MetricPointRow.id))
-    ).all()
-    points: Sequence[tuple[int, float | None]] = [(step, value) for _, step, value in rows]
-    return (rows[-1][0] or cursor) if rows else cursor, list(points)
+    return metricstore.of_rank_0(session, job, metric, cursor)
 
 
 def numbers(session: Session, sweep: int) -> set[int]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Column, Index, Integer, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, Column, Index, Integer, LargeBinary, UniqueConstraint
 from sqlmodel import Field, SQLModel
 
 # SQLite only makes a rowid alias (and so an auto-increment) of a column typed INTEGER.
@@ -145,19 +145,19 @@ class AuditRow(SQLModel, table=True):
     hash: str
 
 
-class MetricPointRow(SQLModel, table=True):
-    __tablename__ = "metric_points"
-    __table_args__ = (Index("ix_metric_points_series", "attempt_id", "name", "rank", "step"),)
+class MetricChunkRow(SQLModel, table=True):
+    """Points of one rank that were stored together, by column (see `jobs/metricstore.py`)."""
+
+    __tablename__ = "metric_chunks"
+    __table_args__ = (Index("ix_metric_chunks_rank", "attempt_id", "rank"),)
 
     id: int | None = Field(
         default=None, sa_column=Column(_BigId, primary_key=True, autoincrement=True)
     )
     attempt_id: int = Field(foreign_key="attempts.id")
     rank: int
-    name: str
-    step: int = Field(sa_type=BigInteger)
-    at: float
-    value: float | None  # NULL for NaN and infinities
+    names: list[str] = Field(sa_column=Column(JSON, nullable=False))
+    data: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
 
 
 class MetricLatestRow(SQLModel, table=True):

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import OperationalError
@@ -143,11 +143,12 @@ class Database:
         sees. A database that fails takes them all back.
         """
         outcomes: list[_Outcome] = []
+        alone = len(batch) == 1  # what fails then takes nobody with it: no savepoint is needed
         try:
             with self._writer.begin() as connection:
                 for write in batch:
                     try:
-                        outcomes.append(_Outcome(_in_savepoint(connection, write.fn)))
+                        outcomes.append(_Outcome(_run_on(connection, write.fn, alone)))
                     except OperationalError:
                         raise
                     except Exception as error:
@@ -178,11 +179,13 @@ class Database:
         self._writer.dispose()
 
 
-def _in_savepoint(connection: Connection, fn: Callable[[Session], T]) -> T:
+def _run_on(connection: Connection, fn: Callable[[Session], T], alone: bool) -> T:
+    """Run a function with a session of its own; when it fails, nothing of it is left. `alone`: nor of
+    anything else in the transaction."""
+    mode: Literal["rollback_only", "create_savepoint"]
+    mode = "rollback_only" if alone else "create_savepoint"
     with (
-        Session(
-            connection, join_transaction_mode="create_savepoint", expire_on_commit=False
-        ) as session,
+        Session(connection, join_transaction_mode=mode, expire_on_commit=False) as session,
         session.begin(),
     ):
         return fn(session)

@@ -17,7 +17,7 @@ from agents.controller.live import Live
 from agents.controller.logstore import LogStore
 from agents.controller.problems import Problems
 from agents.controller.reconciler import Reconciler
-from jobs import queries, registry, wire
+from jobs import metricstore, queries, registry, wire
 from jobs.errors import InvalidInput, QuarterdeckError
 from jobs.lifecycle import Note
 from jobs.names import job_name, parse_run
@@ -113,13 +113,12 @@ class Intake:
                 if found is None:
                     continue
                 job, _, epoch = found
-                points = registry.ingest_metrics(
+                stored = metricstore.ingest_metrics(
                     session, epoch, chunk["rank"], chunk["offset"], chunk["data"]
                 )
-                registry.note_objective(session, job, points)
-                row = session.get(RankRow, (epoch, chunk["rank"]))
-                if row is not None:
-                    offsets[epoch, chunk["rank"]] = row.metric_offset
+                metricstore.note_objective(session, job, stored.points)
+                if stored.offset is not None:
+                    offsets[epoch, chunk["rank"]] = stored.offset
             return offsets
 
         self._metric_offsets.update(await self.db.write(write))

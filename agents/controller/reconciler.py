@@ -32,7 +32,7 @@ from jobs.registry import Caller
 from jobs.scheduling import Placement, plan
 from jobs.spec import JobSpec
 from jobs.tables import AttemptRow, JobRow
-from jobs.views import EventView, JobView
+from jobs.views import JobView
 
 log = logging.getLogger(__name__)
 
@@ -198,14 +198,12 @@ class Reconciler:
                     self._hub.touch(f"job:{job_name(before.id)}")
                 return
 
-            def write(session: Session) -> tuple[JobView, list[EventView]]:
+            def write(session: Session) -> registry.Saved:
                 if extra is not None:
                     extra(session)
-                registry.save(session, before, result, event, now)
-                return self._after(session, before.id, len(result.notes))
+                return registry.save(session, before, result, event, now)
 
-            view, events = await self._db.write(write)
-            self._changed(live, result.job, view, events)
+            self._changed(live, result.job, await self._db.write(write))
 
     async def place(self, live: Live, placement: Placement) -> None:
         """Give a waiting job a new attempt on the nodes that the scheduler chose."""
@@ -214,33 +212,27 @@ class Reconciler:
                 return
             now, before = self._now(), live.job
 
-            def write(session: Session) -> tuple[lc.Job, JobView, list[EventView]]:
+            def write(session: Session) -> tuple[lc.Job, registry.Saved]:
                 epoch = registry.new_epoch(session, before.id, before.attempts + 1, now)
                 event = lc.Placed(placement.nodes, epoch)
                 result = lc.handle(before, event, now)
-                registry.save(session, before, result, event, now)
-                return result.job, *self._after(session, before.id, len(result.notes))
+                return result.job, registry.save(session, before, result, event, now)
 
-            job, view, events = await self._db.write(write)
+            job, saved = await self._db.write(write)
             live.reports, live.port, live.detail, live.stall = {}, None, "", ""
-            self._changed(live, job, view, events)
+            self._changed(live, job, saved)
 
-    def _after(self, session: Session, job: int, notes: int) -> tuple[JobView, list[EventView]]:
-        session.flush()
-        session.expire_all()
-        events = queries.events(session, 0, notes, job, newest=True) if notes else []
-        return queries.job_view(queries.get_job(session, job)), events
-
-    def _changed(self, live: Live, job: lc.Job, view: JobView, events: list[EventView]) -> None:
+    def _changed(self, live: Live, job: lc.Job, saved: registry.Saved) -> None:
         if job.state == "RUNNING" and live.job.state != "RUNNING":
             live.running_since = self._monotonic()
         if _times(job) != _times(live.job):
             live.moved = 0.0
+        view = saved.view
         live.job, live.view = job, view
         self._index(live)
         self.reasons.pop(job.id, None)
         self._hub.publish("jobs", view["id"], self.overlay(view))
-        for event in events:
+        for event in saved.events:
             self._hub.publish("events", str(event["id"]), event)
         self._hub.touch(f"job:{view['id']}")
         if job.terminal:

@@ -20,7 +20,7 @@ from sqlmodel import Session
 
 from agents.controller.database import Database
 from agents.node.worker import quarterdeck
-from jobs import registry
+from jobs import metricstore, registry
 from jobs.registry import Caller, Submission
 from jobs.wire import AttemptReport
 from tests.bench import mlflow
@@ -235,7 +235,7 @@ async def _ingest(path: Path, chunks: list[bytes]) -> float:
     for chunk in chunks:
 
         def write(session: Session, at: int = offset, data: bytes = chunk) -> int:
-            return len(registry.ingest_metrics(session, epoch, 0, at, data))
+            return len(metricstore.ingest_metrics(session, epoch, 0, at, data).points)
 
         assert await database.write(write) > 0
         offset += len(chunk)

@@ -52,3 +52,23 @@ def test_nodes_of_the_first_version_are_well(tmp_path: Path) -> None:
         to(connection, "0001")
         assert connection.execute(text("SELECT reason FROM nodes")).scalar_one() == "new fan"
     engine.dispose()
+
+
+def test_points_become_chunks_and_points_again(tmp_path: Path) -> None:
+    engine = create_engine(f"sqlite:///{tmp_path / 'r.db'}")
+    every = "SELECT attempt_id, rank, name, step, at, value FROM metric_points ORDER BY id"
+    with engine.begin() as connection:
+        to(connection, "0004")
+        insert = "INSERT INTO metric_points (attempt_id, rank, name, step, at, value) VALUES "
+        connection.execute(
+            text(
+                f"{insert} (1, 0, 'loss', 0, 1.5, 0.25), (1, 1, 'loss', 0, 1.5, NULL),"
+                " (1, 0, 'acc', 0, 1.5, 0.5), (1, 0, 'loss', 1, 2.5, 0.125), (2, 0, 'loss', 7, 9, 1)"
+            )
+        )
+        before = connection.execute(text(every)).all()
+        to(connection, "0005")
+        assert connection.execute(text("SELECT count(*) FROM metric_chunks")).scalar_one() == 3
+        to(connection, "0004")
+        assert set(connection.execute(text(every)).all()) == set(before)
+    engine.dispose()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from jobs.metricstore import Points
 from jobs.states import TERMINAL
 from tests.sim.fabric import Network
 from tests.sim.head import Head
@@ -101,10 +103,11 @@ class Checks:
         wrote = rank.lines(self.clock())
         steps = [
             step
-            for (step,) in self.head.sql.execute(
-                "SELECT step FROM metric_points WHERE attempt_id=? AND rank=? ORDER BY id",
+            for names, data in self.head.sql.execute(
+                "SELECT names, data FROM metric_chunks WHERE attempt_id=? AND rank=? ORDER BY id",
                 (folder.epoch, rank.number),
             )
+            for step in Points.from_bytes(json.loads(names), data).steps
         ]
         if steps != list(range(len(steps))) or (whole and len(steps) != wrote):
             self.story.violated(f"{folder.key} r{rank.number}: {wrote} points, stored {steps}")

@@ -23,7 +23,7 @@ from agents.controller.api.common import (
 )
 from agents.controller.controller import Controller
 from agents.controller.logread import LogQuery, LogReader, batches, follow
-from jobs import queries
+from jobs import metricstore, queries
 from jobs.errors import InvalidInput, NotFound
 from jobs.names import RunRef, job_name
 from jobs.series import decimate
@@ -202,7 +202,7 @@ async def _metrics(
                 while True:
                     points, after = await controller.db.read(
                         partial(
-                            queries.metric_points,
+                            metricstore.metric_points,
                             epoch=epoch,
                             names=names,
                             after=after,
@@ -231,7 +231,7 @@ async def series(
     found = await controller.db.read(lambda s: queries.epoch_of(s, ref.job, ref.attempt))
     if found is None:
         return {}
-    lines = await controller.db.read(lambda s: queries.series(s, found[0], name or []))
+    lines = await controller.db.read(lambda s: metricstore.series(s, found[0], name or []))
     return {name: _thinned(line, points) for name, line in lines.items()}
 
 

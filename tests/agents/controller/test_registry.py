@@ -12,10 +12,10 @@ import sqlalchemy
 from sqlmodel import Session, col, func, select
 
 from agents.controller.database import Database
-from jobs import audit, lifecycle, queries, registry
+from jobs import audit, lifecycle, metricstore, queries, registry
 from jobs.lifecycle import Granted, Placed, Reported, Staged
 from jobs.registry import Caller, Submission
-from jobs.tables import ArtifactRow, AuditRow, JobRow, MetricPointRow
+from jobs.tables import ArtifactRow, AuditRow, JobRow
 from jobs.views import JobPage
 from tests.agents.controller.registries import postgres_server
 
@@ -179,7 +179,8 @@ async def test_metrics_are_stored_exactly_once(db: Database) -> None:
     half = len(points(0, 1))
 
     async def ingest(offset: int, chunk: bytes) -> int:
-        return len(await db.write(lambda s: registry.ingest_metrics(s, epoch, 0, offset, chunk)))
+        stored = await db.write(lambda s: metricstore.ingest_metrics(s, epoch, 0, offset, chunk))
+        return len(stored.points)
 
     assert await ingest(0, data[:half]) == 2
     assert await ingest(0, data[:half]) == 0, "the same chunk again"
@@ -188,15 +189,15 @@ async def test_metrics_are_stored_exactly_once(db: Database) -> None:
     assert await ingest(0, data) == 0
 
     def stored(session: Session) -> tuple[int, dict[str, Any]]:
-        count = session.exec(select(func.count()).select_from(MetricPointRow)).one()
+        count = len(metricstore.series(session, epoch, [])["loss"])
         return count, dict(queries.latest_metrics(session, epoch))
 
     count, latest = await db.read(stored)
     assert count == 4
     assert (latest["loss"]["step"], latest["loss"]["value"]) == (3, 0.25)
-    found, after = await db.read(lambda s: queries.metric_points(s, epoch, [], 0, 3))
+    found, after = await db.read(lambda s: metricstore.metric_points(s, epoch, [], 0, 3))
     assert [point["step"] for point in found] == [0, 1, 2]
-    rest, _ = await db.read(lambda s: queries.metric_points(s, epoch, [], after, 3))
+    rest, _ = await db.read(lambda s: metricstore.metric_points(s, epoch, [], after, 3))
     assert [point["step"] for point in rest] == [3]
 
 
@@ -210,12 +211,12 @@ async def test_lines_that_are_no_points_stop_nothing(db: Database) -> None:
     ]  # fmt: skip
     kept = [b'{"n":"nul\\u0000","s":1,"t":1,"v":2}', b'{"n":"v","s":1,"t":1,"v":NaN}']
     data = b"\n".join([*odd, *kept, points(5)])
-    found = await db.write(lambda s: registry.ingest_metrics(s, epoch, 0, 0, data))
-    assert [(point.name, point.value) for point in found] == [
+    found = await db.write(lambda s: metricstore.ingest_metrics(s, epoch, 0, 0, data))
+    assert [(point.name, point.value) for point in found.points] == [
         ("nul\ufffd", 2.0), ("v", None), ("loss", 1 / 6),
     ]  # fmt: skip
-    again = await db.write(lambda s: registry.ingest_metrics(s, epoch, 0, 0, data))
-    assert again == []
+    again = await db.write(lambda s: metricstore.ingest_metrics(s, epoch, 0, 0, data))
+    assert (list(again.points), again.offset) == ([], len(data))
 
 
 def _artifact(epoch: int, job: int, size: int) -> ArtifactRow:
