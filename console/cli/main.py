@@ -1,154 +1,14 @@
-"""The entry point of `qd`: find the command, run it, and say what went wrong in words."""
+"""The entry point of `qd`. Opening the console needs no command line parser, and does not wait for one."""
 
 from __future__ import annotations
 
 import importlib
-import io
-import json
-import os
 import re
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from difflib import get_close_matches
+from collections.abc import Sequence
 from typing import Any
 
-import typer
-from typer.core import TyperCommand, TyperGroup
-from typer.exceptions import TyperException
-
-from console.cli.coercion import lighten
-from console.cli.commands import COMMANDS, Entry
-from console.cli.output import narrate, paint
-from jobs.errors import QuarterdeckError
-
-_JOB = re.compile(r"j\d+")
-INTERRUPTED = 130
-BROKEN_PIPE = 141  # what a shell reports for a program that SIGPIPE ended
-
-_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-
-
-class _Command(TyperCommand):
-    def get_params(self, ctx: Any) -> list[Any]:
-        return lighten(super().get_params(ctx))
-
-
-class _WithCommand(_Command):
-    """A command that ends with a command line of the user's, after `--`."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        if "--" in args:
-            at = args.index("--")
-            args, ctx.meta["command"] = args[:at], args[at + 1 :]
-        return super().parse_args(ctx, args)
-
-
-class _LazyGroup(TyperGroup):
-    """The root command. It knows its commands from the table, and imports the one that is used."""
-
-    def get_params(self, ctx: Any) -> list[Any]:
-        return lighten(super().get_params(ctx))
-
-    def list_commands(self, ctx: Any) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        entry = COMMANDS.get(cmd_name)
-        return None if entry is None else build(cmd_name, entry)
-
-    def invoke(self, ctx: Any) -> Any:
-        try:
-            return super().invoke(ctx)
-        except BrokenPipeError:  # before Typer makes it exit code 1
-            raise typer.Exit(_leave_quietly()) from None
-
-    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
-        name = args[0]
-        if name not in COMMANDS and not name.startswith("-") and not ctx.resilient_parsing:
-            near = get_close_matches(name, COMMANDS, n=1)
-            message = f"there is no command '{name}'"
-            ctx.fail(f"{message}; did you mean `qd {near[0]}`?" if near else message)
-        return super().resolve_command(ctx, args)
-
-    def format_commands(self, ctx: Any, formatter: Any) -> None:
-        for section in dict.fromkeys(entry.section for entry in COMMANDS.values()):
-            with formatter.section(section):
-                formatter.write_dl(
-                    [(name, e.help) for name, e in COMMANDS.items() if e.section == section]
-                )
-
-    def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
-        from typer._click.shell_completion import CompletionItem
-
-        if incomplete.startswith("-"):
-            return super().shell_complete(ctx, incomplete)
-        return [
-            CompletionItem(name, help=entry.help)
-            for name, entry in COMMANDS.items()
-            if name.startswith(incomplete)
-        ]
-
-
-def build(name: str, entry: Entry) -> Any:
-    """Import a command of the table and make it a Typer command."""
-    module, _, function = entry.place.partition(":")
-    callback: Callable[..., Any] = getattr(importlib.import_module(module), function)
-    app = typer.Typer(add_completion=False, rich_markup_mode=None, context_settings=_SETTINGS)
-    app.command(name, cls=_WithCommand if entry.takes_command else _Command)(callback)
-    return typer.main.get_command(app)
-
-
-def _version(value: bool) -> None:
-    if value:
-        from importlib.metadata import version
-
-        print(f"qd {version('quarterdeck')}")
-        raise typer.Exit
-
-
-def _root(
-    ctx: typer.Context,
-    version: bool = typer.Option(
-        False, "--version", callback=_version, is_eager=True, help="Show the version and exit."
-    ),
-    read_only: bool = typer.Option(
-        False, "--read-only", help="Open the console without its actions."
-    ),
-    ascii_only: bool = typer.Option(
-        False, "--ascii", help="Open the console without block characters."
-    ),
-    screen: str | None = typer.Option(
-        None,
-        "--screen",
-        metavar="NAME",
-        help="Open the console there: cluster, jobs, events, or a job's id. `qd j12` does so too.",
-        show_default=False,
-    ),
-) -> None:
-    """Quarterdeck: a control plane for GPU training clusters.
-
-    Without a command it opens the console.
-    """
-    if ctx.invoked_subcommand is None:
-        if not (sys.stdin.isatty() and sys.stdout.isatty()):
-            print(ctx.get_help())
-            return
-        # By name: the import graph of the commands stays free of the TUI.
-        importlib.import_module("console.tui.app").run(
-            screen=screen, read_only=read_only, ascii_only=ascii_only
-        )
-
-
-def _application() -> Any:
-    app = typer.Typer(
-        cls=_LazyGroup,
-        invoke_without_command=True,
-        rich_markup_mode=None,
-        context_settings=_SETTINGS,
-    )
-    app.callback()(_root)
-    return typer.main.get_command(app)
+_PLACE = re.compile(r"[js]\d+")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -158,77 +18,55 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the words after `qd`; those of this process by default.
     """
     words = _opened(list(sys.argv[1:] if argv is None else argv))
-    ours = words[: words.index("--")] if "--" in words else words
-    as_json = "--json" in ours
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # no encoding may break a command
-            stream.reconfigure(errors="backslashreplace")
-    try:
-        code = _application().main(args=words, prog_name="qd", standalone_mode=False)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        return _leave_quietly()
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    except TyperException as error:
-        return _wrong_usage(error, as_json)
-    except QuarterdeckError as error:
-        _report(error.message, error.hint, error.to_json(), as_json)
-        return error.exit_code
-    except Exception as error:
-        if os.environ.get("QD_DEBUG"):
-            raise
-        _report(
-            f"qd met a fault of its own: {type(error).__name__}: {error}",
-            "Run it again with QD_DEBUG=1 to see where.",
-            QuarterdeckError(f"{type(error).__name__}: {error}").to_json(),
-            as_json,
-        )
-        return 1
-    return code if isinstance(code, int) else 0
+    options = _console(words)
+    if options is not None and sys.stdin.isatty() and sys.stdout.isatty():
+        try:
+            open_console(**options)
+        except (KeyboardInterrupt, Exception) as error:
+            from console.cli.program import told
+
+            return told(error)
+        return 0
+    from console.cli.program import (
+        run,  # all that parses: it takes as long as a small command itself
+    )
+
+    return run(words)
+
+
+def open_console(**options: Any) -> None:
+    """Open the console; `options` are those of `console.tui.app.run`."""
+    # By name: the import graph of the commands stays free of the TUI.
+    importlib.import_module("console.tui.app").run(**options)
 
 
 def _opened(words: list[str]) -> list[str]:
     """`qd j12` is short for `qd --screen j12`."""
     for index, word in enumerate(words):
-        if _JOB.fullmatch(word):
+        if _PLACE.fullmatch(word):
             return [*words[:index], "--screen", word, *words[index + 1 :]]
         if not word.startswith("-"):
             break
     return words
 
 
-def _wrong_usage(error: TyperException, as_json: bool) -> int:
-    context = getattr(error, "ctx", None)
-    near = getattr(error, "possibilities", None)
-    message = error.message if near else error.format_message()
-    if near:
-        hint = f"Did you mean {near[0]}?"
-    else:
-        path = context.command_path if context else "qd"
-        hint = getattr(error, "hint", "") or f"`{path} -h` shows how it is used."
-    document = {"error": {"code": "invalid", "message": message, "hint": hint, "details": {}}}
-    _report(message, hint, document, as_json)
-    return error.exit_code
-
-
-def _report(message: str, hint: str, document: dict[str, Any], as_json: bool) -> None:
-    with suppress(BrokenPipeError):
-        if as_json:
-            print(json.dumps(document), file=sys.stderr, flush=True)
-            return
-        prefix = paint("qd:", "red", sys.stderr)
-        print(prefix, end=" ", file=sys.stderr)
-        for line in [*message.splitlines(), *hint.splitlines()]:
-            narrate(line)
-
-
-def _leave_quietly() -> int:
-    """The reader of our output is gone, as in `qd jobs | head`: no word about it, and none from
-    the interpreter when it flushes at exit."""
-    with suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return BROKEN_PIPE
+def _console(words: Sequence[str]) -> dict[str, Any] | None:
+    """What the words say of the console when they say nothing else; None when the parser has to look."""
+    options: dict[str, Any] = {"screen": None, "read_only": False, "ascii_only": False}
+    rest = iter(words)
+    for word in rest:
+        if word == "--read-only":
+            options["read_only"] = True
+        elif word == "--ascii":
+            options["ascii_only"] = True
+        elif word == "--screen":
+            name = next(rest, "-")
+            if name.startswith("-"):
+                return None
+            options["screen"] = name
+        else:
+            return None
+    return options
 
 
 if __name__ == "__main__":
