@@ -46,19 +46,22 @@ class Action:
 
 JOB_SCOPES = ("table", "job", "queue")
 CHARTS = ("metrics", "gpus", "util", "compare")
+TABLES = ("table", "sweeps", "trials")
+PICTURES = ("race", "history", "front", "importance", "parallel")
+"""The panes of a sweep's pictures."""
+WITH_PANES = ("cluster", "job", "events_screen", "sweep")
 
 ACTIONS: tuple[Action, ...] = (
     # Where to look.
     Action("go.cluster", ("1",), "1", "", "Cluster: nodes, GPUs, queue, events", ("app",)),
     Action("go.jobs", ("2",), "2", "", "Jobs: all jobs, filtered", ("app",)),
+    Action("go.sweeps", ("3",), "3", "", "Sweeps: searches, how far they are, their best", ("app",)),
     Action("go.events", ("7",), "7", "", "Events: what happened, and what is wrong", ("app",)),
-    Action("app.goto", ("colon",), ":", "go", "Go to a job, node or screen by name", ("app",)),
+    Action("app.goto", ("colon",), ":", "go", "Go to a job, sweep, node or screen by name", ("app",)),
     Action("app.help", ("question_mark", "f1"), "?", "help", "What the keys do here", ("app",)),
     Action("app.back", ("escape",), "esc", "back", "Go back one", ("app",), palette=False),
-    Action("pane.next", ("tab",), "tab", "pane", "Next pane", ("cluster", "job", "events_screen"),
-            palette=False),
-    Action("pane.previous", ("shift+tab",), "S-tab", "", "Previous pane", ("cluster", "job", "events_screen"),
-            palette=False),
+    Action("pane.next", ("tab",), "tab", "pane", "Next pane", WITH_PANES, palette=False),
+    Action("pane.previous", ("shift+tab",), "S-tab", "", "Previous pane", WITH_PANES, palette=False),
     # Moving, in every list, map and log.
     Action("move.down", ("j", "down"), "j k", "", "Down, up", ("lines",), palette=False),
     Action("move.up", ("k", "up"), "k", "", "", ("lines",), palette=False),
@@ -73,13 +76,13 @@ ACTIONS: tuple[Action, ...] = (
     Action("row.open", ("enter",), "enter", "open", "Open what the cursor is on", ("lines",), palette=False),
     # Tables.
     Action("table.filter", ("slash",), "/", "filter", "Filter: user:mira gpu>4 state:running !eval",
-            ("table", "happenings")),
+            ("table", "happenings", "sweeps", "sweep")),
     Action("row.mark", ("space",), "space", "mark", "Mark the row; actions work on all that is marked",
-            ("table",), palette=False),
+            TABLES, palette=False),
     Action("row.range", ("v",), "v", "", "Mark a range: once where it begins, once where it ends",
-            ("table",), palette=False),
-    Action("table.sort", ("s",), "s", "sort", "Sort by the next column", ("table",)),
-    Action("table.turn", ("S",), "S", "", "Sort the other way round", ("table",)),
+            TABLES, palette=False),
+    Action("table.sort", ("s",), "s", "sort", "Sort by the next column", TABLES),
+    Action("table.turn", ("S",), "S", "", "Sort the other way round", TABLES),
     # Jobs.
     Action("jobs.new", ("n",), "n", "new", "Write a job in $EDITOR and submit it", ("table",), changes=True),
     Action("job.cancel", ("c",), "c", "cancel", "Cancel the job", JOB_SCOPES, changes=True),
@@ -88,7 +91,42 @@ ACTIONS: tuple[Action, ...] = (
     Action("job.explain", ("x",), "x", "explain", "Why it waits, or how it ended", JOB_SCOPES),
     Action("jobs.compare", ("C",), "C", "compare", "Metrics of the marked jobs in one chart", ("table",)),
     Action("job.stacks", ("t",), "t", "stacks", "Python stacks of all ranks, equal ones together", ("job",)),
-    Action("id.copy", ("y",), "y", "copy id", "Copy the id", (*JOB_SCOPES, "heat", "events", "happenings")),
+    Action("id.copy", ("y",), "y", "copy id", "Copy the id",
+            (*JOB_SCOPES, "heat", "events", "happenings", "sweeps")),
+    # Sweeps.
+    Action("trial.prune", ("c",), "c", "prune", "Prune the trial, or all that are marked", ("sweep",),
+            changes=True),
+    Action("sweep.extend", ("e",), "e", "extend", "More trials, time or GPU hours", ("sweep",), changes=True),
+    Action("sweep.add", ("a",), "a", "add", "Add a point to try next, from the trial's", ("sweep",),
+            changes=True),
+    Action("sweep.pause", ("P",), "P", "pause", "Pause the sweep, or go on with it", ("sweeps", "sweep"),
+            changes=True),
+    Action("sweep.stop", ("X",), "X", "stop", "Stop the sweep and its open trials", ("sweeps", "sweep"),
+            changes=True),
+    Action("trial.rerun", ("r",), "r", "again", "Try the trial's point once more", ("sweep",), changes=True),
+    Action("trial.pin", ("i",), "i", "pin", "Keep the pruner away from the trial, or let it again",
+            ("sweep",), changes=True),
+    Action("sweep.parallel", ("N",), "N", "", "How many trials at a time", ("sweep",), changes=True),
+    Action("pane.full", ("z",), "z", "full", "The pane alone on the screen, or all again", ("sweep",)),
+    Action("params.copy", ("y",), "y", "copy", "Copy the trial's parameters, as JSON", ("sweep",)),
+    Action("sweep.save", ("w",), "w", "save", "Save all trials to a CSV file", ("sweep",)),
+    Action("sweep.replay", ("R",), "R", "replay", "See the sweep happen again, or the present", ("sweep",)),
+    Action("replay.on", ("right_square_bracket",), "[ ]", "", "Back, on in the replay", ("sweep",),
+            palette=False),
+    Action("replay.back", ("left_square_bracket",), "[", "", "", ("sweep",), palette=False),
+    Action("sweep.log", ("L",), "L", "", "Logarithmic values", ("sweep",)),
+    Action("sweep.axis", ("T",), "T", "", "History by trial, or by time", ("sweep",)),
+    Action("sweep.zoom_in", ("plus", "equals_sign"), "+ -", "zoom", "Zoom in on the best values, out",
+            ("race", "history", "board"), palette=False),
+    Action("sweep.zoom_out", ("minus",), "-", "", "", ("race", "history", "board"), palette=False),
+    Action("brush.set", ("b",), "b", "brush", "Brush the axis round the trial, or take the brush away",
+            ("parallel",)),
+    Action("brush.wider", ("plus", "equals_sign"), "+ -", "wider", "The brush wider, narrower",
+            ("parallel",), palette=False),
+    Action("brush.narrower", ("minus",), "-", "", "", ("parallel",), palette=False),
+    Action("brush.up", ("K",), "J K", "move", "The brush down, up", ("parallel",), palette=False),
+    Action("brush.down", ("J",), "J", "", "", ("parallel",), palette=False),
+    Action("brush.clear", ("backspace",), "bksp", "", "Take all brushes away", ("sweep",)),
     # A job's logs.
     Action("logs.find", ("slash",), "/", "find", "Find in the logs", ("job",)),
     Action("logs.next", ("n",), "n N", "", "Next, previous match", ("job",), palette=False),

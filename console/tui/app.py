@@ -21,7 +21,7 @@ from console.tui.core import job as job_words
 from console.tui.core.commands import Command
 from console.tui.core.glyphs import ASCII, UNICODE, Glyphs
 from console.tui.core.link import worst
-from console.tui.core.world import World, events_in_order
+from console.tui.core.world import Table, World, events_in_order
 from console.tui.dispatch import perform
 from console.tui.feed import Clock, Feed, Fetches
 from console.tui.frugal import Frugal
@@ -60,8 +60,8 @@ class QuarterdeckApp(Navigation):
     """Args:
     source: where data comes from.
     clock: all ages are by it.
-    start: the screen to open with, "cluster", "jobs", "events" or a job's id; where the last session
-        ended when it is not given.
+    start: the screen to open with, "cluster", "jobs", "sweeps", "events", or the id of a job or sweep;
+        where the last session ended when it is not given.
     read_only: switches off whatever changes the cluster.
     ascii_only: draws with ASCII characters.
     memory: the last session.
@@ -174,7 +174,7 @@ class QuarterdeckApp(Navigation):
         for topics, feed in list(self._feeds.items()):
             if topics not in wanted:
                 feed.stop()
-                if topics[0].startswith("job:"):
+                if topics[0].startswith(("job:", "sweep:")):
                     del self._feeds[topics]
         for topics in wanted:
             if topics not in self._feeds:
@@ -201,6 +201,7 @@ class QuarterdeckApp(Navigation):
         self._framed = time.monotonic()
         world = self.world
         details: dict[str, JobDetail] = {}
+        sweep: dict[str, Table] = {}
         ready: set[str] = set()
         refused: dict[str, str] = {}
         links = []
@@ -218,6 +219,10 @@ class QuarterdeckApp(Navigation):
                     world = replace(world, nodes=table)
                 elif topic == "events":
                     world = replace(world, events=events_in_order(table))
+                elif topic == "sweeps":
+                    world = replace(world, sweeps=table)
+                elif topic.startswith("sweep:"):
+                    sweep[topic.removeprefix("sweep:")] = table
                 else:
                     details.update(cast("dict[str, JobDetail]", dict(table)))
         link = worst(links)
@@ -227,7 +232,12 @@ class QuarterdeckApp(Navigation):
                 self.top.redraw_frame()
             return
         self.world = replace(
-            world, details=details, ready=frozenset(ready), refused=refused, link=link
+            world,
+            details=details,
+            sweep=sweep,
+            ready=frozenset(ready),
+            refused=refused,
+            link=link,
         )
         if self.top is not None:
             self.top.refresh_all()
@@ -272,15 +282,18 @@ class QuarterdeckApp(Navigation):
 
         def answered(yes: bool | None) -> None:
             if yes:
-                self._fetches.start(
-                    f"app act {command.verb} {command.target}", lambda: self._perform(command)
-                )
+                self.do(command)
 
         self.push_screen(Confirm(command), answered)
 
+    def do(self, command: Command) -> None:
+        """Do what a person has agreed to."""
+        key = f"app act {command.verb} {command.target}"
+        self._fetches.start(key, lambda: self._perform(command))
+
     def _perform(self, command: Command) -> Command:
         for target in command.targets:
-            self.source.act(command.verb, target)
+            self.source.act(command.verb, target, command.body)
         return command
 
     def _answered(self, key: str, value: Any, error: QuarterdeckError | None) -> None:
@@ -306,7 +319,7 @@ def run(screen: str | None = None, *, read_only: bool = False, ascii_only: bool 
     """Open the console on the control plane that the environment names.
 
     Args:
-        screen: what to open with: "cluster", "jobs", "events", or a job's id.
+        screen: what to open with: "cluster", "jobs", "sweeps", "events", or a job's or sweep's id.
         read_only: switches off whatever changes the cluster.
         ascii_only: draws with ASCII characters.
     """

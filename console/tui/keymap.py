@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from console.tui.actions import ACTIONS, Action, by_id
+from console.tui.actions import ACTIONS, PICTURES, Action, by_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +98,11 @@ def parse(console: Any, where: str) -> Config:
     return Config(theme, Keymap(dict(moved)), tuple(problems))
 
 
-_SCREENS = ("cluster", "table", "job", "happenings", "compare")
+_SCREENS = ("cluster", "table", "job", "sweeps", "sweep", "happenings", "compare")
 _PANES = {
     "cluster": ("heat", "queue", "events", "util"),
     "job": ("ranks", "metrics", "gpus"),
+    "sweep": ("board", "trials", *PICTURES),
 }
 
 

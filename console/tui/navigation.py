@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from typing import ClassVar, Literal, cast
 
@@ -21,6 +22,9 @@ from console.tui.screens.events import EventsScreen
 from console.tui.screens.job import JobScreen
 from console.tui.screens.jobs import JobsScreen
 from console.tui.screens.modals import Goto, Page, help_lines
+from console.tui.screens.sweeps import SweepsScreen
+
+SWEEP_ID = re.compile(r"s[1-9]\d*")
 
 
 class Navigation(Acts, App[None]):
@@ -29,6 +33,7 @@ class Navigation(Acts, App[None]):
     SCREEN_KEYS: ClassVar[tuple[tuple[str, type[Frame]], ...]] = (
         ("1", ClusterScreen),
         ("2", JobsScreen),
+        ("3", SweepsScreen),
         ("7", EventsScreen),
     )
 
@@ -49,19 +54,23 @@ class Navigation(Acts, App[None]):
     def place(self) -> str:
         """Where the person is, as `open_place` takes it."""
         top = self.top
-        if isinstance(top, JobScreen):
-            return top.job_id
+        if top is not None and top.place:
+            return top.place
         return next((s.NAME.lower() for _, s in self.SCREEN_KEYS if isinstance(top, s)), "cluster")
 
     def open_place(self, name: str) -> None:
-        """Open "cluster", "jobs", "events" or a job by its id."""
+        """Open "cluster", "jobs", "sweeps", "events", or a job or sweep by its id."""
         match name:
             case "" | "cluster":
                 pass
             case "jobs":
                 self.push_screen(JobsScreen())
+            case "sweeps":
+                self.push_screen(SweepsScreen())
             case "events":
                 self.push_screen(EventsScreen())
+            case _ if SWEEP_ID.fullmatch(name):
+                self.open_sweep(name)
             case _:
                 self.push_screen(JobScreen(name))
 
@@ -84,6 +93,9 @@ class Navigation(Acts, App[None]):
     def do_go_jobs(self) -> None:
         self._open_list(JobsScreen)
 
+    def do_go_sweeps(self) -> None:
+        self._open_list(SweepsScreen)
+
     def do_go_events(self) -> None:
         self._open_list(EventsScreen)
 
@@ -92,6 +104,14 @@ class Navigation(Acts, App[None]):
         if isinstance(self.top, JobScreen):
             self.pop_screen()
         self.push_screen(JobScreen(job_id))
+
+    def open_sweep(self, sweep_id: str) -> None:
+        """Open a sweep's screen, over the list of them where that is open."""
+        from console.tui.screens.sweep import SweepScreen  # not before it is asked for
+
+        if isinstance(self.top, SweepScreen):
+            self.pop_screen()
+        self.push_screen(SweepScreen(sweep_id))
 
     def open_node(self, name: str) -> None:
         self._back_to(ClusterScreen)
@@ -129,6 +149,8 @@ class Navigation(Acts, App[None]):
                 getattr(self, f"do_go_{place.name.lower()}")()
             case "job":
                 self.open_job(place.name)
+            case "sweep":
+                self.open_sweep(place.name)
             case "node":
                 self.open_node(place.name)
 

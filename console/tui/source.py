@@ -5,11 +5,12 @@ The screens never call it. Feeds and fetches do, in threads of their own; tests 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, cast
 
 from console.client import Client, segment
 from console.tui.core.world import Resume
+from jobs.sweepviews import CurveView
 from jobs.times import rfc3339
 from jobs.views import (
     ExplainView,
@@ -81,8 +82,18 @@ class Source(Protocol):
         ...
 
     def node(self, name: str) -> NodeView: ...
-    def act(self, verb: str, target: str) -> None:
-        """Do what a `core.commands.Command` says."""
+    def sweep_curves(
+        self, sweep: str, points: int, limit: int, trials: Sequence[int] = ()
+    ) -> list[CurveView]:
+        """Learning curves of a sweep's newest trials, or of some."""
+        ...
+
+    def importance(self, sweep: str) -> dict[str, float]:
+        """Parameter -> its share of what decides the first objective; empty before it is known."""
+        ...
+
+    def act(self, verb: str, target: str, body: Mapping[str, Any] | None = None) -> None:
+        """Do what a `core.commands.Command` says. A target of several names has them between slashes."""
         ...
 
 
@@ -91,7 +102,18 @@ _ACTS = {
     "retry": "/v1/jobs/{}/retry",
     "drain": "/v1/nodes/{}/drain",
     "undrain": "/v1/nodes/{}/undrain",
+    "pause": "/v1/sweeps/{}/pause",
+    "resume": "/v1/sweeps/{}/resume",
+    "stop": "/v1/sweeps/{}/stop",
+    "extend": "/v1/sweeps/{}/extend",
+    "prune": "/v1/sweeps/{}/trials/{}/prune",
+    "pin": "/v1/sweeps/{}/trials/{}/pin",
+    "unpin": "/v1/sweeps/{}/trials/{}/unpin",
+    "rerun": "/v1/sweeps/{}/trials/{}/rerun",
 }
+
+ONCE = frozenset({"extend", "rerun"})
+"""What would be done twice if it were sent again after a cut: a point is added, a trial run again."""
 
 
 class LiveSource:
@@ -179,5 +201,18 @@ class LiveSource:
     def node(self, name: str) -> NodeView:
         return cast("NodeView", self._client.get(f"/v1/nodes/{segment(name)}"))
 
-    def act(self, verb: str, target: str) -> None:
-        self._client.act(_ACTS[verb].format(segment(target)))
+    def sweep_curves(
+        self, sweep: str, points: int, limit: int, trials: Sequence[int] = ()
+    ) -> list[CurveView]:
+        path = f"/v1/sweeps/{segment(sweep)}/curves"
+        answer = self._client.get(path, points=points, limit=limit, trial=list(trials) or None)
+        return cast("list[CurveView]", answer)
+
+    def importance(self, sweep: str) -> dict[str, float]:
+        answer = self._client.get(f"/v1/sweeps/{segment(sweep)}/importance")
+        return cast("dict[str, float]", answer)
+
+    def act(self, verb: str, target: str, body: Mapping[str, Any] | None = None) -> None:
+        path = _ACTS[verb].format(*map(segment, target.split("/")))
+        send = self._client.post if verb in ONCE else self._client.act
+        send(path, body)

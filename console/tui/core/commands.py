@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from console.tui.core.format import count, many
 from jobs.states import TERMINAL
@@ -14,13 +15,14 @@ from jobs.views import JobView, NodeView
 class Command:
     """One change. `question` says what will happen, and is shown before anything does."""
 
-    verb: str  # "cancel", "retry", "drain", "undrain": a method of the source
+    verb: str  # "cancel", "drain", ...: a verb of the source
     target: str
     question: str
     effects: tuple[str, ...]
     done: str
     dangerous: bool = False
     others: tuple[str, ...] = ()  # further targets, for what is done to all that is marked
+    body: Mapping[str, Any] | None = None  # what is sent with it
 
     @property
     def targets(self) -> tuple[str, ...]:

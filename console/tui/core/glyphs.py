@@ -28,6 +28,11 @@ class Glyphs:
     up: str  # sorted from the least
     down: str
     cross: str  # the crosshair through a chart
+    rail: str  # a length of time, between `start` and `stop`
+    start: str
+    stop: str
+    thick: str  # a range on an axis
+    eighths: str  # parts of a full block from the left, none first; empty where there are none
     braille: bool
     frame: str  # Textual border type
 
@@ -52,6 +57,11 @@ UNICODE = Glyphs(
     up="▴",
     down="▾",
     cross="┊",
+    rail="━",
+    start="┣",
+    stop="┫",
+    thick="┃",
+    eighths=" ▏▎▍▌▋▊▉",
     braille=True,
     frame="solid",
 )
@@ -76,6 +86,11 @@ ASCII = Glyphs(
     up="^",
     down="v",
     cross="!",
+    rail="=",
+    start="[",
+    stop="]",
+    thick="H",
+    eighths="",
     braille=False,
     frame="ascii",
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -10,11 +11,12 @@ from console.tui.core.cluster import natural
 from console.tui.core.world import World
 
 OFFERED = 50
+_SWEEP = re.compile(r"s[1-9]\d*")
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    kind: Literal["screen", "job", "node"]
+    kind: Literal["screen", "job", "sweep", "node"]
     name: str
     about: str
 
@@ -36,6 +38,12 @@ def complete(text: str, world: World, screens: Sequence[str]) -> list[Place]:
         Place("node", node["name"], node["state"].lower())
         for node in sorted(world.nodes.values(), key=lambda node: natural(node["name"]))
     ]
+    places += [
+        Place("sweep", sweep["id"], f"{sweep['state'].lower()} {sweep['name']} {sweep['user']}")
+        for sweep in sorted(world.sweeps.values(), key=lambda s: natural(s["id"]), reverse=True)
+    ]
+    if _SWEEP.fullmatch(wanted) and wanted not in world.sweeps:  # known only while they are watched
+        places.append(Place("sweep", wanted, ""))
     scored: list[tuple[int, int, Place]] = []
     for order, place in enumerate(places):
         name = place.name.lower()

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any, cast
 
 from console.tui.core.link import CONNECTING, Link
+from jobs.sweepviews import SweepView
 from jobs.views import Delta, EventView, JobDetail, JobView, NodeView
 
 EVENTS_KEPT = 1000
@@ -34,6 +35,8 @@ class World:
     nodes: Mapping[str, NodeView] = field(default_factory=dict)
     events: tuple[EventView, ...] = ()
     details: Mapping[str, JobDetail] = field(default_factory=dict)
+    sweeps: Mapping[str, SweepView] = field(default_factory=dict)
+    sweep: Mapping[str, Table] = field(default_factory=dict)  # id -> the sweep and its trials
     ready: frozenset[str] = frozenset()
     refused: Mapping[str, str] = field(default_factory=dict)
     link: Link = CONNECTING

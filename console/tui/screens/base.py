@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import count
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import events
 from textual.app import ComposeResult
 from textual.css.query import NoMatches
+from textual.dom import DOMNode
 from textual.screen import Screen
 from textual.widget import Widget
 
@@ -53,7 +54,7 @@ class Frame(Acts, Screen[None]):
         super().__init__()
         self.serial = next(self._serials)  # names this screen in the keys of its fetches
         self.compact = False
-        self._tab = self.TABS[0] if self.TABS else ""
+        self._recent: list[str] = []  # panes that were opened, the newest last
         self._titles: dict[str, str] = {}
 
     @property
@@ -64,6 +65,11 @@ class Frame(Acts, Screen[None]):
         app = self.app
         assert isinstance(app, QuarterdeckApp)
         return app
+
+    @property
+    def place(self) -> str:
+        """Its name for `Navigation.open_place`, where its kind does not say it all."""
+        return ""
 
     @property
     def topics(self) -> tuple[str, ...]:
@@ -151,7 +157,7 @@ class Frame(Acts, Screen[None]):
         self.deck.screen_changed()  # which takes a new picture, and shows it
 
     def on_descendant_focus(self) -> None:
-        for pane in self.PANES:
+        for pane in self.panes():
             if (widget := self.pane(pane)) is not None and widget.has_focus_within:
                 self.open_tab(pane)
         self.redraw_frame()
@@ -177,38 +183,59 @@ class Frame(Acts, Screen[None]):
         self.set_class(size.width >= 180, "-wide")
         self._lay_out_tabs()
 
+    def panes(self) -> tuple[str, ...]:
+        """The panes that there are now."""
+        return self.PANES
+
+    def groups(self) -> tuple[tuple[str, ...], ...]:
+        """Panes that share one place at this size: tabs, of which one is open."""
+        return (self.TABS,) if self.compact and self.TABS else ()
+
+    def _group(self, name: str) -> tuple[str, ...]:
+        """The panes that a pane shares its place with, itself among them."""
+        return next((group for group in self.groups() if name in group), (name,))
+
+    def _open_in(self, group: Sequence[str]) -> str:
+        """The open one of a group: the last that was opened, at first the first."""
+        return next((name for name in reversed(self._recent) if name in group), group[0])
+
     def open_tab(self, name: str) -> None:
         """Show a pane that shares its place with others."""
-        if name in self.TABS and name != self._tab:
-            self._tab = name
+        if name not in self.panes():
+            return
+        before = self._open_in(self._group(name))
+        self._recent = [*(pane for pane in self._recent if pane != name), name]
+        if before != name:
             self._lay_out_tabs()
 
     def _lay_out_tabs(self) -> None:
         for name in self.TABS:
             widget = self.pane(name)
             if widget is not None:
-                widget.display = not self.compact or name == self._tab
+                widget.display = name in self.panes() and self._open_in(self._group(name)) == name
                 self._write_title(name)
         for column in self.query(".column"):
             inside = list(column.query(LineView))
-            column.display = any(child.display for child in inside)
-            self.set_class(any(c.id == self._tab for c in inside), f"-tab-{column.id}")
+            column.display = any(_shown(child, column) for child in inside)
+            opened = {self._open_in(group) for group in self.groups()}
+            self.set_class(any(c.id in opened for c in inside), f"-tab-{column.id}")
         self.call_after_refresh(self.refresh_all)
 
     def set_title(self, name: str, title: str) -> None:
         """Name a pane; in a small terminal the tabs' names stand side by side on the open one."""
         if self._titles.get(name) != title:
             self._titles[name] = title
-            self._write_title(self._tab if self.compact and name in self.TABS else name)
+            self._write_title(self._open_in(self._group(name)))
 
     def _write_title(self, name: str) -> None:
         widget = self.pane(name)
         if widget is None:
             return
-        if self.compact and name in self.TABS:
+        group = self._group(name)
+        if len(group) > 1:
             parts = [
-                f"[b]{_plain(self._titles.get(tab, tab))}[/b]" if tab == self._tab else tab.title()
-                for tab in self.TABS
+                f"[b]{_plain(self._titles.get(tab, tab))}[/b]" if tab == name else tab.title()
+                for tab in group
             ]
             widget.border_title = f" {self.deck.glyphs.bar} ".join(parts)
         else:
@@ -221,17 +248,24 @@ class Frame(Acts, Screen[None]):
         self._cycle(-1)
 
     def _cycle(self, by: int) -> None:
-        names = [name for name in self.PANES if (p := self.pane(name)) is not None and p.can_focus]
+        names = [name for name in self.panes() if self._target(name) is not None]
         if not names:
             return
-        at = next((i for i, n in enumerate(names) if self.pane(n) is self.focused), -by)
+        at = next((i for i, n in enumerate(names) if self._target(n) is self.focused), -by)
         self.focus_pane(names[(at + by) % len(names)])
 
     def focus_pane(self, name: str) -> None:
         self.open_tab(name)
-        widget = self.pane(name)
+        widget = self._target(name)
         if widget is not None:
             widget.focus()
+
+    def _target(self, name: str) -> Widget | None:
+        """What takes the focus in a pane."""
+        widget = self.pane(name)
+        if widget is None or widget.can_focus:
+            return widget
+        return next((view for view in widget.query(LineView) if view.can_focus), None)
 
     # Changing things.
 
@@ -241,6 +275,16 @@ class Frame(Acts, Screen[None]):
             self.deck.tell(proposal.why, severity="warning")
         elif proposal is not None:
             self.deck.confirm(proposal)
+
+
+def _shown(widget: Widget, within: Widget) -> bool:
+    """Whether neither it nor what it is in is hidden, up to a container."""
+    node: DOMNode | None = widget
+    while isinstance(node, Widget) and node is not within:
+        if not node.display:
+            return False
+        node = node.parent
+    return True
 
 
 def _plain(text: str) -> str:

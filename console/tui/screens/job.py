@@ -78,6 +78,10 @@ class JobScreen(ChartActions):
     def topics(self) -> tuple[str, ...]:
         return (f"job:{self.job_id}",)
 
+    @property
+    def place(self) -> str:
+        return self.job_id
+
     def crumbs(self) -> tuple[str, ...]:
         return ("Jobs", self.job_id)
 

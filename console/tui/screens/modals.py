@@ -116,6 +116,13 @@ def help_lines(scopes: Sequence[str], keymap: Keymap, *, read_only: bool) -> lis
         "events": "Events",
         "ranks": "Ranks",
         "table": "Jobs",
+        "sweeps": "Sweeps",
+        "sweep": "Sweep",
+        "trials": "Trials",
+        "board": "Board",
+        "race": "Race",
+        "history": "History",
+        "parallel": "Parallel coordinates",
         "job": "Job",
         "metrics": "Metrics",
         "gpus": "GPUs",
@@ -143,7 +150,7 @@ def help_lines(scopes: Sequence[str], keymap: Keymap, *, read_only: bool) -> lis
 
 
 class Goto(Modal[Place]):
-    """`:` goes to a job, a node or a screen by name, with completion."""
+    """`:` goes to a job, a sweep, a node or a screen by name, with completion."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("down,ctrl+n", "move(1)", show=False, priority=True),
@@ -159,7 +166,7 @@ class Goto(Modal[Place]):
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="box goto"):
-            entry = Input(placeholder=": job, node or screen", compact=True, id="entry")
+            entry = Input(placeholder=": job, sweep, node or screen", compact=True, id="entry")
             entry.cursor_blink = False
             yield entry
             yield Rows(self._row, id="places")

@@ -144,8 +144,7 @@ def sweep(number: int, known: list[TrialView], state: str = "RUNNING", **over: A
         "trials": 60 if state == "RUNNING" else len(known),
         "parallel": 4,
         "counts": {**count, "open": len(known) - sum(count.values()), "total": len(known)},
-        "best": best
-        and {k: best[k] for k in ("number", "values", "params", "job")},  # type: ignore[literal-required]
+        "best": best and {k: best[k] for k in ("number", "values", "params", "job")},  # type: ignore[literal-required]
         "time_budget": None,
         "gpu_hours_budget": None,
         "gpu_hours": 0.31,
@@ -179,3 +178,47 @@ IMPORTANCE = {
     "momentum": 0.03,
     "optimizer": 0.01,
 }
+
+
+def tables() -> dict[str, dict[str, Any]]:
+    """What is watched: a sweep that runs (s4), one of two objectives that is over (s3), and older ones."""
+    live = trials()
+    two = [
+        {**t, "values": [t["values"][0], 40.0 + 200 * t["params"]["width"] / 256 + t["number"] % 7]}
+        if t["values"]
+        else t
+        for t in trials(60, open_=0)
+    ]
+    objectives: list[ObjectiveView] = [
+        {"metric": "val_acc", "goal": "maximize"},
+        {"metric": "ms", "goal": "minimize"},
+    ]
+    views = [
+        sweep(4, live),
+        sweep(
+            3,
+            two,  # type: ignore[arg-type]
+            "FINISHED",
+            name="digits-latency",
+            objectives=objectives,
+            best=None,
+            sampler="nsga2",
+            pruner="none",
+        ),
+        sweep(2, live[:12], "PAUSED", name="lora-rank", user="chen", reason="paused by chen"),
+        sweep(
+            1,
+            [],
+            "FAILED",
+            name="typo",
+            best=None,
+            reason="3 trials have ended without logging acc",
+            ended_at=at(9000),
+            submitted_at=at(9100),
+        ),
+    ]
+    held: dict[str, dict[str, Any]] = {"sweeps": {view["id"]: view for view in views}}
+    for view, known in zip(views, (live, two, live[:12], []), strict=True):
+        rows = {str(t["number"]): t for t in known}  # type: ignore[index]
+        held[f"sweep:{view['id']}"] = {view["id"]: detail(view), **rows}
+    return held

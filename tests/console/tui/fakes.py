@@ -10,14 +10,16 @@ import math
 import queue
 import re
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import fake_sweeps
 from fake_views import NOW, at, detail, events, history, jobs, nodes
 
 from console.tui.core.format import moment
 from console.tui.core.world import Resume
 from jobs.errors import NotFound, QuarterdeckError, Unreachable
+from jobs.sweepviews import CurveView
 from jobs.views import (
     ExplainView,
     HistoryPoint,
@@ -108,6 +110,7 @@ class FakeSource:
                     if view["state"] == "SUCCEEDED":
                         full["attempts"][0]["first_failure"] = None
                     self.tables[f"job:{view['id']}"] = {view["id"]: full}
+            self.tables |= fake_sweeps.tables()
         self.logs: dict[int, bytes] = {
             r: "".join(
                 f"step {i} loss {3 - i / 900:.3f} tok/s {31_000 + r}\n" for i in range(800)
@@ -118,6 +121,7 @@ class FakeSource:
         self.whole: list[LogLine] = []  # all lines of all ranks, by time
         self.older: list[JobView] = []  # newest first, beyond those that are watched
         self.acts: list[tuple[str, str]] = []
+        self.bodies: list[dict[str, Any]] = []  # what was sent with some of them
         self.refuse: QuarterdeckError | None = None
         self.watches: list[tuple[tuple[str, ...], Resume | None]] = []
         self.calls: list[str] = []
@@ -185,6 +189,8 @@ class FakeSource:
         for topic in wanted:
             if topic.startswith("job:") and topic not in self.tables:
                 raise NotFound(f"there is no job {topic[4:]}")
+            if topic.startswith("sweep:") and topic not in self.tables:
+                raise NotFound(f"there is no sweep {topic[6:]}")
         stream = FakeStream()
         if resume is None or resume.boot != self.boot:
             for topic in wanted:
@@ -346,11 +352,24 @@ class FakeSource:
             "failed": {"9": "the process has ended"},
         }
 
-    def act(self, verb: str, target: str) -> None:
+    def sweep_curves(
+        self, sweep: str, points: int, limit: int, trials: Sequence[int] = ()
+    ) -> list[CurveView]:
+        self._check(f"curves {sweep}")
+        known = [t for key, t in self.tables[f"sweep:{sweep}"].items() if key != sweep]
+        return fake_sweeps.curves([t for t in known if not trials or t["number"] in trials])
+
+    def importance(self, sweep: str) -> dict[str, float]:
+        self._check(f"importance {sweep}")
+        return dict(fake_sweeps.IMPORTANCE)
+
+    def act(self, verb: str, target: str, body: Mapping[str, Any] | None = None) -> None:
         self._check(f"act {verb}")
         if self.refuse is not None:
             raise self.refuse
         self.acts.append((verb, target))
+        if body is not None:
+            self.bodies.append(dict(body))
 
 
 def main() -> None:

@@ -14,6 +14,9 @@ from console.tui.screens.events import EventsScreen, Happenings
 from console.tui.screens.job import JobScreen, Ranks
 from console.tui.screens.jobcharts import Gpus, Metrics
 from console.tui.screens.jobs import JobsScreen, JobTable
+from console.tui.screens.sweep import Board, SweepScreen, Trials
+from console.tui.screens.sweeppictures import Front, History, Importance, Parallel, Race
+from console.tui.screens.sweeps import SweepsScreen, SweepTable
 from console.tui.widgets.lines import LineView
 
 PLACES: dict[str, tuple[type, ...]] = {
@@ -32,6 +35,15 @@ PLACES: dict[str, tuple[type, ...]] = {
     "happenings": (Happenings, EventsScreen),
     "events_screen": (EventsScreen,),
     "compare": (Comparison, CompareScreen),
+    "sweeps": (SweepTable, SweepsScreen),
+    "sweep": (SweepScreen,),
+    "board": (Board, SweepScreen),
+    "trials": (Trials, SweepScreen),
+    "race": (Race, SweepScreen),
+    "history": (History, SweepScreen),
+    "front": (Front, SweepScreen),
+    "importance": (Importance, SweepScreen),
+    "parallel": (Parallel, SweepScreen),
 }
 
 
@@ -58,6 +70,12 @@ def test_every_action_has_its_method_wherever_it_works(action: actions.Action) -
         ("job",),
         ("happenings", "events_screen"),
         ("compare",),
+        ("sweeps",),
+        ("trials", "sweep"),
+        ("board", "sweep"),
+        ("race", "sweep"),
+        ("history", "sweep"),
+        ("parallel", "sweep"),
     ],
 )
 def test_no_key_means_two_things_at_once(scopes: tuple[str, ...]) -> None:
@@ -66,7 +84,7 @@ def test_no_key_means_two_things_at_once(scopes: tuple[str, ...]) -> None:
         key for action in actions.in_scopes((*scopes, "lines", "app")) for key in action.keys
     )
     twice = {key for key, count in keys.items() if count > 1}
-    assert twice <= ({"1", "2", "7"} if "ranks" in scopes else set())
+    assert twice <= ({"1", "2", "3", "7"} if "ranks" in scopes else set())
 
 
 def test_what_changes_the_cluster_is_off_in_a_read_only_console() -> None:

@@ -1,0 +1,61 @@
+"""A line to type in, with what it would do in words below it, or what is wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from textual import on
+from textual.app import ComposeResult
+from textual.containers import Vertical
+from textual.widgets import Input
+
+from console.tui.core.commands import Command, Refusal
+from console.tui.core.lines import BLANK, Line, line, wrap
+from console.tui.screens.modals import Modal
+from console.tui.widgets.panel import Panel
+
+
+class Ask(Modal[Command]):
+    """Gives the command that was typed, or None.
+
+    Args:
+        title: of the box.
+        text: to begin with.
+        judge: says of a text what it would do, or why it does nothing.
+    """
+
+    def __init__(self, title: str, text: str, judge: Callable[[str], Command | Refusal]) -> None:
+        super().__init__()
+        self._title, self._first, self._judge = title, text, judge
+        self._said = judge(text)
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="box ask"):
+            entry = Input(self._first, compact=True, select_on_focus=False, id="entry")
+            entry.cursor_blink = False
+            yield entry
+            yield Panel(self._lines, id="said", focusable=False)
+
+    def on_mount(self) -> None:
+        self.query_one(".box").border_title = self._title
+        self.query_one(".box").border_subtitle = "enter does it, esc leaves it"
+
+    @on(Input.Changed)
+    def _typed(self, message: Input.Changed) -> None:
+        self._said = self._judge(message.value)
+        self.query_one(Panel).redraw()
+
+    @on(Input.Submitted)
+    def _done(self) -> None:
+        if isinstance(self._said, Command):
+            self.dismiss(self._said)
+
+    def _lines(self, width: int, height: int) -> list[Line]:
+        if isinstance(self._said, Refusal):
+            return [BLANK, *(line((text, "warn")) for text in wrap(self._said.why, width))]
+        out = [BLANK, *(line((text, "strong")) for text in wrap(self._said.question, width))]
+        dot = self.deck.glyphs.dot
+        for effect in self._said.effects:
+            for index, text in enumerate(wrap(effect, width - 2)):
+                out.append(line((f"{dot} " if index == 0 else "  ", "dim"), text))
+        return out

@@ -1,0 +1,319 @@
+"""The pictures of the Sweep screen: what each pane shows, and how it is looked at."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from textual import on
+
+from console.tui.actions import bindings
+from console.tui.core import sweepboard as board
+from console.tui.core import sweepplots as plots
+from console.tui.core import sweepspace as space
+from console.tui.core.format import span
+from console.tui.core.lines import Line, line
+from console.tui.core.sweepplots import Curve, Scene, Strokes
+from console.tui.core.sweepspace import Brush, Dimension
+from console.tui.screens.base import Frame
+from console.tui.widgets.panel import Panel
+from console.tui.widgets.picture import Picture
+from jobs.sweepviews import SweepView
+from jobs.views import GpuView
+
+DEEPEST = 6
+"""Zoom is by powers of two."""
+
+PACE = 10.0
+"""The pictures of a sweep are drawn again when this many times what drawing them took has passed: a
+sweep of ten thousand trials moves more slowly, but its keys do not."""
+
+
+class Race(Picture):
+    PANE = "race"
+    BINDINGS = bindings("race")
+
+
+class History(Picture):
+    PANE = "history"
+    BINDINGS = bindings("history")
+
+
+class Front(Picture):
+    PANE = "front"
+    BINDINGS = bindings("front")
+
+
+class Importance(Picture):
+    PANE = "importance"
+    BINDINGS = bindings("importance")
+
+
+class Parallel(Picture):
+    PANE = "parallel"
+    BINDINGS = bindings("parallel")
+
+
+class PictureActions(Frame):
+    """What the pictures show, and what a person does with them."""
+
+    sweep: SweepView | None = None
+    scene: Scene | None = None
+    curves: Mapping[int, Curve]
+    axes: list[Dimension]
+    brush: Brush
+    axis: int  # of the parallel coordinates, that keys work on
+    shares: Mapping[str, float] | None  # importance; None before it is known
+    zoom: Mapping[str, int]
+    lanes: Mapping[str, board.Lane]
+    gpus: Mapping[str, tuple[str, GpuView]]
+    span: tuple[float, float]  # what the board shows
+    names: int  # cells of the lanes' names
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.curves, self.axes, self.brush, self.axis = {}, [], Brush(), 0
+        self.shares, self.zoom, self.lanes, self.gpus = None, {}, {}, {}
+        self.span, self.names = (0.0, 1.0), 4
+        self._strokes = Strokes()
+        self._memory: dict[str, tuple[object, list[Line]]] = {}
+        self._drawn, self._took = 0.0, 0.0
+
+    # Lines out.
+
+    def _kept(self, name: str, key: object, draw: Callable[[], list[Line]]) -> list[Line]:
+        """A picture that is drawn again only when what it shows has changed."""
+        held = self._memory.get(name)
+        if held is None or held[0] != key:
+            held = self._memory[name] = (key, draw())
+        return held[1]
+
+    def _picture(
+        self,
+        name: str,
+        width: int,
+        height: int,
+        draw: Callable[[Scene, int, int], list[Line]],
+        *more: object,
+    ) -> list[Line]:
+        scene = self.scene
+        if scene is None:
+            return [line((" connecting", "dim"))]
+        key = (id(scene), width, height, *more)
+        return self._kept(name, key, lambda: draw(scene, width, height))
+
+    def race_lines(self, width: int, height: int) -> list[Line]:
+        return self._picture(
+            "race",
+            width,
+            height,
+            lambda scene, w, h: plots.race(
+                scene, self.curves, w, h, self.deck.glyphs, self._strokes, self.zoom.get("race", 0)
+            ),
+            self.zoom.get("race", 0),
+        )
+
+    def history_lines(self, width: int, height: int) -> list[Line]:
+        return self._picture(
+            "history",
+            width,
+            height,
+            lambda scene, w, h: plots.history(
+                scene, w, h, self.deck.glyphs, self.zoom.get("history", 0)
+            ),
+            self.zoom.get("history", 0),
+        )
+
+    def front_lines(self, width: int, height: int) -> list[Line]:
+        return self._picture(
+            "front",
+            width,
+            height,
+            lambda scene, w, h: plots.front_lines(scene, w, h, self.deck.glyphs),
+        )
+
+    def importance_lines(self, width: int, height: int) -> list[Line]:
+        def draw(scene: Scene, w: int, h: int) -> list[Line]:
+            names = [axis.name for axis in self.axes if axis.name]
+            chosen = self.axes[self.axis] if self.axes else None
+            out = space.importance(
+                self.shares, names, chosen.name if chosen else "", w, self.deck.glyphs
+            )
+            if chosen is not None and chosen.name and h - len(out) >= 6:
+                out += space.slice_lines(scene, chosen, w, h - len(out) - 1, self.deck.glyphs)
+            return out
+
+        return self._picture("importance", width, height, draw, self.axis, id(self.shares))
+
+    def parallel_lines(self, width: int, height: int) -> list[Line]:
+        return self._picture(
+            "parallel",
+            width,
+            height,
+            lambda scene, w, h: space.parallel(
+                scene, self.axes, self.brush, self.axis, w, h, self.deck.glyphs
+            ),
+            self.axis,
+        )
+
+    def lane_row(self, key: str, width: int) -> Line:
+        lane = self.lanes.get(key)
+        if lane is None:
+            return ()
+        gpu = self.gpus.get(lane.gpu or "")
+        chosen = self.scene.chosen if self.scene else None
+        return board.lane_line(
+            lane,
+            gpu[1] if gpu else None,
+            *self.span,
+            self.names,
+            width,
+            self.deck.glyphs,
+            chosen,
+        )
+
+    def redraw_pictures(self, *, now: bool = True) -> None:
+        """Draw what has changed; of a large sweep that is live, not at every frame.
+
+        Args:
+            now: at once, because a person asked for it.
+        """
+        began = time.monotonic()
+        if not now and began - self._drawn < PACE * self._took:
+            return
+        for name in ("race", "history", "front", "importance", "parallel"):
+            self.query_one(f"#{name}", Panel).redraw()
+        self._drawn = time.monotonic()
+        self._took = self._drawn - began
+        self._title_pictures()
+
+    def _title_pictures(self) -> None:
+        dot = f" {self.deck.glyphs.dot} "
+        scene = self.scene
+        if scene is None:
+            return
+        metric = scene.objectives[0]["metric"]
+        log = ["log"] if scene.log else []
+
+        def zoom(name: str) -> list[str]:
+            return [f"best x{2 ** self.zoom[name]}"] if self.zoom.get(name) else []
+
+        count = sum(1 for t in scene.trials if self.curves.get(t["number"]))
+        most = [f"newest {plots.MOST_CURVES} of {count}"] if count > plots.MOST_CURVES else []
+        self.set_title("race", dot.join(["Race", metric, *most, *zoom("race"), *log]))
+        by = ["by time"] if scene.by_time else []
+        self.set_title("history", dot.join(["History", *by, *zoom("history"), *log]))
+        both = " by ".join(objective["metric"] for objective in scene.objectives[1::-1])
+        self.set_title("front", dot.join(["Front", both]))
+        self.set_title("importance", "Importance")
+        told = self.brush.words({axis.name: axis for axis in self.axes}, metric)
+        trials = len(scene.trials)
+        some = [f"newest {space.MOST_LINES}"] if trials > space.MOST_LINES else []
+        self.set_title("parallel", dot.join(["Parallel", *some, *([told] if told else [])]))
+        gpus = len({lane.gpu for lane in self.lanes.values() if lane.gpu})
+        what = f"{gpus} GPUs" if gpus else f"{len(self.lanes)} places"
+        sim = ["sim"] if any(gpu["simulated"] for _, gpu in self._board_gpus()) else []
+        begin, end = self.span
+        title = dot.join(["Board", what, *sim, f"last {span(end - begin)}"])
+        self.set_title("board", title if self.lanes else "Board")
+
+    def _board_gpus(self) -> Sequence[tuple[str, GpuView]]:
+        uuids = {lane.gpu for lane in self.lanes.values() if lane.gpu}
+        return [self.gpus[uuid] for uuid in uuids if uuid in self.gpus]
+
+    # How it is looked at.
+
+    def look_again(self) -> None:
+        """Work out the scene anew, and show it."""
+        raise NotImplementedError
+
+    def step_trial(self, by: int) -> None:
+        """Choose the trial that many rows on."""
+        raise NotImplementedError
+
+    def step_number(self, by: int) -> None:
+        """Choose the trial before or after in the order of their numbers."""
+        raise NotImplementedError
+
+    def open_trial(self) -> None:
+        raise NotImplementedError
+
+    @on(Picture.Stepped)
+    def _stepped(self, message: Picture.Stepped) -> None:
+        if message.down:
+            if isinstance(message.picture, Importance):
+                self._step_axis(message.down, by_importance=True)
+            else:
+                self.step_trial(message.down)
+        elif isinstance(message.picture, Parallel | Importance):
+            self._step_axis(message.right, by_importance=isinstance(message.picture, Importance))
+        elif isinstance(message.picture, History):
+            self.step_number(message.right)
+        else:
+            self.step_trial(message.right)
+
+    def _step_axis(self, by: int, *, by_importance: bool) -> None:
+        order = list(range(len(self.axes)))
+        if not order:
+            return
+        if by_importance:
+            shares = self.shares or {}
+            order = [i for i in order if self.axes[i].name]
+            order.sort(key=lambda i: -shares.get(self.axes[i].name, 0.0))
+        at = order.index(self.axis) if self.axis in order else -by
+        self.axis = order[(at + by) % len(order)]
+        self.redraw_pictures()
+
+    @on(Picture.Opened)
+    def _picture_opened(self) -> None:
+        self.open_trial()
+
+    def do_sweep_zoom_in(self) -> None:
+        self._zoom(1)
+
+    def do_sweep_zoom_out(self) -> None:
+        self._zoom(-1)
+
+    def _zoom(self, by: int) -> None:
+        pane = self.focused.id if self.focused is not None else None
+        if pane is not None:
+            least = -DEEPEST if pane == "board" else 0
+            self.zoom = {**self.zoom, pane: max(least, min(DEEPEST, self.zoom.get(pane, 0) + by))}
+            self.look_again()
+
+    # The brush.
+
+    def _chosen_axis(self) -> Dimension | None:
+        return self.axes[self.axis] if self.axis < len(self.axes) else None
+
+    def _brush_with(self, brush: Brush) -> None:
+        if brush != self.brush:
+            self.brush = brush
+            self.look_again()
+
+    def do_brush_set(self) -> None:
+        axis, scene = self._chosen_axis(), self.scene
+        if axis is None or scene is None:
+            return
+        wanted = scene.chosen if scene.chosen is not None else scene.best
+        trial = next((t for t in scene.trials if t["number"] == wanted), None)
+        self._brush_with(self.brush.toggled(axis, space.place(trial, axis) if trial else None))
+
+    def do_brush_up(self) -> None:
+        if (axis := self._chosen_axis()) is not None:
+            self._brush_with(self.brush.moved(axis, 1))
+
+    def do_brush_down(self) -> None:
+        if (axis := self._chosen_axis()) is not None:
+            self._brush_with(self.brush.moved(axis, -1))
+
+    def do_brush_wider(self) -> None:
+        if (axis := self._chosen_axis()) is not None:
+            self._brush_with(self.brush.widened(axis, 1))
+
+    def do_brush_narrower(self) -> None:
+        if (axis := self._chosen_axis()) is not None:
+            self._brush_with(self.brush.widened(axis, -1))
+
+    def do_brush_clear(self) -> None:
+        self._brush_with(Brush())
