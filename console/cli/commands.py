@@ -39,6 +39,9 @@ COMMANDS: dict[str, Entry] = {
         "console.cli.doctor:doctor", "Check every part, with the fix for what is wrong.", _CLUSTER
     ),
     "events": Entry("console.cli.events:events", "Show what happened, newest last.", _CLUSTER),
+    "web": Entry(
+        "console.cli.web:web", "Serve the console to a browser on this machine.", _CLUSTER
+    ),
     "submit": Entry(
         "console.cli.submit:submit",
         "Submit a job: a file, or a command after `--`.",

@@ -1,0 +1,1 @@
+"""The console in a browser: Textual's own server, for the person who started it alone."""
