@@ -42,10 +42,12 @@ def styles(variables: Mapping[str, str], *, dark: bool, colour: bool) -> dict[st
     """Tone -> style, from the variables of a Textual theme (`App.theme_variables`)."""
     out = {tone: _ATTRIBUTES.get(tone, Style.null()) for tone in TONES}
     if not colour:
-        out["dim"] = Style(dim=True)
+        out["dim"] = out["faint"] = Style(dim=True)
         return out
     for tone, name in _THEMED.items():
         out[tone] += Style(color=_solid(variables, name, dark=dark))
+    # What is there and not meant: it must recede behind text that is dim.
+    out["faint"] = Style(color="#585858" if dark else "#b4b4b4")
     # A muted background rather than reversed text: colours that mean something keep their meaning.
     out["cursor"] = Style(bgcolor=_solid(variables, "primary-muted", dark=dark))
     for step, colour_name in enumerate(_LOADS_ON_DARK if dark else _LOADS_ON_LIGHT):

@@ -29,6 +29,7 @@ BLANK: Line = ()
 TONES = (
     "",
     "dim",
+    "faint",
     "strong",
     "key",
     "ok",

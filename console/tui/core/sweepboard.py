@@ -125,14 +125,14 @@ def lane_line(
     glyphs: Glyphs,
     chosen: int | None,
 ) -> Line:
-    """A lane: its name, its load now, and its trials in time.
+    """A lane: its name, its load while a trial is on it, and its trials in time.
 
     Args:
         name: cells of the lanes' names.
         chosen: the trial that the cursor is on, which stands out.
     """
     load = Span("     ")
-    if gpu is not None and gpu["util"] is not None:
+    if gpu is not None and gpu["util"] is not None and lane.now is not None:
         util = gpu["util"]
         load = Span(f"{min(999, round(util)):3d}{block(util / 100, glyphs)} ", load_tone(util))
     head = (Span(" " + fit(lane.name, name, ellipsis=glyphs.ellipsis) + " ", "strong"), load)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from console.tui.core import dots
 from console.tui.core import sweepwords as words
@@ -28,10 +29,10 @@ GUTTER = 8
 MOST_CURVES = 2000
 """Curves in one chart, the newest: beyond, a terminal has no dots for them."""
 
-LAYERS = ("dim", "load0", "load1", "load2", "load3", "load4", "ok", "key")
+LAYERS = ("faint", "dim", "load0", "load1", "load2", "load3", "load4", "ok", "key")
 """Tones of trials, those on top last: what is over, the complete ones, what runs, the chosen one."""
 
-_SHAPES = dict(zip(LAYERS, ".-:=+#o@", strict=True))
+_SHAPES = dict(zip(LAYERS, "..-:=+#o@", strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +61,16 @@ class Scene:
         if trial["number"] == self.chosen:
             return "key"
         if self.brushed is not None and trial["number"] not in self.brushed:
-            return "dim"
+            return "faint"
         if trial["state"] in words.OPEN:
             return "ok"
         value = words.reached(trial)
         return "dim" if trial["state"] != "COMPLETE" or value is None else self.quality.tone(value)
+
+    def line_tone(self, trial: TrialView) -> str:
+        """Of a whole line: there are many of them, and those that are out of the race must recede."""
+        tone = self.tone(trial)
+        return "faint" if tone == "dim" else tone
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,9 +166,9 @@ def race(
         curve = curves[trial["number"]]
         held = strokes.held.get(trial["number"])
         if held is None or held[0] != len(curve):
-            at = [(grid.x((s - first) / (last - first)), grid.y(axis.share(v))) for s, v in curve]
-            held = strokes.held[trial["number"]] = (len(curve), grid.polyline(at))
-        layers[scene.tone(trial)] |= held[1]
+            at = [(grid.x((s - first) / (last - first)), axis.share(v)) for s, v in curve]
+            held = strokes.held[trial["number"]] = (len(curve), _inside(grid, at))
+        layers[scene.line_tone(trial)] |= held[1]
         if trial["state"] in words.OPEN or trial["number"] in (scene.best, scene.chosen):
             step, value = curve[-1]
             x, y = grid.x((step - first) / (last - first)), grid.y(axis.share(value))
@@ -173,6 +179,17 @@ def race(
         *dots.framed(drawn, low, high, GUTTER, glyphs, middle=middle),
         _below(str(first), "step", str(last), grid.cells),
     ]
+
+
+def _inside(grid: Grid, points: Sequence[tuple[int, float]]) -> int:
+    """A line through columns and shares of the height, without what runs along the bottom or the top
+    because it lies beyond."""
+    held = [(x, grid.y(share)) for x, share in points]
+    bits = grid.polyline(held[:1])
+    for (_, before), (_, after), pair in zip(points, points[1:], pairwise(held), strict=False):
+        if before != after or before not in (0.0, 1.0):
+            bits |= grid.polyline(pair)
+    return bits
 
 
 def drawn_layers(layers: Mapping[str, int]) -> list[Layer]:
@@ -239,7 +256,7 @@ def history(scene: Scene, width: int, height: int, glyphs: Glyphs, zoom: int = 0
     for trial, value in known:
         x, y = grid.x((place(trial) - first) / (last - first)), grid.y(axis.share(value))
         tone = scene.tone(trial)
-        layers[tone] |= spot(grid, x, y, large=tone != "dim" and len(known) <= 400)
+        layers[tone] |= spot(grid, x, y, large=tone not in ("dim", "faint") and len(known) <= 400)
         if trial["number"] == scene.chosen:
             labels[grid.cell(x, y)] = (glyphs.live, "key")
         if trial["state"] == "COMPLETE" and trial["feasible"] is not False:
@@ -315,7 +332,7 @@ def front_lines(scene: Scene, width: int, height: int, glyphs: Glyphs) -> list[L
     for trial in done:
         x, y = place(trial)
         inside = scene.brushed is None or trial["number"] in scene.brushed
-        tone = "load4" if trial["number"] in leads and inside else "load1" if inside else "dim"
+        tone = "load4" if trial["number"] in leads and inside else "load1" if inside else "faint"
         layers[tone] |= spot(grid, x, y, large=tone == "load4" or len(done) <= 400)
         if trial["number"] == scene.chosen:
             labels[grid.cell(x, y)] = (glyphs.live, "key")

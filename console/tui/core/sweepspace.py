@@ -61,7 +61,7 @@ class Dimension:
             value = math.exp(math.log(self.low) * (1 - share) + math.log(self.high) * share)
         else:
             value = self.low * (1 - share) + self.high * share
-        return str(round(value)) if self.whole else number(value)
+        return str(round(value)) if self.whole else words.short(value)
 
     @property
     def step(self) -> float:
@@ -191,7 +191,7 @@ def parallel(
     for trial in scene.trials[-MOST_LINES:]:
         if trial["state"] == "QUEUED" and trial["number"] != scene.chosen:
             continue
-        layers[scene.tone(trial)] |= _through(trial, axes, at, grid)
+        layers[scene.line_tone(trial)] |= _through(trial, axes, at, grid)
     labels: dict[tuple[int, int], Label] = {}
     for index, axis in enumerate(axes):
         if axis.name in brush.ranges:
@@ -230,12 +230,12 @@ def _over(
     texts: Sequence[str], columns: Sequence[int], tones: Sequence[str], cells: int, glyphs: Glyphs
 ) -> Line:
     """Texts above the columns of their axes, each within its share of the width."""
-    share = cells // max(1, len(texts) - 1) - 1
+    share = cells // max(1, len(texts) - 1) - 1  # between two axes, less a space
     out: list[Span] = [Span(" ")]
     used = 0
     for index, (text, column, tone) in enumerate(zip(texts, columns, tones, strict=True)):
         edge = index in (0, len(texts) - 1)
-        room = max(2, share // 2 + 1 if edge else share)
+        room = max(2, (share * 3 // 5 if edge else share))
         shown = fit(text, min(len(text), room), ellipsis=glyphs.ellipsis)
         begin = column if index == 0 else column - len(shown) // 2
         begin = max(used, min(begin, cells - len(shown)))
@@ -297,7 +297,9 @@ def slice_lines(
             continue
         x, y = grid.x(0.02 + 0.96 * share), grid.y(up.share(value))
         tone = scene.tone(trial)
-        layers[tone] |= spot(grid, x, y, large=tone != "dim" and len(scene.trials) <= 400)
+        layers[tone] |= spot(
+            grid, x, y, large=tone not in ("dim", "faint") and len(scene.trials) <= 400
+        )
         if trial["number"] == scene.chosen:
             labels[grid.cell(x, y)] = (glyphs.live, "key")
     drawn = dots.render(grid, drawn_layers(layers), labels)

@@ -59,7 +59,7 @@ def value_text(value: Any) -> str:
 def short(value: Any) -> str:
     """A parameter's value for a column: three digits of it, in six characters where it is a number."""
     if isinstance(value, float):
-        if value and not 1e-3 <= abs(value) < 1e5:
+        if value and not 1e-2 <= abs(value) < 1e5:
             mantissa, exponent = f"{value:.1e}".split("e")
             return f"{mantissa}e{int(exponent)}"
         return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
@@ -153,9 +153,14 @@ def goal_glyph(objective: ObjectiveView, glyphs: Glyphs) -> str:
 
 
 def summary(
-    sweep: SweepView, best: TrialView | None, now: float, width: int, glyphs: Glyphs
+    sweep: SweepView,
+    best: TrialView | None,
+    front: Sequence[TrialView],
+    now: float,
+    width: int,
+    glyphs: Glyphs,
 ) -> list[Line]:
-    """Three lines: what it is, how far it is, and the best so far."""
+    """Three lines: what it is, how far it is, and the best so far (of several objectives, the front)."""
     counts, state = sweep["counts"], sweep["state"]
     what = [line((f"{shape(state, glyphs)} {state}", tone(state)), (f" {sweep['name']}", "strong"))]
     goals = ", ".join(f"{o['metric']} {goal_glyph(o, glyphs)}" for o in sweep["objectives"])
@@ -186,14 +191,32 @@ def summary(
     return [
         facts_line(what, glyphs, width),
         (Span(" "), *progress(sweep, bar, glyphs), *said),
-        _best_line(sweep, best, width, glyphs),
+        _best_line(best, width, glyphs)
+        if len(sweep["objectives"]) == 1
+        else _front_line(sweep["objectives"], front, width, glyphs),
     ]
 
 
-def _best_line(sweep: SweepView, best: TrialView | None, width: int, glyphs: Glyphs) -> Line:
+def _front_line(
+    objectives: Sequence[ObjectiveView], front: Sequence[TrialView], width: int, glyphs: Glyphs
+) -> Line:
+    """How many trials none beats, and the best of them for each objective."""
+    if not front:
+        return line((" no trial is complete yet", "dim"))
+    facts = [line(("front ", "dim"), (many(len(front), "trial"), "strong"))]
+    for place, objective in enumerate(objectives):
+        most = max if objective["goal"] == "maximize" else min
+        lead = most(front, key=lambda trial: (trial["values"] or [])[place])
+        value = number((lead["values"] or [])[place])
+        facts.append(
+            line((f"{objective['metric']} ", "dim"), (value, "key"), f" #{lead['number']}")
+        )
+    return facts_line(facts, glyphs, width)
+
+
+def _best_line(best: TrialView | None, width: int, glyphs: Glyphs) -> Line:
     if best is None or best["values"] is None:
-        several = len(sweep["objectives"]) > 1
-        return line((" no trial is complete yet" if not several else "", "dim"))
+        return line((" no trial is complete yet", "dim"))
     head = line(
         (" best ", "dim"),
         (number(best["values"][0]), "key"),

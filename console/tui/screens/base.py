@@ -104,7 +104,7 @@ class Frame(Acts, Screen[None]):
         return [
             bars.header(
                 self.crumbs(),
-                [(name, screen.NAME) for name, screen in deck.SCREEN_KEYS],
+                deck.SCREEN_KEYS,
                 self.NAME,
                 deck.world.link,
                 deck.clock.mono(),
@@ -167,6 +167,15 @@ class Frame(Acts, Screen[None]):
         if self.alive:
             self.redraw_frame()
             self.show(self.deck.world)
+            if not self.deck.opened and self.query_one("#header").size:
+                self.deck.open()
+                self._compositor_refresh()
+
+    def _compositor_refresh(self) -> None:
+        """Textual paints a screen two or three times while it lays it out, each time all cells, before
+        there is a word to read. The first picture waits for words."""
+        if self.deck.opened:
+            super()._compositor_refresh()
 
     # Panes.
 
@@ -234,7 +243,9 @@ class Frame(Acts, Screen[None]):
         group = self._group(name)
         if len(group) > 1:
             parts = [
-                f"[b]{_plain(self._titles.get(tab, tab))}[/b]" if tab == name else tab.title()
+                f"[b]{_plain(self._titles.get(tab, tab))}[/b]"
+                if tab == name
+                else f"[not b]{tab.title()}[/]"
                 for tab in group
             ]
             widget.border_title = f" {self.deck.glyphs.bar} ".join(parts)

@@ -14,6 +14,7 @@ from textual.widgets import Input
 
 from console.tui.actions import bindings
 from console.tui.core import sweepboard as board
+from console.tui.core import sweepplots as plots
 from console.tui.core import sweepreplay as replay
 from console.tui.core import sweepspace as space
 from console.tui.core import sweeptrials as table_of
@@ -52,7 +53,7 @@ AT_ONCE = 100
 LEAST_TABLE = 8
 """Lines that the board leaves for the trials."""
 
-PANES = ("board", "trials", "race", "history", "front", "importance", "parallel")
+PANES = ("board", "trials", "race", "front", "history", "parallel", "importance")
 
 
 class Board(Rows):
@@ -143,8 +144,8 @@ class SweepScreen(SweepActions):
 
     def groups(self) -> tuple[tuple[str, ...], ...]:
         if self.compact or self._full:
-            first = ("trials", "board", "race", "history", "front", "parallel", "importance")
-            return (tuple(name for name in first if name in self.panes()),)
+            rest = (name for name in self.panes() if name != "trials")
+            return (("trials", *rest),)
         front = ("front",) if self.several else ()
         if self.has_class("-wide"):
             return ((*front, "history"),)
@@ -236,6 +237,7 @@ class SweepScreen(SweepActions):
         if self.brush:
             passing = frozenset(t["number"] for t in trials if self.brush.passes(t, axes))
         self.best = best
+        self.front = plots.front(trials, sweep["objectives"]) if self.several else []
         self.scene = Scene(
             trials,
             sweep["objectives"],
@@ -330,7 +332,7 @@ class SweepScreen(SweepActions):
         if self.sweep is None:
             return []
         now = self.deck.clock.wall() if self.at is None else self.at
-        out = words.summary(self.sweep, self.best, now, width, self.deck.glyphs)
+        out = words.summary(self.sweep, self.best, self.front, now, width, self.deck.glyphs)
         if self.at is not None:
             told = f"replay of {clock(self.at, seconds=True)}, R ends it"
             out[2] = (*line((f" {told} ", "found"), " "), *out[2])

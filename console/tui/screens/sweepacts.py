@@ -47,6 +47,7 @@ class SweepActions(PictureActions):
         self.at: float | None = None
         self.look = Look()
         self.best: TrialView | None = None
+        self.front: Sequence[TrialView] = ()  # of several objectives
         self._key: object = None
         self._row_key: object = None
         self._keys: list[str] = []
