@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import re
 import sys
@@ -36,6 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def open_console(**options: Any) -> None:
     """Open the console; `options` are those of `console.tui.app.run`."""
+    # Until the first picture nothing that is made is garbage; `QuarterdeckApp.open` switches it on again.
+    gc.disable()
     # By name: the import graph of the commands stays free of the TUI.
     importlib.import_module("console.tui.app").run(**options)
 

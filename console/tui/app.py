@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import time
 from collections.abc import Callable
@@ -17,7 +18,6 @@ from textual.timer import Timer
 from textual.widgets import Input
 
 from console.tui import actions
-from console.tui.core import job as job_words
 from console.tui.core.commands import Command
 from console.tui.core.glyphs import ASCII, UNICODE, Glyphs
 from console.tui.core.link import worst
@@ -31,7 +31,6 @@ from console.tui.messages import Fetched, Moved
 from console.tui.navigation import Navigation
 from console.tui.palette import ActionCommands
 from console.tui.screens.cluster import ClusterScreen
-from console.tui.screens.modals import Confirm
 from console.tui.source import Source
 from console.tui.theme import styles
 from console.tui.widgets.prompt import Prompt
@@ -98,6 +97,7 @@ class QuarterdeckApp(Navigation):
         self.keymap = self.config.keymap
         self.world = World()
         self.frozen = False
+        self.opened = False
         self.tones: dict[str, Style] = {}
         self._start = self.memory.session.screen if start is None else start
         self._feeds: dict[tuple[str, ...], Feed] = {}
@@ -147,6 +147,13 @@ class QuarterdeckApp(Navigation):
         self.set_interval(1.0, self._tick)
         for problem in self.config.problems:
             self.tell(problem, severity="warning")
+
+    def open(self) -> None:
+        """The first picture is there: paint from now on. What was made until then stays to the end, so
+        the collector, which `qd` switched off meanwhile, need not look at it again and again."""
+        self.opened = True
+        gc.freeze()
+        gc.enable()
 
     def _restyle(self) -> None:
         dark = self.current_theme.dark
@@ -279,6 +286,7 @@ class QuarterdeckApp(Navigation):
 
     def confirm(self, command: Command) -> None:
         """Ask, and do it when the answer is yes."""
+        from console.tui.screens.modals import Confirm
 
         def answered(yes: bool | None) -> None:
             if yes:
@@ -297,6 +305,8 @@ class QuarterdeckApp(Navigation):
         return command
 
     def _answered(self, key: str, value: Any, error: QuarterdeckError | None) -> None:
+        from console.tui.core import job as job_words
+
         what, _, rest = key.partition(" ")
         if error is not None:
             self.tell(f"{rest}: {error.message}. {error.hint}".strip(), severity="error")

@@ -10,7 +10,6 @@ A name that does not exist and a key that would mean two things at once are repo
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -57,6 +56,8 @@ def read(path: Path) -> Config:
     """The config file; an absent one is an empty one."""
     try:
         with path.open("rb") as file:
+            import tomllib
+
             held = tomllib.load(file)
     except FileNotFoundError:
         return Config()

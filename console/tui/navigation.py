@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 from collections.abc import Callable, Sequence
-from typing import ClassVar, Literal, cast
+from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
 from textual.app import App
 
@@ -17,25 +18,26 @@ from console.tui.core.world import World
 from console.tui.dispatch import Acts
 from console.tui.keymap import Keymap
 from console.tui.screens.base import Frame
-from console.tui.screens.cluster import ClusterScreen
-from console.tui.screens.events import EventsScreen
-from console.tui.screens.job import JobScreen
-from console.tui.screens.jobs import JobsScreen
-from console.tui.screens.modals import Goto, Page, help_lines
-from console.tui.screens.sweeps import SweepsScreen
+
+if TYPE_CHECKING:
+    from console.tui.screens.cluster import ClusterScreen
 
 SWEEP_ID = re.compile(r"s[1-9]\d*")
 
 
 class Navigation(Acts, App[None]):
-    """The app as far as it opens and closes screens. The stack is Cluster, a list, a job, a question."""
+    """The app as far as it opens and closes screens. The stack is Cluster, a list, a job, a question.
 
-    SCREEN_KEYS: ClassVar[tuple[tuple[str, type[Frame]], ...]] = (
-        ("1", ClusterScreen),
-        ("2", JobsScreen),
-        ("3", SweepsScreen),
-        ("7", EventsScreen),
+    A screen is imported when it is opened: what is not looked at costs no start-up time.
+    """
+
+    SCREEN_KEYS: ClassVar[tuple[tuple[str, str], ...]] = (
+        ("1", "Cluster"),
+        ("2", "Jobs"),
+        ("3", "Sweeps"),
+        ("7", "Events"),
     )
+    """Keys and names of the main screens; Jobs is `screens.jobs.JobsScreen`, and so are the others."""
 
     world: World
     glyphs: Glyphs
@@ -56,76 +58,75 @@ class Navigation(Acts, App[None]):
         top = self.top
         if top is not None and top.place:
             return top.place
-        return next((s.NAME.lower() for _, s in self.SCREEN_KEYS if isinstance(top, s)), "cluster")
+        return "cluster" if top is None or top.NAME not in self._main else top.NAME.lower()
+
+    @property
+    def _main(self) -> list[str]:
+        return [name for _, name in self.SCREEN_KEYS]
 
     def open_place(self, name: str) -> None:
         """Open "cluster", "jobs", "sweeps", "events", or a job or sweep by its id."""
-        match name:
-            case "" | "cluster":
-                pass
-            case "jobs":
-                self.push_screen(JobsScreen())
-            case "sweeps":
-                self.push_screen(SweepsScreen())
-            case "events":
-                self.push_screen(EventsScreen())
-            case _ if SWEEP_ID.fullmatch(name):
-                self.open_sweep(name)
-            case _:
-                self.push_screen(JobScreen(name))
+        if name.capitalize() in self._main:
+            self._open_main(name.capitalize())
+        elif SWEEP_ID.fullmatch(name):
+            self.open_sweep(name)
+        elif name:
+            self.open_job(name)
 
-    def _back_to(self, kind: type[Frame]) -> bool:
-        """Close screens until one of this kind is on top; False when there is none."""
-        if not any(isinstance(screen, kind) for screen in self.screen_stack):
-            return False
-        while not isinstance(self.screen, kind):
+    def _back_to(self, name: str) -> bool:
+        """Close screens until the one of this name is on top; False when there is none."""
+        held = [one for one in self.screen_stack if isinstance(one, Frame) and name == one.NAME]
+        while held and self.screen is not held[-1]:
             self.pop_screen()
-        return True
+        return bool(held)
 
-    def _open_list(self, kind: type[Frame]) -> None:
-        if not self._back_to(kind):
-            self._back_to(ClusterScreen)
-            self.push_screen(kind())
+    def _open_main(self, name: str) -> None:
+        if not self._back_to(name):
+            self._back_to("Cluster")
+            module = importlib.import_module(f"console.tui.screens.{name.lower()}")
+            self.push_screen(getattr(module, f"{name}Screen")())
 
     def do_go_cluster(self) -> None:
-        self._back_to(ClusterScreen)
+        self._open_main("Cluster")
 
     def do_go_jobs(self) -> None:
-        self._open_list(JobsScreen)
+        self._open_main("Jobs")
 
     def do_go_sweeps(self) -> None:
-        self._open_list(SweepsScreen)
+        self._open_main("Sweeps")
 
     def do_go_events(self) -> None:
-        self._open_list(EventsScreen)
+        self._open_main("Events")
 
     def open_job(self, job_id: str) -> None:
         """Open a job's screen over the one that is shown."""
+        from console.tui.screens.job import JobScreen
+
         if isinstance(self.top, JobScreen):
             self.pop_screen()
         self.push_screen(JobScreen(job_id))
 
     def open_sweep(self, sweep_id: str) -> None:
         """Open a sweep's screen, over the list of them where that is open."""
-        from console.tui.screens.sweep import SweepScreen  # not before it is asked for
+        from console.tui.screens.sweep import SweepScreen
 
         if isinstance(self.top, SweepScreen):
             self.pop_screen()
         self.push_screen(SweepScreen(sweep_id))
 
     def open_node(self, name: str) -> None:
-        self._back_to(ClusterScreen)
-        cast(ClusterScreen, self.screen).select_node(name)
+        self._back_to("Cluster")
+        cast("ClusterScreen", self.screen).select_node(name)
 
     def compare(self, job_ids: Sequence[str]) -> None:
         """Open the metrics of some jobs in one chart."""
-        from console.tui.screens.compare import CompareScreen  # not before it is asked for
+        from console.tui.screens.compare import CompareScreen
 
         self.push_screen(CompareScreen(job_ids))
 
     def write_job(self) -> None:
         """Open the dialog in which a job is written and submitted."""
-        from console.tui.screens.submit import Submit  # not before it is asked for
+        from console.tui.screens.submit import Submit
 
         self.push_screen(Submit(), self._submitted)
 
@@ -138,8 +139,9 @@ class Navigation(Acts, App[None]):
             self.pop_screen()
 
     def do_app_goto(self) -> None:
-        names = [screen.NAME for _, screen in self.SCREEN_KEYS]
-        self.push_screen(Goto(self.world, names), self._gone)
+        from console.tui.screens.modals import Goto
+
+        self.push_screen(Goto(self.world, self._main), self._gone)
 
     def _gone(self, place: Place | None) -> None:
         if place is None:
@@ -155,6 +157,8 @@ class Navigation(Acts, App[None]):
                 self.open_node(place.name)
 
     def do_app_help(self) -> None:
+        from console.tui.screens.modals import help_lines
+
         scopes = self.top.scopes() if self.top else ("app",)
         lines = help_lines(scopes, self.keymap, read_only=self.read_only)
         self.page("help", lambda width: lines)
@@ -170,6 +174,8 @@ class Navigation(Acts, App[None]):
 
     def page(self, title: str, build: Callable[[int], Sequence[Line]]) -> None:
         """Lay a page of text over the screen."""
+        from console.tui.screens.modals import Page
+
         self.push_screen(Page(title, build))
 
     def tell(
@@ -189,4 +195,6 @@ class Navigation(Acts, App[None]):
                 self.tell(f"{what}: sent to the terminal's clipboard (OSC 52).")
             case _:
                 lines = [line(part) for part in text.split("\n")]
-                self.page("no clipboard here: mark it with the mouse", lambda width: lines)
+                self.page(
+                    "no clipboard here: mark it with shift and the mouse", lambda width: lines
+                )
