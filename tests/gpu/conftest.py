@@ -87,6 +87,16 @@ def cluster() -> Iterator[GpuCluster]:
         yield here
 
 
+@pytest.fixture(autouse=True)
+def the_gpus_are_free(cluster: GpuCluster) -> Iterator[None]:
+    """A test that fails holds no GPU that the next one needs."""
+    yield
+    open_jobs = [job["id"] for job in cluster.qd("jobs", "--json").json if job["ended_at"] is None]
+    if open_jobs:
+        cluster.qd("cancel", *open_jobs)
+        cluster.qd("wait", *open_jobs)
+
+
 @contextmanager
 def running() -> Iterator[GpuCluster]:
     """A cluster on this machine's GPUs; nothing of it may be left, on the GPUs neither."""

@@ -70,15 +70,9 @@ def test_training_on_the_gpu_outlives_the_controller(cluster: GpuCluster, tmp_pa
     gate = tmp_path / "end"
     job = cluster.load("--gpus", "1", gate=gate)
     pid = cluster.told(job)["pid"]
-    controller = cluster.qd("status", "--json").json["controller"]["pid"]
+    controller = _controller(cluster)
     os.kill(controller, signal.SIGKILL)
-    until(
-        lambda: (
-            cluster.qd("status", "--json").code == 0
-            and cluster.qd("status", "--json").json["controller"]["pid"] != controller
-        ),
-        60,
-    )
+    until(lambda: _controller(cluster) not in (0, controller), 60)
     until(lambda: cluster.job(job)["state"] == "RUNNING", 30)
     assert cluster.told(job)["pid"] == pid
     assert pid in users()
