@@ -72,7 +72,7 @@ class Controller:
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
         url = database_url or f"sqlite:///{state / 'registry.db'}"
         self.db = Database.open(url)
-        self._studies = Studies(url)
+        self._studies = Studies(url, self.db.turn)
         self.blobs = BlobStore(state / "blobs")
         self.logs = LogStore(state / "logs")
         self.secrets = SecretStore(state / "secrets")

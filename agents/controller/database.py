@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import shutil
 import sqlite3
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -69,6 +70,9 @@ class Database:
 
     def __init__(self, writer: Engine, readers: Engine) -> None:
         self._writer, self._readers = writer, readers
+        # Whoever else in this process writes to the same database holds it meanwhile: SQLite itself
+        # lets the second one sleep, for far longer than it has to wait.
+        self.turn = threading.Lock()
         self._pending: list[_Write[Any]] = []
         self._writing: asyncio.Task[None] | None = None
         self._write_pool = ThreadPoolExecutor(1, thread_name_prefix="db-write")
@@ -145,7 +149,7 @@ class Database:
         outcomes: list[_Outcome] = []
         alone = len(batch) == 1  # what fails then takes nobody with it: no savepoint is needed
         try:
-            with self._writer.begin() as connection:
+            with self.turn, self._writer.begin() as connection:
                 for write in batch:
                     try:
                         outcomes.append(_Outcome(_run_on(connection, write.fn, alone)))

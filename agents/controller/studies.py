@@ -12,29 +12,27 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from agents.controller.samplers import make_pruner, make_sampler, quietly
-from agents.controller.studystorage import one_transaction, open_storage
 from jobs import searchspace
 from jobs.command import Scalar
 from jobs.sweeps import TrialState
 from jobs.sweepspec import SweepSpec
 
 if TYPE_CHECKING:
-    from optuna.storages import RDBStorage
     from optuna.trial import Trial
+
+    from agents.controller.studystorage import StudyStorage
 
 T = TypeVar("T")
 
 MAX_REPORTED = 1000
 """Intermediate values of a trial that are kept for the pruner; each is a row and a commit."""
-_QUICK = frozenset({"tpe", "random", "grid", "qmc", "nsga2", "nsga3"})
-_QUICK_TRIALS = 2000
-"""Samplers, and a number of trials, with which a new point takes milliseconds."""
 _POINT, _CELL = "quarterdeck:point", "quarterdeck:grid"
 """User attributes: which enqueued point a trial is of, or which point of the grid."""
 
@@ -53,11 +51,12 @@ class Studies:
 
     Args:
         url: an SQLAlchemy URL; Optuna's tables are made there when the first study is opened.
+        turn: held while something is written.
     """
 
-    def __init__(self, url: str) -> None:
-        self._url = url
-        self._storage: RDBStorage | None = None
+    def __init__(self, url: str, turn: threading.Lock) -> None:
+        self._url, self._turn = url, turn
+        self._storage: StudyStorage | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="optuna")
 
     async def run(self, fn: Callable[..., T], *args: Any) -> T:
@@ -71,11 +70,13 @@ class Studies:
     def close(self) -> None:
         self._thread.shutdown(wait=True, cancel_futures=True)
         if self._storage is not None:
-            self._storage.engine.dispose()
+            self._storage.close()
 
-    def _opened(self) -> RDBStorage:
+    def _opened(self) -> StudyStorage:
+        from agents.controller.studystorage import open_storage
+
         if self._storage is None:
-            self._storage = open_storage(self._url)
+            self._storage = open_storage(self._url, self._turn)
         return self._storage
 
 
@@ -83,7 +84,7 @@ class Study:
     """One sweep's study. Not thread-safe: call it by way of `Studies.run`. Only the sweep's run may ask
     and enqueue: what was tried already is remembered from the opening on."""
 
-    def __init__(self, storage: RDBStorage, name: str, spec: SweepSpec) -> None:
+    def __init__(self, storage: StudyStorage, name: str, spec: SweepSpec) -> None:
         import optuna
 
         self._optuna, self._spec, self._storage = optuna, spec, storage
@@ -99,7 +100,6 @@ class Study:
             self._study.sampler = make_sampler(spec, len(known))
             if not several:
                 self._study.pruner = make_pruner(spec.pruner)
-        self._trials = len(known)
         self._grid: list[dict[str, Scalar]] | None = None
         self._open: dict[int, Trial] = {}
         self._reported: dict[int, set[int]] = {}  # steps told of each open trial
@@ -122,10 +122,9 @@ class Study:
 
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:
-        """Store what is asked and told in this block in one transaction, unless the sampler may think
-        for so long that the registry should not wait for it. After an error, open the study anew."""
-        quick = self._spec.sampler.name in _QUICK and self._trials < _QUICK_TRIALS
-        with one_transaction(self._storage) if quick else contextlib.nullcontext():
+        """Store what is asked and told in this block at its end, in one transaction. After an error,
+        open the study anew."""
+        with self._storage.together():
             yield
 
     def adopt(self, known: set[int]) -> list[Asked]:
@@ -158,7 +157,6 @@ class Study:
             self._study.enqueue_trial(self._grid[cell], user_attrs={_CELL: cell})
             self._cells.add(cell)
         trial = self._study.ask()
-        self._trials += 1
         self._open[trial.number] = trial
         self._reported[trial.number] = set()
         return self._asked(trial)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ def url(tmp_path: Path) -> str:
 
 @pytest.fixture
 def studies(url: str) -> Iterator[Studies]:
-    made = Studies(url)
+    made = Studies(url, threading.Lock())
     yield made
     made.close()
 
