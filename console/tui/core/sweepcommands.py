@@ -222,11 +222,14 @@ def limits_text(sweep: SweepView) -> str:
 
 
 def point_text(params: Mapping[str, Any]) -> str:
-    """A point as `add` reads it, every digit of it."""
-    return " ".join(
-        f"{name}={value if isinstance(value, str) else json.dumps(value)}"
-        for name, value in params.items()
-    )
+    """A point as `add` reads it, with as many digits as one would type."""
+    return " ".join(f"{name}={_typed(value)}" for name, value in params.items())
+
+
+def _typed(value: Any) -> str:
+    if isinstance(value, str):
+        return shlex.quote(value)
+    return f"{value:.4g}" if isinstance(value, float) else json.dumps(value)
 
 
 def add(sweep: SweepView, text: str, axes: Mapping[str, Dimension]) -> Command | Refusal:

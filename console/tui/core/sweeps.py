@@ -8,7 +8,7 @@ from typing import Any
 from console.tui.core import sweepwords as words
 from console.tui.core.cluster import natural
 from console.tui.core.filter import Filter, parse
-from console.tui.core.format import age, coarse, number
+from console.tui.core.format import age, coarse, many, number
 from console.tui.core.glyphs import Glyphs
 from console.tui.core.lines import Line, Span, plain
 from console.tui.core.order import Order, arranged
@@ -144,4 +144,5 @@ def totals(sweeps: Mapping[str, SweepView]) -> Line:
     """How many run, and how many trials they have open."""
     live = [sweep for sweep in sweeps.values() if sweep["state"] not in SWEEP_ENDED]
     trials = sum(sweep["counts"]["open"] for sweep in live)
-    return (Span(f"{len(live)} live, {trials} trials open", "ok" if live else "dim"),)
+    told = f"{len(live)} live, {many(trials, 'trial')} open" if live else "all are over"
+    return (Span(told, "ok" if live else "dim"),)

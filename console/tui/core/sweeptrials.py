@@ -30,14 +30,18 @@ _STANDING = {
 
 
 def columns(
-    params: Sequence[str], objectives: Sequence[ObjectiveView], quality: Quality
+    params: Sequence[str],
+    objectives: Sequence[ObjectiveView],
+    quality: Quality,
+    shares: Mapping[str, float],
 ) -> tuple[Column[TrialView], ...]:
     """The table's columns.
 
     Args:
-        params: names of the parameters, those that matter first; the last ones are dropped first when
-            the width is short.
+        params: names of the parameters, in the order of the columns.
         quality: of the first objective, for its colours.
+        shares: importance of the parameters: what matters least is dropped first where the width is
+            short. The order does not follow it, or columns would change places while one reads.
     """
 
     def value(trial: TrialView, now: float, glyphs: Glyphs) -> tuple[str, str]:
@@ -58,10 +62,12 @@ def columns(
         cell, order = _other_value(place)
         out.append(Column(_cut(objective["metric"]), 8, cell, rank=1, right=True, order=order))
     out.append(Column("step", 5, _step, rank=2, right=True, order=lambda t: t["step"]))
-    for place, name in enumerate(params):
+    ranked = sorted(params, key=lambda name: -shares.get(name, 0.0))
+    for name in params:
         cell, order = _param(name)
         wide = max(6, min(_WIDEST, len(name)))
-        out.append(Column(_cut(name), wide, cell, rank=3 + place, right=True, order=order))
+        rank = 3 + ranked.index(name)
+        out.append(Column(_cut(name), wide, cell, rank=rank, right=True, order=order))
     last = 4 + len(params)
     out += [
         Column("ran", 5, _ran, rank=1, right=True, order=lambda t: t["started_at"]),

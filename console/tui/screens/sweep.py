@@ -248,8 +248,9 @@ class SweepScreen(SweepActions):
             self.look.log,
             self.look.by_time,
         )
-        names = sorted(found, key=lambda name: -(self.shares or {}).get(name, 0.0))
-        self._columns = table_of.columns(names, sweep["objectives"], quality)
+        self._columns = table_of.columns(
+            list(found), sweep["objectives"], quality, self.shares or {}
+        )
         self._by_number = {str(t["number"]): t for t in trials}
 
     def _space(self, trials: Sequence[TrialView]) -> Mapping[str, Mapping[str, Any]]:

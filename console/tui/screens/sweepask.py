@@ -39,6 +39,7 @@ class Ask(Modal[Command]):
     def on_mount(self) -> None:
         self.query_one(".box").border_title = self._title
         self.query_one(".box").border_subtitle = "enter does it, esc leaves it"
+        self.query_one(Input).cursor_position = len(self._first)
 
     @on(Input.Changed)
     def _typed(self, message: Input.Changed) -> None:

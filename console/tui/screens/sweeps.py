@@ -14,6 +14,7 @@ from console.tui.core import sweepcommands as commands
 from console.tui.core import sweeps, table
 from console.tui.core.lines import BLANK, Line, line
 from console.tui.core.order import Order
+from console.tui.core.sweepwords import counted
 from console.tui.core.world import World
 from console.tui.screens.base import Frame
 from console.tui.widgets.marks import Marked
@@ -101,7 +102,7 @@ class SweepsScreen(Frame):
         glyphs = self.deck.glyphs
         known, shown = len(self._known), self.table.count() if self._known else 0
         shown = min(shown, known)
-        what = f" {shown} of {known} sweeps" if self._filter.text else f" {known} sweeps"
+        what = f" {counted(shown, known, 'sweep')}"
         facts = [(what, "strong"), (f" {glyphs.dot} ", "dim"), *sweeps.totals(self._known)]
         if self._filter.text:
             facts.append((f" {glyphs.dot} filter {self._filter.text}", "key"))
