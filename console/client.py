@@ -29,6 +29,7 @@ from jobs.places import places
 
 _LONGEST_PATH = 107  # bytes that the kernel allows in the path of a unix socket
 _READ = 65536
+_PIECE = 1 << 20
 
 
 class Cut(Unreachable):
@@ -117,6 +118,29 @@ class Client:
     def raw(self, path: str, **query: Any) -> tuple[bytes, Mapping[str, str]]:
         """The bytes at `path`, and the headers that came with them."""
         return self._exchange("GET", path, query)
+
+    def copy(self, path: str, sink: Callable[[bytes], None], **query: Any) -> None:
+        """Give the bytes at `path` to `sink`, a piece at a time as they come; no piece is empty.
+
+        Raises as every call, also after `sink` was given some: those bytes were right.
+        """
+        connection = self._connect()
+        try:
+            held = connection.sock
+            with self._request(connection, "GET", path, query) as response:
+                if response.status >= 400:
+                    raise _refusal(response.status, response.read())
+                held.settimeout(None)  # a log may be silent for hours
+                while data := response.read1(_PIECE):
+                    sink(data)
+                if response.length:
+                    raise _cut()
+        except OSError as error:
+            raise self._failure(error) from error
+        except http.client.HTTPException as error:
+            raise _cut() from error
+        finally:
+            connection.close()
 
     def stream(self, path: str, *, idle_timeout: float | None = None, **query: Any) -> Stream:
         """The NDJSON documents at `path`, as they come. Close it, or use it in a `with`.

@@ -13,6 +13,9 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from jobs.registry import Caller
 
 _UCRED = struct.Struct("3i")  # pid, uid, gid
+_SEND_BUFFER = 2 << 20
+"""Bytes that the kernel takes from us before its reader has read them. The default is a tenth of that,
+and a log of gigabytes would be copied in as many small steps."""
 
 
 class PeerProtocol(H11Protocol):
@@ -26,6 +29,7 @@ class PeerProtocol(H11Protocol):
         peer = transport.get_extra_info("socket")
         packed = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
         pid, uid, _ = _UCRED.unpack(packed)
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
         self.client = (f"uid:{uid}", pid)
 
 

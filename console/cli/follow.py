@@ -102,7 +102,7 @@ def follow_logs(
                         yield line
             if one_attempt or query.get("attempt") is None:
                 return
-            later = _later_attempt(client, job, query["attempt"])
+            later = later_attempt(client, job, query["attempt"])
             if later is None:
                 return
             query = {**query, "attempt": later, "since": None, "offset": None}
@@ -111,7 +111,7 @@ def follow_logs(
             query = cursor.resume()
 
 
-def _later_attempt(client: Client, job: Target, attempt: int) -> int | None:
+def later_attempt(client: Client, job: Target, attempt: int) -> int | None:
     """The attempt after one that has ended, once there is one; None when the job has ended too."""
     while True:
         view = cast("JobView", client.get(job.path("wait"), timeout=0))

@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from console.cli.copy import copy_raw, copy_text
 from console.cli.follow import follow_logs
 from console.cli.format import local_time, since
 from console.cli.ids import Target, target
 from console.cli.options import JobId, Json
 from console.cli.output import emit_line, narrate, paint
 from console.cli.patience import Patience
-from console.client import Client, segment
+from console.client import Client
 from console.text import neutralise
-from jobs.errors import InvalidInput, Unreachable
-from jobs.states import TERMINAL
+from jobs.errors import InvalidInput
 
 if TYPE_CHECKING:
     from jobs.views import JobDetail, LogLine
 
 _RANK_COLOURS = ("cyan", "yellow", "green", "magenta", "blue", "red")
-_RAW_CHUNK = 1 << 20
-_RAW_PAUSE = 0.5  # seconds between looks at a log that has not grown
 
 
 def logs(
@@ -67,7 +64,11 @@ def logs(
     if raw:
         if as_json or since_ or grep or tail is not None or timestamps:
             raise InvalidInput("--raw goes with --rank, --follow and an attempt only")
-        _raw(client, pinned, detail, rank, follow)
+        copy_raw(client, pinned, detail, rank, follow=follow)
+        return
+    ranks = list(range(detail["ranks"])) if rank is None else [rank]
+    if len(ranks) == 1 and not (as_json or since_ or grep or tail is not None or timestamps):
+        copy_text(client, pinned, detail, ranks[0], follow=follow)
         return
     query: dict[str, Any] = {
         "attempt": wanted.attempt,
@@ -76,7 +77,6 @@ def logs(
         "grep": grep,
         "tail": tail,
     }
-    ranks = list(range(detail["ranks"])) if rank is None else [rank]
     lines = log_lines(client, pinned, query, ranks, follow=follow)
     if as_json:
         for line in lines:
@@ -119,40 +119,3 @@ def print_lines(
         if timestamps:
             text = f"{paint(local_time(line['at']), 'dim')} {text}"
         print(text, flush=live)
-
-
-def _raw(client: Client, job: Target, detail: JobDetail, rank: int | None, follow: bool) -> None:
-    """Copy one rank's log to stdout, byte by byte as it is on disk."""
-    if rank is None:
-        if detail["ranks"] > 1:
-            raise InvalidInput(
-                f"{job.job} has {detail['ranks']} ranks, and --raw prints one log",
-                "Choose one with --rank.",
-            )
-        rank = 0
-    path = job.path("logs", segment(str(rank)), "raw")
-    number = job.attempt if job.attempt is not None else detail["attempt"] or None
-    patience = Patience(client)
-    offset = 0
-    while True:
-        try:
-            # Asked before the log: what it wrote until its end is then in the log.
-            ended = not follow or _has_ended(client, job)
-            data, headers = client.raw(path, attempt=number, offset=offset, limit=_RAW_CHUNK)
-            patience.worked()
-        except Unreachable as error:
-            if not follow:
-                raise
-            patience.failed(error)
-            continue
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
-        offset += len(data)
-        if not data or offset >= int(headers.get("X-Size", offset)):
-            if ended:
-                return
-            client.sleep(_RAW_PAUSE)
-
-
-def _has_ended(client: Client, job: Target) -> bool:
-    return client.get(job.path("wait"), timeout=0)["state"] in TERMINAL

@@ -150,6 +150,7 @@ def followed(cluster: Cluster, size: int, rounds: int) -> Row:
     qd = [str(Path(sys.executable).with_name("qd")), "logs", job, "--raw", "--rank", "0", "-f"]
 
     def into_file(argv: list[str]) -> float:
+        copy.unlink(missing_ok=True)  # to empty an old copy is not what is measured
         began = time.perf_counter()
         with copy.open("wb") as file:
             process = subprocess.Popen(argv, stdout=file, env=cluster.environ)

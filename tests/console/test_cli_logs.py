@@ -13,8 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sample_views import detail, job, line
 
+from console.cli.copy import SafeText
 from console.cli.follow import LogCursor
 from console.cli.main import main
+from console.text import neutralise
 from jobs.errors import InvalidInput
 from jobs.views import LogLine
 
@@ -32,14 +34,16 @@ def logs(controller: FakeController) -> FakeController:
 def test_ranks_are_named_when_there_are_several(qd: Any, logs: FakeController) -> None:
     assert qd("logs", "j1").out == "[r0] one\n[r1] two\n"
     logs.on(LOGS, Reply.stream([line("two", rank=1)]))
-    assert qd("logs", "j1", "--rank", "1").out == "two\n"
+    assert qd("logs", "j1", "--rank", "1", "--tail", "1").out == "two\n"
     assert logs.requests[-1].one("rank") == "1"
+    logs.on("GET /v1/jobs/j1/logs/1/raw", disk(b"two\n"))
+    assert qd("logs", "j1", "--rank", "1").out == "two\n"
 
 
 def test_last_and_runs(qd: Any, logs: FakeController) -> None:
     logs.on("GET /v1/jobs/last", detail())
     assert qd("logs", "last").code == 0
-    assert qd("logs", "j1.2/r1").code == 0
+    assert qd("logs", "j1.2/r1", "--tail", "9").code == 0
     request = logs.requests[-1]
     assert (request.path, request.one("attempt"), request.one("rank")) == (
         "/v1/jobs/j1/logs",
@@ -131,7 +135,7 @@ def test_following_one_rank_reads_on_from_its_offset(
 ) -> None:
     lines = [line(f"{n}", offset=n * 10, at=n) for n in range(9)]
     logs.on(LOGS, Ranks(lines, [4, 2]))
-    assert qd("logs", "j1", "-f", "--rank", "0").out.split() == [str(n) for n in range(9)]
+    assert qd("logs", "j1", "-f", "--rank", "0", "-t").out.split()[1::2] == [*"012345678"]
     asked = [request.one("offset") for request in logs.asked(LOGS)]
     assert asked == [None, "30", "40"]
 
@@ -218,7 +222,7 @@ def test_raw_is_what_lies_on_disk(
     logs: FakeController, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
     data = b"\x1b[31m\xff\x00no newline" * 1000
-    logs.on(RAW, disk(data, 700))
+    logs.on(RAW, disk(data, 2**62))
     assert main(["logs", "j1", "--raw", "--rank", "0"]) == 0
     assert capfdbinary.readouterr().out == data
 
@@ -229,13 +233,63 @@ def test_raw_of_several_ranks_asks_for_one(qd: Any, logs: FakeController) -> Non
     assert "--rank" in result.err
 
 
+def cut_after(data: bytes) -> Any:
+    """A log that grows to `data`, and a controller that is killed then."""
+
+    def serve(request: Request) -> Reply:
+        return Reply(lines=[data[int(request.one("offset") or 0) :]], cut=True)
+
+    return serve
+
+
 def test_raw_followed_through_a_restart(
     logs: FakeController, clock: Any, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
-    logs.on("GET /v1/jobs/j1/wait", job(1), CUT, job(1), job(1, "SUCCEEDED"))
-    logs.on(RAW, disk(b"ab"), disk(b"abcd"), disk(b"abcdef"))
+    first, rest = disk(b"a"), disk(b"abcdef")
+    logs.on(RAW, first, cut_after(b"ab"), CUT, cut_after(b"abcd"), rest, rest)
     assert main(["logs", "j1", "--raw", "--rank", "0", "-f"]) == 0
     assert capfdbinary.readouterr().out == b"abcdef"
+    asked = [(request.one("offset"), request.one("follow")) for request in logs.asked(RAW)]
+    assert asked == [("0", None), ("1", "1"), ("2", None), ("2", None), ("4", None), ("6", "1")]
+
+
+def test_raw_that_is_cut_short_is_not_taken_for_whole(qd: Any, logs: FakeController) -> None:
+    logs.on(RAW, cut_after(b"ab"))
+    assert qd("logs", "j1", "--raw", "--rank", "0").code == 5
+
+
+def test_one_rank_is_followed_into_its_next_attempt(
+    logs: FakeController, clock: Any, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    logs.on("GET /v1/jobs/j1", {**detail(), "attempt": 1})
+    waits = [{**job(1), "attempt": 1}, {**job(1), "attempt": 2}]
+    logs.on("GET /v1/jobs/j1/wait", *waits, {**job(1, "SUCCEEDED"), "attempt": 2})
+    one, two = disk(b"one\nhalf"), disk(b"\x1btwo\r\n")
+    logs.on(RAW, one, one, two)
+    assert main(["logs", "j1", "--rank", "0", "-f"]) == 0
+    captured = capfdbinary.readouterr()
+    assert captured.out == "one\nhalf\n␛two\n".encode()
+    assert captured.err == b"attempt 2 starts\n"
+    assert [request.one("attempt") for request in logs.asked(RAW)] == ["1", "1", "2", "2"]
+
+
+@given(
+    st.lists(st.sampled_from(["loss 0.5", "é\t1", "\x1b[2J", "a\r", "", "\u202e", "\x00"])),
+    st.lists(st.integers(1, 9)),
+)
+def test_text_is_the_same_however_it_is_cut(texts: list[str], sizes: list[int]) -> None:
+    data = "\n".join(texts).encode()
+    wanted = "".join(neutralise(text.rstrip("\r")) + "\n" for text in texts)
+    written: list[bytes] = []
+    safe = SafeText(written.append)
+    at = 0
+    for size in [*sizes, len(data)]:
+        if data[at : at + size]:
+            safe.feed(data[at : at + size])
+        at += size
+    safe.end()
+    # An empty last line is none: the log ended with a newline.
+    assert b"".join(written).decode() == (wanted if not texts or texts[-1] else wanted[:-1])
 
 
 def test_metrics(qd: Any, controller: FakeController) -> None:

@@ -115,7 +115,7 @@ def test_control_c_ends_a_follow_with_130(controller: FakeController) -> None:
 
 def test_a_terminal_gets_no_escape_of_a_log(controller: FakeController) -> None:
     controller.on("GET /v1/jobs/j1", detail(ranks=1))
-    controller.on("GET /v1/jobs/j1/logs", Reply.stream([line("\x1b]0;owned\x07 \x9b2J")]))
+    controller.on("GET /v1/jobs/j1/logs/0/raw", Reply("\x1b]0;owned\x07 \x9b2J\n".encode()))
     ours, theirs = pty.openpty()
     try:
         environ = {**os.environ, "TERM": "xterm", "PYTHONIOENCODING": "utf-8"}

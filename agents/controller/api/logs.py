@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
 from sqlmodel import Session
 
@@ -36,6 +36,9 @@ _POLL = 1.0
 """Seconds after which a follower looks again even without a hint."""
 _PAGE = 1000
 _RAW_LIMIT = 4 << 20
+"""Bytes of a log that are given to who names no limit."""
+_RAW_PIECE = 1 << 20
+"""Bytes of it that are held at a time: what amortises the hop to a thread, and fits its socket."""
 MAX_TAIL = 100_000
 """Lines. They are all held at once; whoever wants more reads on from an offset, or from a time."""
 
@@ -159,18 +162,58 @@ async def raw(
     controller: TheController,
     attempt: Number | None = None,
     offset: Number = 0,
-    limit: Annotated[int, Query(ge=1, le=_RAW_LIMIT)] = _RAW_LIMIT,
-) -> Response:
+    limit: Annotated[int, Query(ge=1, lt=2**63)] = _RAW_LIMIT,
+    follow_: Annotated[bool, Query(alias="follow")] = False,
+) -> StreamingResponse:
     ref = await _run(controller, job, attempt)
     view = await controller.job_view(ref.job)
     if not 0 <= rank < view["ranks"]:
         raise NotFound(f"{job} has no rank {rank}", f"Its ranks are 0 to {view['ranks'] - 1}.")
     number = ref.attempt or max(view["attempt"], 1)
-    data = await controller.logs.run_reader(
-        controller.logs.read, ref.job, number, rank, offset, limit
-    )
     size = controller.logs.size(ref.job, number, rank)
-    return Response(data, media_type="application/octet-stream", headers={"X-Size": str(size)})
+    headers = {"X-Size": str(size)}
+    if follow_:
+        pieces = _raw_follow(controller, ref.job, number, rank, offset)
+    else:
+        end = max(offset, min(offset + limit, size))
+        headers["Content-Length"] = str(end - offset)
+        pieces = _raw_pieces(controller, ref.job, number, rank, offset, end)
+    return StreamingResponse(pieces, media_type="application/octet-stream", headers=headers)
+
+
+async def _raw_pieces(
+    controller: Controller, job: int, attempt: int, rank: int, offset: int, end: int
+) -> AsyncIterator[bytes]:
+    """What a log holds between two offsets, as it lies on disk."""
+    store = controller.logs
+    while offset < end:
+        piece = min(_RAW_PIECE, end - offset)
+        data = await store.run_reader(store.read, job, attempt, rank, offset, piece)
+        if not data:
+            return  # it was cut from outside: the reply ends short, and its reader hears of it
+        offset += len(data)
+        yield data
+
+
+async def _raw_follow(
+    controller: Controller, job: int, attempt: int, rank: int, offset: int
+) -> AsyncIterator[bytes]:
+    """A log from an offset on, until its attempt has ended."""
+    name = job_name(job)
+    subscription = controller.hub.subscribe([f"log:{name}", f"job:{name}"], hints_only=True)
+    try:
+        while True:
+            over = await _attempt_over(controller, job, attempt)  # asked before: see logread.follow
+            end = controller.logs.size(job, attempt, rank)
+            async for data in _raw_pieces(controller, job, attempt, rank, offset, end):
+                offset += len(data)
+                yield data
+            if over:
+                return
+            if offset >= end:
+                await woken(subscription, _POLL)
+    finally:
+        controller.hub.unsubscribe(subscription)
 
 
 @router.get("/jobs/{job}/metrics", response_class=StreamingResponse)
