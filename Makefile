@@ -11,7 +11,7 @@ DEMO_CLUSTER := $(if $(filter 0,$(GPUS)),--simulate-gpus 2)
 DEMO_JOB := $(if $(filter 1,$(GPUS)),,--gpus 2)
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: demo test check lint types contracts format bench test-cluster test-chaos pictures lock schema clean help
+.PHONY: demo test check lint types contracts format bench test-cluster test-chaos test-gpu pictures lock schema clean help
 
 help: ## what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -62,6 +62,9 @@ test-chaos: $(VENV)/.dev ## kill every part for real, on one host (SHORT=1: the 
 
 test-cluster: $(VENV)/.dev ## several hosts in network namespaces; needs root (SHORT=1: the quick ones)
 	$(PYTEST) tests/cluster $(if $(SHORT),-m "not slow")
+
+test-gpu: $(VENV)/.dev ## what needs an NVIDIA GPU and a torch with CUDA; skipped without
+	$(PYTEST) tests/gpu
 
 bench: $(VENV)/.dev ## side-by-side figures into docs/benchmarks.md (SHORT=1: few rounds, nothing written)
 	$(BIN)/python -m tests.bench $(if $(SHORT),--short)

@@ -9,6 +9,7 @@ import argparse
 import importlib.util
 import json
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -23,7 +24,10 @@ def main() -> None:
     parser.add_argument("--hold", type=float, default=0, help="GiB of GPU memory to take besides")
     parser.add_argument("--gate", type=Path, help="end once this file is there")
     options = parser.parse_args()
-    held = torch.zeros(int(options.hold * 2**30), dtype=torch.uint8, device="cuda")
+    try:
+        held = torch.zeros(int(options.hold * 2**30), dtype=torch.uint8, device="cuda")
+    except torch.OutOfMemoryError as error:
+        sys.exit(str(error))
     a = torch.randn(SIZE, SIZE, device="cuda", dtype=torch.bfloat16)
     b = torch.randn(SIZE, SIZE, device="cuda", dtype=torch.bfloat16)
     torch.cuda.synchronize()
