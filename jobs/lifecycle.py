@@ -97,6 +97,10 @@ MAX_LOSSES = 10
 fails. It does not count against `max_restarts`: that budget is for the script's own failures. A job
 that loses ten is more likely to be what kills the nodes."""
 
+SAME_EVENT = 10.0
+"""Seconds within which the failure of a rank and the silence of another node of its gang are one event:
+a rank whose peer's host is gone fails too, at once or when its collective times out."""
+
 RESTART_BACKOFF = (0.0, 5.0, 15.0, 60.0)
 """Seconds before the n-th restart; the last value holds from there on."""
 
@@ -255,6 +259,8 @@ def _reported(job: Job, event: Event, now: float) -> _Next:
     if job.state == "STOPPING":
         # A rank that fails because its peers were stopped is not the cause; one that failed earlier
         # on another node, whose report came later, is.
+        if event.outcome in ("died", "fenced") and failure is not None:
+            return _finish_if_over(_lost_after_all(job, failure, None), now)
         return _finish_if_over(_earlier_failure(job, failure), now)
     ending: Ending = "lost" if event.outcome in ("died", "fenced") else "failed"
     return _stopping(job, ending, failure, now, event.reason)
@@ -267,9 +273,10 @@ def _gone(job: Job, event: Event, now: float) -> _Next:
     if changed == attempt:
         return job, ()
     job = replace(job, attempt=changed)
-    if job.state == "STOPPING":
-        return _finish_if_over(job, now)
     failure = Failure(event.node, event.reason, None, now)
+    if job.state == "STOPPING":
+        heard = None if event.silent is None else now - event.silent
+        return _finish_if_over(_lost_after_all(job, failure, heard), now)
     return _stopping(job, "lost", failure, now, f"{event.node}: {event.reason}")
 
 
@@ -378,6 +385,24 @@ def _earlier_failure(job: Job, failure: Failure | None) -> Job:
     if known is None or known.rank is None or failure.at < known.at:
         return replace(job, attempt=replace(attempt, failure=failure))
     return job
+
+
+def _lost_after_all(job: Job, loss: Failure, heard: float | None) -> Job:
+    """A gang that stops because a rank has failed, with what is now known of another of its nodes: it
+    was gone by then, which is why the rank failed. That is no fault of the script.
+
+    Args:
+        loss: the node that is gone, and why.
+        heard: when it was last heard of, unix time; None when nobody knows.
+    """
+    attempt = _live(job)
+    known = attempt.failure
+    if attempt.ending != "failed" or known is None or known.node == loss.node:
+        return job
+    if heard is not None and heard > known.at + SAME_EVENT:
+        return job
+    reason = f"{loss.node}: {loss.reason}; then on {known.node}: {known.reason}"
+    return replace(job, reason=reason, attempt=replace(attempt, ending="lost", failure=loss))
 
 
 def _stopping(job: Job, ending: Ending, failure: Failure | None, now: float, reason: str) -> _Next:

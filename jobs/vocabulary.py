@@ -137,11 +137,15 @@ class Reported:
 
 @dataclass(frozen=True, slots=True)
 class Gone:
-    """A node's part cannot be alive any more: its lease has run out, or its machine was restarted."""
+    """A node's part cannot be alive any more: its lease has run out, or its machine was restarted.
+
+    `silent` is for how many seconds the node has said nothing; None when nobody knows.
+    """
 
     epoch: int
     node: str
     reason: str
+    silent: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

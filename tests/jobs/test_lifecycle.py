@@ -158,6 +158,40 @@ def test_a_job_that_loses_every_node_fails_in_the_end() -> None:
     assert "infrastructure" in job.reason
 
 
+FAILED_AT = 100.0
+
+
+@pytest.mark.parametrize("silent", [200.0, 101.0, 95.0, None])
+def test_a_rank_that_fails_as_its_peers_host_dies_is_no_fault_of_the_script(
+    silent: float | None,
+) -> None:
+    job = run(running(), ended("n1", "failed", rank=0, at=FAILED_AT))
+    assert job.state == "STOPPING"
+    job = run(job, lc.Gone(7, "n2", "no contact", silent), now=FAILED_AT + 100)
+    assert (job.state, job.losses, job.attempt and job.attempt.state) == ("QUEUED", 1, "LOST")
+    assert job.attempt is not None
+    assert job.attempt.failure is not None
+    assert job.attempt.failure.node == "n2", "where it began, for whoever counts losses of nodes"
+    assert "n2: no contact; then on n1: rank 0 failed" in job.reason
+
+
+def test_a_host_that_is_lost_long_after_the_failure_does_not_excuse_it() -> None:
+    job = run(running(), ended("n1", "failed", rank=0, at=FAILED_AT))
+    job = run(job, lc.Gone(7, "n2", "no contact", 80.0), now=FAILED_AT + 100)
+    assert (job.state, job.losses) == ("FAILED", 0)
+
+
+@pytest.mark.parametrize("outcome", ["died", "fenced"])
+def test_a_rank_that_fails_as_its_peers_guard_dies_is_no_fault_of_the_script(outcome: str) -> None:
+    job = run(running(), ended("n1", "failed", rank=0, at=FAILED_AT), ended("n2", outcome))
+    assert (job.state, job.losses, job.attempt and job.attempt.state) == ("QUEUED", 1, "LOST")
+
+
+def test_what_was_cancelled_meanwhile_stays_cancelled() -> None:
+    job = run(running(), ended("n1", "failed", rank=0, at=FAILED_AT), lc.Cancel("ann"))
+    assert run(job, lc.Gone(7, "n2", "no contact", 150.0), now=200.0).state == "CANCELLED"
+
+
 def test_a_silent_node_keeps_the_gang_from_restarting() -> None:
     job = run(running(), ended("n1", "failed", rank=0))
     assert job.state == "STOPPING"  # n2 may still run
