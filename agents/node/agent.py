@@ -245,7 +245,7 @@ class NodeAgent:
         if attempt is not previous:
             self._stagings.drop(plan["key"])
             self._meetings.end(plan["key"])
-            self._changed()
+            self._revision += 1  # nobody is woken for it: who stages hears of it here
         if attempt.standing.state == "ended":
             return reply(attempt, "failed", f"it is over: {attempt.standing.outcome}")
         if attempt.standing.state != "staged":
@@ -256,7 +256,7 @@ class NodeAgent:
             attempt, plan, self._meter.lost(), self._holdings.ports()
         )
         if answer["state"] == "ready":
-            self._changed()
+            self._revision += 1
             return await self._meetings.attend(attempt, plan)
         return answer
 
@@ -343,7 +343,6 @@ class NodeAgent:
         problems = self._renew(request["leases"])
         try:
             if self._holdings.forget(request["forget"], time.time()):
-                self._changed()
                 self._begin(asyncio.to_thread(self._holdings.empty_trash))
         except OSError as error:
             problems.append(f"cannot forget attempts: {error.strerror}")

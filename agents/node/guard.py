@@ -464,6 +464,7 @@ def nurse(descriptor: int) -> None:
     os.setsid()
     os.chdir(folder)
     begin(ready)
+    os._exit(0)  # all is written; to take an interpreter down properly takes longer than the rest
 
 
 def _fork_away() -> bool:
