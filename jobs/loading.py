@@ -26,6 +26,11 @@ def load_job(session: Session, row: JobRow) -> Job:
     return _job(row, attempt, parts)
 
 
+def new_job(row: JobRow) -> Job:
+    """A job that has not had an attempt yet."""
+    return _job(row, None, ())
+
+
 def load_unfinished(session: Session) -> list[tuple[JobRow, Job]]:
     """Every job that still wants something: not terminal, or with a reservation to give back. A queue
     may be long, so it takes three queries however many there are."""

@@ -20,7 +20,7 @@ from sqlmodel import Session
 from jobs import audit, queries
 from jobs.gpus import gpus_of_rank
 from jobs.lifecycle import Attempt, Job, Note, Placed, Result
-from jobs.loading import load_job, load_unfinished
+from jobs.loading import load_job, load_unfinished, new_job
 from jobs.tables import (
     ArtifactRow,
     AttemptRow,
@@ -36,16 +36,19 @@ from jobs.wire import AttemptReport
 
 __all__ = [
     "Caller",
+    "Entered",
     "Saved",
     "Submission",
     "add_events",
     "cluster_id",
     "create_job",
+    "enter_job",
     "load_job",
     "load_unfinished",
     "lose_ranks",
     "meta",
     "new_epoch",
+    "new_job",
     "next_revision",
     "save",
     "save_artifact",
@@ -132,6 +135,15 @@ _BY_KEY = (
 _ADD_JOB = _JOBS.insert()
 
 
+@dataclass(frozen=True, slots=True)
+class Entered:
+    """A job that was asked for. `events` are told of it, none when it was known."""
+
+    number: int
+    created: bool
+    events: list[EventView]
+
+
 def create_job(
     session: Session, submission: Submission, caller: Caller, now: float
 ) -> tuple[int, bool]:
@@ -140,12 +152,18 @@ def create_job(
     Returns:
         The job's number, and whether it is new.
     """
+    entered = enter_job(session, submission, caller, now)
+    return entered.number, entered.created
+
+
+def enter_job(session: Session, submission: Submission, caller: Caller, now: float) -> Entered:
+    """As `create_job`, with the events to be told."""
     connection = session.connection()
     if submission.key is not None:
         owner = {"uid": caller.uid, "key": submission.key}
         known = connection.execute(_BY_KEY, owner).scalar()
         if known is not None:
-            return int(known), False
+            return Entered(int(known), False, [])
     values = {
         "name": submission.name,
         "user": caller.user,
@@ -175,7 +193,7 @@ def create_job(
         values["git"] = dict(submission.git)
     number = _insert(session, _ADD_JOB, values)
     note = Note("job.submitted", f"submitted by {caller.user}", user=caller.user)
-    add_events(session, number, [note], now)
+    events = add_events(session, number, [note], now)
     audit.append(
         session,
         at=now,
@@ -185,7 +203,7 @@ def create_job(
         target=f"j{number}",
         data={"name": submission.name, "snapshot": submission.snapshot},
     )
-    return number, True
+    return Entered(number, True, events)
 
 
 _ADD_EVENT = _EVENTS.insert().returning(*_EVENTS.c)

@@ -102,31 +102,42 @@ class _Ring:
         return self.count * self._width
 
     def add(self, at: float, value: float) -> None:
-        number = floor(at / self._width)
-        if not self._mean or number - self._newest >= self.count:
-            self._mean, self._low, self._high = array("f"), array("f"), array("f")
-            self._first, self._newest = number, number - 1
-        if number < self._newest:
+        # A fleet adds tens of thousands of values a second, so this is written to be quick.
+        number = int(at // self._width)
+        if number != self._newest:
+            if number > self._newest or not self._mean:
+                self._begin(number, value)
             return
-        while self._newest < number:
-            self._begin(self._newest + 1)
         slot = (number - self._first) % self.count
         self._sum += value
         self._seen += 1
-        self._low[slot] = min(self._low[slot], value) if self._seen > 1 else value
-        self._high[slot] = max(self._high[slot], value) if self._seen > 1 else value
+        low, high = self._low, self._high
+        if value < low[slot]:
+            low[slot] = value
+        elif value > high[slot]:
+            high[slot] = value
         # A mean of equal values may be off by a rounding error, and must not leave their range.
         mean = self._sum / self._seen
-        self._mean[slot] = min(max(mean, self._low[slot]), self._high[slot])
+        self._mean[slot] = min(max(mean, low[slot]), high[slot])
 
-    def _begin(self, number: int) -> None:
+    def _begin(self, number: int, value: float) -> None:
+        """Make a bucket the newest, with its first value; those that were skipped have none."""
+        if not self._mean or number - self._newest >= self.count:
+            self._mean, self._low, self._high = array("f"), array("f"), array("f")
+            self._first, self._newest = number, number - 1
+        for skipped in range(self._newest + 1, number):
+            self._put(skipped, nan)
+        self._put(number, value)
+        self._newest, self._sum, self._seen = number, value, 1
+
+    def _put(self, number: int, value: float) -> None:
         slot = (number - self._first) % self.count
-        for column in (self._mean, self._low, self._high):
-            if slot == len(column):
-                column.append(nan)
-            else:
-                column[slot] = nan
-        self._newest, self._sum, self._seen = number, 0.0, 0
+        if slot == len(self._mean):
+            self._mean.append(value)
+            self._low.append(value)
+            self._high.append(value)
+        else:
+            self._mean[slot] = self._low[slot] = self._high[slot] = value
 
     def query(self, seconds: float, points: int, now: float) -> list[HistoryPoint]:
         last = floor(now / self._width)

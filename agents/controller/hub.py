@@ -67,6 +67,10 @@ class Hub:
     def unsubscribe(self, subscription: Subscription) -> None:
         self._subscriptions.discard(subscription)
 
+    def watched(self, topic: str) -> bool:
+        """Whether anybody would be told: for what is not kept, and costs something to make."""
+        return any(topic in subscription.topics for subscription in self._subscriptions)
+
     def publish(self, topic: str, key: str, value: Any, *, keep: bool = True) -> None:
         """Tell watchers of a topic its new value; `keep` makes it replayable."""
         self.revision += 1

@@ -54,6 +54,7 @@ class Intake:
         self.cluster_id = ""
         self._attempts: dict[str, tuple[int, int, int] | None] = {}  # key -> (job, number, epoch)
         self._metric_offsets: dict[tuple[int, int], int] = {}  # (epoch, rank) -> bytes ingested
+        self._log_sizes: dict[tuple[int, int, int], int] = {}  # by job, attempt number and rank
         self._ended: set[str] = set()  # keys that ended, and of which not everything is here yet
 
     async def on_hello(self, node: str, hello: wire.Hello) -> None:
@@ -80,10 +81,9 @@ class Intake:
     async def on_sample(self, node: str, sample: wire.NodeSample) -> None:
         self.cluster.heard(node)
         self.cluster.take_sample(node, sample)
-        entry = self.cluster.nodes[node]
-        self.hub.publish(
-            "nodes", node, self.cluster.view(entry, self.reconciler.busy()), keep=False
-        )
+        if self.hub.watched("nodes"):
+            view = self.cluster.view(self.cluster.nodes[node], self.reconciler.busy())
+            self.hub.publish("nodes", node, view, keep=False)
 
     async def on_logs(self, node: str, chunks: list[wire.LogChunk]) -> None:
         for chunk in chunks:
@@ -91,14 +91,10 @@ class Intake:
             if found is None:
                 continue
             job, number, _ = found
-            await self.logs.run(
-                self.logs.append,
-                job,
-                number,
-                chunk["rank"],
-                chunk["offset"],
-                chunk["data"],
-                chunk["times"],
+            place = (job, number, chunk["rank"])
+            self._log_sizes.pop(place, None)  # not known until it is written
+            self._log_sizes[place] = await self.logs.run(
+                self.logs.append, *place, chunk["offset"], chunk["data"], chunk["times"]
             )
             self.hub.touch(f"log:{job_name(job)}")
 
@@ -177,7 +173,8 @@ class Intake:
             job, number, epoch = found
             for rank in report["ranks"]:
                 number_ = rank["rank"]
-                logs.setdefault(report["key"], {})[number_] = self.logs.size(job, number, number_)
+                size = self._log_size(job, number, number_)
+                logs.setdefault(report["key"], {})[number_] = size
                 offset = await self._metric_offset(epoch, number_)
                 metrics.setdefault(report["key"], {})[number_] = offset
         return logs, metrics
@@ -212,6 +209,13 @@ class Intake:
         self._attempts[key] = await self.db.read(read)
         return self._attempts[key]
 
+    def _log_size(self, job: int, attempt: int, rank: int) -> int:
+        """Bytes that are held of a log. Remembered, since every round asks it of every rank."""
+        place = (job, attempt, rank)
+        if place not in self._log_sizes:
+            self._log_sizes[place] = self.logs.size(*place)
+        return self._log_sizes[place]
+
     async def _metric_offset(self, epoch: int, rank: int) -> int:
         if (epoch, rank) not in self._metric_offsets:
 
@@ -227,7 +231,7 @@ class Intake:
     ) -> bool:
         """Whether all that an ended attempt wrote is stored."""
         for rank in report["ranks"]:
-            if self.logs.size(job, number, rank["rank"]) < rank["log_size"]:
+            if self._log_size(job, number, rank["rank"]) < rank["log_size"]:
                 return False
             # A metrics file may end in a torn line, which never comes: then quiet is the sign.
             offset = await self._metric_offset(epoch, rank["rank"])
@@ -241,6 +245,7 @@ class Intake:
         if found is not None:
             for rank in report["ranks"]:
                 self._metric_offsets.pop((found[2], rank["rank"]), None)
+                self._log_sizes.pop((found[0], found[1], rank["rank"]), None)
 
     async def _stop_stale(self, node: str, report: wire.AttemptReport) -> None:
         """A part that the registry has given up must not run, nor hold what was staged for it."""

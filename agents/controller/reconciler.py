@@ -10,10 +10,12 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from sqlmodel import Session
 
+from agents.controller import deadlines
 from agents.controller.blobs import BlobStore
 from agents.controller.cluster import Binding, Cluster
 from agents.controller.database import Database
@@ -22,6 +24,8 @@ from agents.controller.fabric import Fabric
 from agents.controller.hub import Hub
 from agents.controller.links import Links
 from agents.controller.live import Live
+from agents.controller.planner import Planner
+from agents.controller.roster import Holdings, Roster
 from agents.controller.secretstore import SecretStore
 from jobs import audit, queries, registry, wire
 from jobs import lifecycle as lc
@@ -29,7 +33,7 @@ from jobs.errors import NotFound, QuarterdeckError
 from jobs.gpus import gpus_of_rank
 from jobs.names import job_name
 from jobs.registry import Caller
-from jobs.scheduling import Placement, plan
+from jobs.scheduling import Placement
 from jobs.spec import JobSpec
 from jobs.tables import AttemptRow, JobRow
 from jobs.views import JobView
@@ -39,9 +43,6 @@ log = logging.getLogger(__name__)
 TICK = 1.0
 CLOCK_SET = 1.0
 """Seconds that the wall clock may gain on the monotonic one before it counts as set."""
-LEASE_MARGIN = 5.0
-"""Seconds beyond lease and grace before a silent node's ranks are taken for dead: the guard looks at
-its lease about once a second, and clocks of two machines drift apart a little."""
 
 
 class Reconciler:
@@ -61,16 +62,16 @@ class Reconciler:
         ray_address: Callable[[], str | None],
     ) -> None:
         self.cluster_id = cluster_id
-        self.live: dict[int, Live] = {}
-        self._waiting: dict[int, Live] = {}  # those of them that may be placed,
-        self._holding: dict[int, Live] = {}  # and those that hold capacity: a queue can be long
+        self.roster = Roster()
+        self.live = self.roster.live
+        self.planner = Planner(self.roster, fabric, links, cluster, self._now, monotonic)
         self.reasons: dict[int, str] = {}  # why each waiting job waits; not worth a write each
         self._db, self._fabric, self._links = database, fabric, links
         self._cluster, self._hub, self._secrets = cluster, hub, secrets
         self._wall, self._monotonic = now, monotonic
         self._offset = now() - monotonic()
-        self._started = monotonic()
         self._wake = asyncio.Event()
+        self._thought = 0.0  # seconds that the last pass took to decide
         self._performer = Performer(
             cluster_id, fabric, links, blobs, secrets, self, monotonic, ray_address
         )
@@ -92,12 +93,16 @@ class Reconciler:
             live.port = port
             self._drive(live)
 
-    def add(self, row: JobRow, job: lc.Job) -> Live:
-        """Take a job under care."""
+    def add(self, row: JobRow, job: lc.Job, spec: JobSpec | None = None) -> Live:
+        """Take a job under care.
+
+        Args:
+            spec: the row's, where it has been checked already.
+        """
         live = Live(
             job=job,
             view=queries.job_view(row),
-            spec=JobSpec.from_json(row.spec),
+            spec=spec or JobSpec.from_json(row.spec),
             user=row.user,
             name=row.name,
             submitted_at=row.submitted_at,
@@ -106,25 +111,17 @@ class Reconciler:
         )
         # It waits no longer than it was meant to, should the clock have been set while we were away.
         live.moved = min(0.0, self._now() + lc.RESTART_BACKOFF[-1] - job.not_before)
-        self.live[job.id] = live
-        self._index(live)
+        self.roster.add(live)
         self._wake.set()
         return live
 
-    def _index(self, live: Live) -> None:
-        for index, member in ((self._waiting, live.waiting), (self._holding, live.holding)):
-            if member and live.job.id in self.live:
-                index[live.job.id] = live
-            else:
-                index.pop(live.job.id, None)
-
     def waiting(self) -> list[Live]:
         """Jobs that may be placed, in no order that matters."""
-        return list(self._waiting.values())
+        return list(self.roster.waiting.values())
 
     def holding(self) -> list[Live]:
         """Jobs that hold capacity."""
-        return list(self._holding.values())
+        return list(self.roster.holding.values())
 
     def _now(self) -> float:
         """Unix time. When the clock was set, the times that jobs wait for or end at go along with it:
@@ -145,7 +142,7 @@ class Reconciler:
                 async with asyncio.timeout(TICK):
                     await self._wake.wait()
             self._wake.clear()
-            started = self._monotonic()
+            self._thought = 0.0
             try:
                 await self._schedule()
                 await self._check_limits()
@@ -158,9 +155,11 @@ class Reconciler:
                 await asyncio.sleep(TICK)
             # With a long queue a pass costs tens of milliseconds; hints that come meanwhile are
             # answered together, so that passes never take more than a fifth of the time.
-            await asyncio.sleep(min(4 * (self._monotonic() - started), TICK))
+            await asyncio.sleep(min(4 * self._thought, TICK))
 
     def wake(self) -> None:
+        """The nodes may have changed: look again."""
+        self.planner.look_again()
         self._wake.set()
 
     async def close(self) -> None:
@@ -229,7 +228,7 @@ class Reconciler:
             live.moved = 0.0
         view = saved.view
         live.job, live.view = job, view
-        self._index(live)
+        self.roster.index(live)
         self.reasons.pop(job.id, None)
         self._hub.publish("jobs", view["id"], self.overlay(view))
         for event in saved.events:
@@ -244,8 +243,7 @@ class Reconciler:
         self._wake.set()
 
     def _drop(self, live: Live) -> None:
-        self.live.pop(live.job.id, None)
-        self._index(live)
+        self.roster.drop(live)
         self.reasons.pop(live.job.id, None)
 
     def _drive(self, live: Live) -> None:
@@ -335,6 +333,16 @@ class Reconciler:
         attempt = live.job.attempt
         if attempt is None or attempt.epoch != report["epoch"]:
             return
+        async with live.reporting:  # what a launch answers and what a sync brings may be the same
+            await self._take_report(live, node, report, extra)
+
+    async def _take_report(
+        self,
+        live: Live,
+        node: str,
+        report: wire.AttemptReport,
+        extra: Callable[[Session], None] | None,
+    ) -> None:
         known = live.reports.get(node)
         if known is not None and _same(known, report) and extra is None:
             return
@@ -353,7 +361,8 @@ class Reconciler:
             if extra is not None:
                 extra(session)
 
-        await self.apply(live, event, extra=record)
+        if report["state"] != "staged":  # of which nothing is stored
+            await self.apply(live, event, extra=record)
         live.reports[node] = report
         self._bind(node, live, report)
 
@@ -388,36 +397,26 @@ class Reconciler:
         self._hub.publish("jobs", live.view["id"], self.overlay(live.view))
         self._hub.touch(f"job:{job_name(live.job.id)}")
 
-    async def set_port(self, live: Live, port: int) -> None:
-        attempt = live.job.attempt
-        assert attempt is not None
-        epoch = attempt.epoch
+    async def staged(self, live: Live, event: lc.Staged, port: int | None) -> None:
+        """A part is staged; `port` is where the gang's ranks will meet, from node rank 0."""
+        if port is None:
+            return await self.apply(live, event)
 
         def write(session: Session) -> None:
-            row = session.get(AttemptRow, epoch)
+            row = session.get(AttemptRow, event.epoch)
             if row is not None:
                 row.master_port = port
                 session.add(row)
 
-        await self._db.write(write)
-        live.port = port
+        live.port = port  # before the launch that may follow
+        return await self.apply(live, event, extra=write)
 
     # -- the loop's parts ---------------------------------------------------------------------------
 
     @property
     def settled(self) -> bool:
-        """Whether enough is known to place new work: the fabric is there, and every node that holds
-        an attempt has been heard, or is not a member (any more)."""
-        if self._fabric.state != "connected":
-            return False
-        for live in self.holding():
-            if live.job.attempt is None:
-                continue
-            for part in live.job.attempt.parts:
-                link = self._links.links.get(part.node)
-                if link is not None and link.clock_at < self._started and not part.over:
-                    return False
-        return True
+        """See `Planner.settled`."""
+        return self.planner.settled
 
     async def rejoin(self) -> None:
         """Make the fabric's reservations what they should be: reserve again what runs, release what
@@ -438,20 +437,19 @@ class Reconciler:
                 log.warning("%s runs, but Ray would not reserve it again", name)
 
     async def _schedule(self) -> None:
-        waiting = self.waiting()
+        began, waiting = self._monotonic(), self.waiting()
         if not waiting:
             return
         if not self.settled:
             self._say({live.job.id: "waits for Ray to be back" for live in waiting})
             return
-        decided = plan(
-            [live.request() for live in waiting],
-            self._cluster.capacities(self.busy()),
-            [live.running() for live in self.holding()],
-            self._now(),
-        )
-        for placement in decided.placements:
-            await self.place(self.live[placement.job], placement)
+        decided = self.planner.decide()
+        self._thought = self._monotonic() - began
+        placing = (self.place(self.live[item.job], item) for item in decided.placements)
+        # Each to its end, whatever becomes of the others: the next pass counts on what they hold.
+        for outcome in await asyncio.gather(*placing, return_exceptions=True):
+            if isinstance(outcome, BaseException):
+                raise outcome
         self._say(decided.reasons)
 
     def _say(self, reasons: dict[int, str]) -> None:
@@ -463,53 +461,18 @@ class Reconciler:
             self._hub.publish("jobs", view["id"], self.overlay(view))
 
     async def _check_limits(self) -> None:
-        now = self._now()
-        for live in self.holding():
-            limit, ends_by = live.spec.timeout, live.ends_by
-            if limit is None or ends_by is None or live.job.state != "RUNNING":
-                continue
-            if now > ends_by:
-                await self.apply(live, lc.Timeout(limit))
+        for live, event in deadlines.timeouts(self.holding(), self._now()):
+            await self.apply(live, event)
 
     async def _check_leases(self) -> None:
-        """Take parts for dead whose lease cannot last any longer, wherever their node is."""
-        monotonic = self._monotonic()
-        for live in self.holding():
-            attempt = live.job.attempt
-            if attempt is None or attempt.started_at is None:
-                continue
-            key = live.key(self.cluster_id)
-            for part in attempt.parts:
-                if part.over:
-                    continue
-                link = self._links.links.get(part.node)
-                # Without a grant of ours: one by an earlier controller, before our start, or none yet.
-                bound = live.running_since + live.spec.lease
-                if link is not None:
-                    bound = link.bounds.get(key, bound)
-                if monotonic > bound + live.spec.grace + LEASE_MARGIN:
-                    await self._gone(live, attempt.epoch, part.node)
+        links, monotonic = self._links.links, self._monotonic()
+        for live, event in deadlines.gone(self.holding(), links, self.cluster_id, monotonic):
+            lost = partial(registry.lose_ranks, epoch=event.epoch, node=event.node)
+            await self.apply(live, event, extra=lost)
 
-    async def _gone(self, live: Live, epoch: int, node: str) -> None:
-        reason = f"no contact for longer than its lease of {live.spec.lease:g} s"
-        await self.apply(
-            live,
-            lc.Gone(epoch, node, reason),
-            extra=lambda session: registry.lose_ranks(session, epoch, node),
-        )
-
-    def busy(self) -> dict[str, tuple[set[str], float, float]]:
-        """Node -> (ids of jobs there, GPUs held, CPUs held)."""
-        result: dict[str, tuple[set[str], float, float]] = {}
-        for live in self.holding():
-            if live.job.attempt is None:
-                continue
-            resources = live.spec.resources
-            for part in live.job.attempt.parts:
-                jobs, gpus, cpus = result.get(part.node, (set(), 0.0, 0.0))
-                jobs.add(job_name(live.job.id))
-                result[part.node] = (jobs, gpus + resources.gpu, cpus + resources.cpu)
-        return result
+    def busy(self) -> Holdings:
+        """What is held on which node."""
+        return self.roster.busy
 
     def find(self, number: int) -> Live:
         live = self.live.get(number)

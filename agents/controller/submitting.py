@@ -8,17 +8,15 @@ from typing import Any
 from sqlmodel import Session
 
 from agents.controller.controller import Controller
-from jobs import lifecycle, queries, registry
+from jobs import queries, registry
 from jobs.errors import InvalidInput
 from jobs.fields import MAX_ENV_VALUE
-from jobs.names import job_name
-from jobs.reasons import never_fits
 from jobs.registry import Caller, Submission
 from jobs.scheduling import Request, plan
 from jobs.snapshot import Manifest
 from jobs.spec import JobSpec
 from jobs.tables import JobRow
-from jobs.views import EventView, SubmitView
+from jobs.views import SubmitView
 
 MAX_SECRET = MAX_ENV_VALUE
 """Characters of one value, which becomes a variable as those of `env` do."""
@@ -71,46 +69,38 @@ async def submit(
         git=git,
     )
 
-    def write(session: Session) -> tuple[JobRow, bool, lifecycle.Job, list[EventView]]:
+    def write(session: Session) -> tuple[JobRow, registry.Entered]:
         if manifest is not None and snapshot is not None:
             registry.save_snapshot(
                 session, snapshot, len(manifest.files), manifest.total_bytes, now
             )
-        number, created = registry.create_job(session, submission, who, now)
-        row = queries.get_job(session, number)
-        if created and secrets:
+        entered = registry.enter_job(session, submission, who, now)
+        if entered.created and secrets:
             # Before the commit: a job that is recorded must have its secrets, and a file without a
             # job does no harm.
-            controller.secrets.save(number, dict(secrets))
-        session.flush()
-        events = queries.events(session, 0, 1, number, newest=True) if created else []
-        return row, created, registry.load_job(session, row), events
+            controller.secrets.save(entered.number, dict(secrets))
+        return queries.get_job(session, entered.number), entered
 
-    row, created, job, events = await controller.db.write(write)
-    if created:
-        live = controller.reconciler.add(row, job)
+    row, entered = await controller.db.write(write)
+    if entered.created:
+        live = controller.reconciler.add(row, registry.new_job(row), checked)
         controller.hub.publish("jobs", live.view["id"], live.view)
-        for event in events:
+        for event in entered.events:
             controller.hub.publish("events", str(event["id"]), event)
-    view = await controller.job_view(job.id)
+    view = await controller.job_view(entered.number)
     return {
-        "id": job_name(job.id),
+        "id": view["id"],
         "state": view["state"],
-        "created": created,
+        "created": entered.created,
         "reason": view["reason"],
     }
 
 
 def check_fits(controller: Controller, spec: JobSpec) -> None:
     """Raises InvalidInput when no node could ever run this."""
-    nodes = controller.cluster.capacities(controller.reconciler.busy())
-    known = all(node.facts is not None for node in controller.cluster.nodes.values())
-    if known and controller.reconciler.settled:  # else it waits in the queue and is judged there
-        refusal = never_fits(spec.shape(), nodes)
-        if refusal is not None:
-            raise InvalidInput(
-                f"no node can run this: {refusal}", "See `qd nodes` for what there is."
-            )
+    refusal = controller.reconciler.planner.refusal(spec.shape())
+    if refusal is not None:
+        raise InvalidInput(f"no node can run this: {refusal}", "See `qd nodes` for what there is.")
 
 
 def check_secrets(spec: JobSpec, secrets: Mapping[str, str]) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from unittest import mock
 
-from agents.controller import reconciler
+from agents.controller import deadlines
 from agents.controller.intake import Intake
 from agents.controller.links import Link
 from jobs import lifecycle
@@ -32,11 +32,11 @@ class Mutation:
 
 
 def _believe_in_no_lease() -> _Patch:
-    return mock.patch.object(reconciler, "LEASE_MARGIN", -20.0)
+    return mock.patch.object(deadlines, "LEASE_MARGIN", -20.0)
 
 
 def _no_margin() -> _Patch:
-    return mock.patch.object(reconciler, "LEASE_MARGIN", -1.0)
+    return mock.patch.object(deadlines, "LEASE_MARGIN", -1.0)
 
 
 def _guards_ignore_leases() -> _Patch:
