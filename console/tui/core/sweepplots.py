@@ -7,7 +7,7 @@ the best), and what state it is in; the best and the chosen one are named as wel
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -23,8 +23,14 @@ from jobs.sweepviews import ObjectiveView, TrialView
 Curve = Sequence[tuple[int, float]]
 """(step, value), ascending."""
 
+Picture = Callable[[TrialView | None], list[Line]]
+"""A picture that lacks only the trial that the cursor is on: all others are drawn once for many of them."""
+
 GUTTER = 8
 """Cells of the y axis: the longest number, and the axis."""
+
+FEW = 400
+"""Trials whose spots are four dots large; of more, a spot is one dot."""
 
 MOST_CURVES = 2000
 """Curves in one chart, the newest: beyond, a terminal has no dots for them."""
@@ -42,7 +48,6 @@ class Scene:
     Attributes:
         trials: in the order of their numbers.
         quality: of the first objective, over the complete trials.
-        chosen: the trial that the cursor is on.
         brushed: the trials that pass the brush; None without one.
         log: logarithmic values.
         by_time: the history over time rather than over trials.
@@ -52,14 +57,11 @@ class Scene:
     objectives: Sequence[ObjectiveView]
     quality: Quality
     best: int | None = None
-    chosen: int | None = None
     brushed: frozenset[int] | None = None
     log: bool = False
     by_time: bool = False
 
     def tone(self, trial: TrialView) -> str:
-        if trial["number"] == self.chosen:
-            return "key"
         if self.brushed is not None and trial["number"] not in self.brushed:
             return "faint"
         if trial["state"] in words.OPEN:
@@ -142,7 +144,7 @@ def race(
     glyphs: Glyphs,
     strokes: Strokes,
     zoom: int = 0,
-) -> list[Line]:
+) -> Picture:
     """Every trial's objective by its step, in one chart with a line of labels below.
 
     Args:
@@ -155,30 +157,53 @@ def race(
     ]
     grid = Grid(width - GUTTER, height - 1, glyphs.braille)
     if not steps or grid.cells < 8 or grid.rows < 2:
-        return [line((" No trial has logged a value yet.", "dim"))]
+        return said("No trial has logged a value yet.")
     values = [value for t in trials for _, value in curves[t["number"]]]
     axis = value_axis(values, scene.objectives[0], log=scene.log, zoom=zoom)
     first, last = min(steps), max(max(steps), min(steps) + 1)
     strokes.begin((grid, axis, first, last))
     layers = dict.fromkeys(LAYERS, 0)
-    heads: list[tuple[tuple[int, int], TrialView]] = []
-    for trial in trials:
+
+    def column(step: int) -> int:
+        return grid.x((step - first) / (last - first))
+
+    def stroke(trial: TrialView) -> int:
         curve = curves[trial["number"]]
         held = strokes.held.get(trial["number"])
         if held is None or held[0] != len(curve):
-            at = [(grid.x((s - first) / (last - first)), axis.share(v)) for s, v in curve]
+            at = [(column(step), axis.share(value)) for step, value in curve]
             held = strokes.held[trial["number"]] = (len(curve), _inside(grid, at))
-        layers[scene.line_tone(trial)] |= held[1]
-        if trial["state"] in words.OPEN or trial["number"] in (scene.best, scene.chosen):
-            step, value = curve[-1]
-            x, y = grid.x((step - first) / (last - first)), grid.y(axis.share(value))
-            heads.append((grid.cell(x, y), trial))
-    drawn = dots.render(grid, drawn_layers(layers), _named(heads, scene, grid))
+        return held[1]
+
+    def head(trial: TrialView) -> tuple[int, int]:
+        step, value = curves[trial["number"]][-1]
+        return grid.cell(column(step), grid.y(axis.share(value)))
+
+    for trial in trials:
+        layers[scene.line_tone(trial)] |= stroke(trial)
+    named = [t for t in trials if t["state"] in words.OPEN or t["number"] == scene.best]
+    below = drawn_layers(layers)
     low, high, middle = number(axis.low), number(axis.high), number(axis.middle)
-    return [
-        *dots.framed(drawn, low, high, GUTTER, glyphs, middle=middle),
-        _below(str(first), "step", str(last), grid.cells),
-    ]
+
+    def finish(chosen: TrialView | None) -> list[Line]:
+        top, first_named = [], [t for t in named if t["number"] == scene.best]
+        if chosen is not None and curves.get(chosen["number"]):
+            top = drawn_layers({"key": stroke(chosen)})
+            first_named.insert(0, chosen)
+        order = {t["number"]: t for t in (*first_named, *named)}
+        labels = _named([(head(t), t) for t in order.values()], chosen, grid)
+        drawn = dots.render(grid, [*below, *top], labels)
+        return [
+            *dots.framed(drawn, low, high, GUTTER, glyphs, middle=middle),
+            _below(str(first), "step", str(last), grid.cells),
+        ]
+
+    return finish
+
+
+def said(text: str) -> Picture:
+    """Words where there is nothing to be drawn."""
+    return lambda chosen: [line((" " + text, "dim"))]
 
 
 def _inside(grid: Grid, points: Sequence[tuple[int, float]]) -> int:
@@ -202,75 +227,102 @@ def _below(left: str, middle: str, right: str, cells: int) -> Line:
 
 
 def _named(
-    heads: Sequence[tuple[tuple[int, int], TrialView]], scene: Scene, grid: Grid
+    heads: Sequence[tuple[tuple[int, int], TrialView]], chosen: TrialView | None, grid: Grid
 ) -> dict[tuple[int, int], Label]:
-    """Numbers of trials at the ends of their curves, the most telling first, none over another."""
+    """Numbers of trials at the ends of their curves, the first ones first, none over another."""
     out: dict[tuple[int, int], Label] = {}
     taken: set[tuple[int, int]] = set()
-
-    def weight(trial: TrialView) -> int:
-        return 2 if trial["number"] == scene.chosen else 1 if trial["number"] == scene.best else 0
-
-    for (row, column), trial in sorted(heads, key=lambda head: -weight(head[1])):
+    for (row, column), trial in heads:
         text = f"#{trial['number']}"
         begin = min(column + 1, grid.cells - len(text))
         for place in (row, row - 1, row + 1):
             cells = {(place, begin + at) for at in range(-1, len(text) + 1)}
             if 0 <= place < grid.rows and not cells & taken:
                 taken |= cells
-                out[place, begin] = (text, _label_tone(trial, scene))
+                tone = "ok" if trial["state"] in words.OPEN else "strong"
+                here = chosen is not None and trial["number"] == chosen["number"]
+                out[place, begin] = (text, "found" if here else tone)
                 break
     return out
 
 
-def _label_tone(trial: TrialView, scene: Scene) -> str:
-    if trial["number"] == scene.chosen:
-        return "found"
-    return "ok" if trial["state"] in words.OPEN else "strong"
-
-
-def history(scene: Scene, width: int, height: int, glyphs: Glyphs, zoom: int = 0) -> list[Line]:
+def history(scene: Scene, width: int, height: int, glyphs: Glyphs, zoom: int = 0) -> Picture:
     """Each trial's value in the order in which they were asked for (or by the time of their end), and
     the best so far as a line."""
     objective = scene.objectives[0]
     known = [(t, v) for t in scene.trials if (v := words.reached(t)) is not None]
     grid = Grid(width - GUTTER, height - 1, glyphs.braille)
     if not known or grid.cells < 8 or grid.rows < 2:
-        return [line((" No trial has logged a value yet.", "dim"))]
+        return said("No trial has logged a value yet.")
     axis = value_axis([v for _, v in known], objective, log=scene.log, zoom=zoom)
 
-    def place(trial: TrialView) -> float:
+    def when(trial: TrialView) -> float:
         if not scene.by_time:
             return float(trial["number"])
         at = moment(trial["ended_at"]) or moment(trial["started_at"])
         return at if at is not None else moment(trial["asked_at"]) or 0.0
 
     if scene.by_time:
-        known.sort(key=lambda one: place(one[0]))
-    first = min(place(t) for t, _ in known) if scene.by_time else 0.0
-    last = max(max(place(t) for t, _ in known), first + 1)
-    layers = dict.fromkeys(LAYERS, 0)
-    labels: dict[tuple[int, int], Label] = {}
+        known.sort(key=lambda one: when(one[0]))
+    first = min(when(t) for t, _ in known) if scene.by_time else 0.0
+    last = max(when(known[-1][0]) if scene.by_time else when(scene.trials[-1]), first + 1)
+
+    def place(trial: TrialView) -> tuple[int, int] | None:
+        value = words.reached(trial)
+        if value is None:
+            return None
+        return grid.x((when(trial) - first) / (last - first)), grid.y(axis.share(value))
+
     best: float | None = None
     steps: list[tuple[int, int]] = []
     for trial, value in known:
-        x, y = grid.x((place(trial) - first) / (last - first)), grid.y(axis.share(value))
-        tone = scene.tone(trial)
-        layers[tone] |= spot(grid, x, y, large=tone not in ("dim", "faint") and len(known) <= 400)
-        if trial["number"] == scene.chosen:
-            labels[grid.cell(x, y)] = (glyphs.live, "key")
         if trial["state"] == "COMPLETE" and trial["feasible"] is not False:
             if best is None or words.better(objective, value, best):
                 best = value
+            x = grid.x((when(trial) - first) / (last - first))
             steps.append((x, grid.y(axis.share(best))))
     line_of_best = Layer(_stairs(grid, steps), "accent", "_")
-    drawn = dots.render(grid, [line_of_best, *drawn_layers(layers)], labels)
     low, high, middle = number(axis.low), number(axis.high), number(axis.middle)
     ends = ("begin", "time", "now") if scene.by_time else ("0", "trial", f"{last:g}")
-    return [
-        *dots.framed(drawn, low, high, GUTTER, glyphs, middle=middle),
-        _below(*ends, grid.cells),
-    ]
+
+    def frame(drawn: list[Line]) -> list[Line]:
+        framed = dots.framed(drawn, low, high, GUTTER, glyphs, middle=middle)
+        return [*framed, _below(*ends, grid.cells)]
+
+    return scattered(grid, [t for t, _ in known], scene.tone, place, [line_of_best], frame, glyphs)
+
+
+def scattered(
+    grid: Grid,
+    trials: Sequence[TrialView],
+    tone: Callable[[TrialView], str],
+    place: Callable[[TrialView], tuple[int, int] | None],
+    below: Sequence[Layer],
+    frame: Callable[[list[Line]], list[Line]],
+    glyphs: Glyphs,
+) -> Picture:
+    """A spot for each trial that has a place.
+
+    Args:
+        tone: of a trial's spot; those that recede are small.
+        place: column and row of dots.
+        below: what lies under the spots.
+        frame: puts axes round the drawing.
+    """
+    layers = dict.fromkeys(LAYERS, 0)
+    for trial in trials:
+        if (at := place(trial)) is not None:
+            its_tone = tone(trial)
+            large = its_tone not in ("dim", "faint") and len(trials) <= FEW
+            layers[its_tone] |= spot(grid, *at, large=large)
+    ground = [*below, *drawn_layers(layers)]
+
+    def finish(chosen: TrialView | None) -> list[Line]:
+        at = None if chosen is None else place(chosen)
+        labels = {} if at is None else {grid.cell(*at): (glyphs.live, "key")}
+        return frame(dots.render(grid, ground, labels))
+
+    return finish
 
 
 def spot(grid: Grid, x: int, y: int, *, large: bool) -> int:
@@ -309,36 +361,35 @@ def front(trials: Sequence[TrialView], objectives: Sequence[ObjectiveView]) -> l
     return out
 
 
-def front_lines(scene: Scene, width: int, height: int, glyphs: Glyphs) -> list[Line]:
+def front_lines(scene: Scene, width: int, height: int, glyphs: Glyphs) -> Picture:
     """The first two objectives against each other; the front is a line through its trials."""
     done = [t for t in scene.trials if t["state"] == "COMPLETE" and t["values"]]
     grid = Grid(width - GUTTER, height - 1, glyphs.braille)
     if not done or len(scene.objectives) < 2 or grid.cells < 8 or grid.rows < 2:
-        return [line((" The front begins with the first trial that is complete.", "dim"))]
+        return said("The front begins with the first trial that is complete.")
     across, up = (
         value_axis([(t["values"] or [])[i] for t in done], scene.objectives[i], log=False)
         for i in (0, 1)
     )
 
-    def place(trial: TrialView) -> tuple[int, int]:
-        values = trial["values"] or [0.0, 0.0]
-        return grid.x(across.share(values[0])), grid.y(up.share(values[1]))
+    def place(trial: TrialView) -> tuple[int, int] | None:
+        values = trial["values"]
+        return values and (grid.x(across.share(values[0])), grid.y(up.share(values[1])))
 
     best = front(done, scene.objectives)
-    edge = Layer(_stairs(grid, sorted(place(t) for t in best)), "accent", "_")
-    layers = dict.fromkeys(LAYERS, 0)
-    labels: dict[tuple[int, int], Label] = {}
     leads = {t["number"] for t in best}
-    for trial in done:
-        x, y = place(trial)
-        inside = scene.brushed is None or trial["number"] in scene.brushed
-        tone = "load4" if trial["number"] in leads and inside else "load1" if inside else "faint"
-        layers[tone] |= spot(grid, x, y, large=tone == "load4" or len(done) <= 400)
-        if trial["number"] == scene.chosen:
-            labels[grid.cell(x, y)] = (glyphs.live, "key")
-    drawn = dots.render(grid, [edge, *drawn_layers(layers)], labels)
+    stairs = _stairs(grid, sorted(at for t in best if (at := place(t))))
+
+    def tone(trial: TrialView) -> str:
+        if scene.brushed is not None and trial["number"] not in scene.brushed:
+            return "faint"
+        return "load4" if trial["number"] in leads else "load1"
+
     name = f"{scene.objectives[0]['metric']} {words.goal_glyph(scene.objectives[0], glyphs)}"
-    return [
-        *dots.framed(drawn, number(up.low), number(up.high), GUTTER, glyphs),
-        _below(number(across.low), name, number(across.high), grid.cells),
-    ]
+    low, high = number(up.low), number(up.high)
+
+    def frame(drawn: list[Line]) -> list[Line]:
+        framed = dots.framed(drawn, low, high, GUTTER, glyphs)
+        return [*framed, _below(number(across.low), name, number(across.high), grid.cells)]
+
+    return scattered(grid, done, tone, place, [Layer(stairs, "accent", "_")], frame, glyphs)

@@ -12,8 +12,17 @@ from console.tui.core import sweepwords as words
 from console.tui.core.dots import Grid, Label, Layer
 from console.tui.core.format import number
 from console.tui.core.glyphs import Glyphs
-from console.tui.core.lines import BLANK, Line, Span, fit, line
-from console.tui.core.sweepplots import GUTTER, LAYERS, Scene, drawn_layers, spot, value_axis
+from console.tui.core.lines import Line, Span, fit, line
+from console.tui.core.sweepplots import (
+    GUTTER,
+    LAYERS,
+    Picture,
+    Scene,
+    drawn_layers,
+    said,
+    scattered,
+    value_axis,
+)
 from jobs.sweepviews import ObjectiveView, TrialView
 
 MOST_LINES = 3000
@@ -173,7 +182,7 @@ def parallel(
     width: int,
     height: int,
     glyphs: Glyphs,
-) -> list[Line]:
+) -> Picture:
     """Every trial as a line through its parameters to its value. Ranges that are brushed stand out on
     their axes.
 
@@ -182,16 +191,15 @@ def parallel(
     """
     grid = Grid(width - 2, height - 3, glyphs.braille)
     if len(axes) < 2 or grid.cells < 4 * len(axes) or grid.rows < 2:
-        return [line((" Parallel coordinates need more room: z.", "dim"))]
+        return said("Parallel coordinates need more room: z.")
     at = [grid.x(i / (len(axes) - 1)) for i in range(len(axes))]
     layers = dict.fromkeys(LAYERS, 0)
     rules = 0
     for x in at:
         rules |= grid.upright(x, 0, grid.height - 1)
     for trial in scene.trials[-MOST_LINES:]:
-        if trial["state"] == "QUEUED" and trial["number"] != scene.chosen:
-            continue
-        layers[scene.line_tone(trial)] |= _through(trial, axes, at, grid)
+        if trial["state"] != "QUEUED":
+            layers[scene.line_tone(trial)] |= _through(trial, axes, at, grid)
     labels: dict[tuple[int, int], Label] = {}
     for index, axis in enumerate(axes):
         if axis.name in brush.ranges:
@@ -200,17 +208,24 @@ def parallel(
             bottom, _ = grid.cell(at[index], grid.y(low))
             for row in range(top, bottom + 1):
                 labels[row, column] = (glyphs.thick, "found" if index == cursor else "key")
-    drawn = dots.render(grid, [Layer(rules, "dim", "|"), *drawn_layers(layers)], labels)
+    ground = [Layer(rules, "dim", "|"), *drawn_layers(layers)]
     value = scene.objectives[0]["metric"]
     columns = [grid.cell(x, 0)[1] for x in at]
     names = [axis.name or value for axis in axes]
     tones = ["key" if i == cursor else "strong" for i in range(len(axes))]
-    return [
+    quiet = ["dim"] * len(axes)
+    above = [
         _over(names, columns, tones, grid.cells, glyphs),
-        _over([a.text(1.0) for a in axes], columns, ["dim"] * len(axes), grid.cells, glyphs),
-        *((Span(" "), *parts) for parts in drawn),
-        _over([a.text(0.0) for a in axes], columns, ["dim"] * len(axes), grid.cells, glyphs),
+        _over([a.text(1.0) for a in axes], columns, quiet, grid.cells, glyphs),
     ]
+    below = _over([a.text(0.0) for a in axes], columns, quiet, grid.cells, glyphs)
+
+    def finish(chosen: TrialView | None) -> list[Line]:
+        top = {} if chosen is None else {"key": _through(chosen, axes, at, grid)}
+        drawn = dots.render(grid, [*ground, *drawn_layers(top)], labels)
+        return [*above, *((Span(" "), *parts) for parts in drawn), below]
+
+    return finish
 
 
 def _through(trial: TrialView, axes: Sequence[Dimension], at: Sequence[int], grid: Grid) -> int:
@@ -280,34 +295,25 @@ def importance(
     return out
 
 
-def slice_lines(
-    scene: Scene, axis: Dimension, width: int, height: int, glyphs: Glyphs
-) -> list[Line]:
+def slice_of(scene: Scene, axis: Dimension, width: int, height: int, glyphs: Glyphs) -> Picture:
     """One parameter against the objective: a dot for each trial."""
     grid = Grid(width - GUTTER, height - 1, glyphs.braille)
     values = [v for t in scene.trials if (v := words.reached(t)) is not None]
     if grid.cells < 8 or grid.rows < 3 or not values:
-        return []
+        return lambda chosen: []
     up = value_axis(values, scene.objectives[0], log=scene.log)
-    layers = dict.fromkeys(LAYERS, 0)
-    labels: dict[tuple[int, int], Label] = {}
-    for trial in scene.trials:
+
+    def at(trial: TrialView) -> tuple[int, int] | None:
         share, value = place(trial, axis), words.reached(trial)
         if share is None or value is None:
-            continue
-        x, y = grid.x(0.02 + 0.96 * share), grid.y(up.share(value))
-        tone = scene.tone(trial)
-        layers[tone] |= spot(
-            grid, x, y, large=tone not in ("dim", "faint") and len(scene.trials) <= 400
-        )
-        if trial["number"] == scene.chosen:
-            labels[grid.cell(x, y)] = (glyphs.live, "key")
-    drawn = dots.render(grid, drawn_layers(layers), labels)
+            return None
+        return grid.x(0.02 + 0.96 * share), grid.y(up.share(value))
+
     low, high = axis.text(0.0), axis.text(1.0)
     gap = max(1, grid.cells - len(low) - len(high))
     below = line(" " * GUTTER, (low, "dim"), (axis.name.center(gap), "key"), (high, "dim"))
-    return [
-        BLANK,
-        *dots.framed(drawn, number(up.low), number(up.high), GUTTER, glyphs),
-        below,
-    ]
+
+    def frame(drawn: list[Line]) -> list[Line]:
+        return [*dots.framed(drawn, number(up.low), number(up.high), GUTTER, glyphs), below]
+
+    return scattered(grid, scene.trials, scene.tone, at, [], frame, glyphs)

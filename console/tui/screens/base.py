@@ -72,6 +72,11 @@ class Frame(Acts, Screen[None]):
         return ""
 
     @property
+    def pending(self) -> bool:
+        """Whether it will draw something by itself in a moment."""
+        return False
+
+    @property
     def topics(self) -> tuple[str, ...]:
         return self.TOPICS
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, cast
 
 from textual import events, on
@@ -243,7 +242,6 @@ class SweepScreen(SweepActions):
             sweep["objectives"],
             quality,
             best["number"] if best else None,
-            self._chosen_number(),
             passing,
             self.look.log,
             self.look.by_time,
@@ -415,10 +413,10 @@ class SweepScreen(SweepActions):
 
     def _choose(self) -> None:
         chosen = self._chosen_number()
-        if self.scene is not None and self.scene.chosen != chosen:
-            self.scene = replace(self.scene, chosen=chosen)
+        if self.chosen != chosen:
+            self.chosen = chosen
             self.query_one(Board).update_lines()
-            self.redraw_pictures()
+            self.redraw_soon()
 
     def picked(self) -> list[TrialView]:
         keys = self.query_one(Trials).chosen

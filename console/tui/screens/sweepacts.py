@@ -59,13 +59,11 @@ class SweepActions(PictureActions):
         raise NotImplementedError
 
     def open_trial(self) -> None:
-        if trial := self._one():
+        if trial := self.one():
             self.deck.open_job(trial["job"])
 
-    def _one(self) -> TrialView | None:
-        """The trial that the cursor is on."""
-        chosen = self.scene.chosen if self.scene else None
-        return self._by_number.get(str(chosen)) if chosen is not None else None
+    def one(self) -> TrialView | None:
+        return None if self.chosen is None else self._by_number.get(str(self.chosen))
 
     # Steering. What has passed cannot be steered.
 
@@ -102,7 +100,7 @@ class SweepActions(PictureActions):
             self._type("trials at a time", text, commands.extend)
 
     def do_sweep_add(self) -> None:
-        trial, axes = self._one(), {axis.name: axis for axis in self.axes if axis.name}
+        trial, axes = self.one(), {axis.name: axis for axis in self.axes if axis.name}
         text = commands.point_text(trial["params"]) if trial else ""
         self._type("a point to try", text, lambda sweep, typed: commands.add(sweep, typed, axes))
 

@@ -6,23 +6,30 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from textual import on
+from textual.timer import Timer
 
 from console.tui.actions import bindings
 from console.tui.core import sweepboard as board
 from console.tui.core import sweepplots as plots
 from console.tui.core import sweepspace as space
 from console.tui.core.format import span
-from console.tui.core.lines import Line, line
+from console.tui.core.lines import BLANK, Line, line
 from console.tui.core.sweepplots import Curve, Scene, Strokes
 from console.tui.core.sweepspace import Brush, Dimension
 from console.tui.screens.base import Frame
 from console.tui.widgets.panel import Panel
 from console.tui.widgets.picture import Picture
-from jobs.sweepviews import SweepView
+from jobs.sweepviews import SweepView, TrialView
 from jobs.views import GpuView
 
 DEEPEST = 6
 """Zoom is by powers of two."""
+
+SOON = 0.08
+"""Seconds after a key until the pictures follow it."""
+
+LEAST_SLICE = 5
+"""Lines of a slice below the bars of importance."""
 
 PACE = 10.0
 """The pictures of a sweep are drawn again when this many times what drawing them took has passed: a
@@ -69,89 +76,100 @@ class PictureActions(Frame):
     gpus: Mapping[str, tuple[str, GpuView]]
     span: tuple[float, float]  # what the board shows
     names: int  # cells of the lanes' names
+    chosen: int | None  # the trial that the cursor is on
+    at: float | None  # the moment that is shown; None for the present
 
     def __init__(self) -> None:
         super().__init__()
         self.curves, self.axes, self.brush, self.axis = {}, [], Brush(), 0
         self.shares, self.zoom, self.lanes, self.gpus = None, {}, {}, {}
+        self.chosen = None
         self.span, self.names = (0.0, 1.0), 4
         self._strokes = Strokes()
-        self._memory: dict[str, tuple[object, list[Line]]] = {}
+        self._grounds: dict[str, tuple[object, plots.Picture]] = {}
         self._drawn, self._took = 0.0, 0.0
+        self._later: Timer | None = None
 
     # Lines out.
-
-    def _kept(self, name: str, key: object, draw: Callable[[], list[Line]]) -> list[Line]:
-        """A picture that is drawn again only when what it shows has changed."""
-        held = self._memory.get(name)
-        if held is None or held[0] != key:
-            held = self._memory[name] = (key, draw())
-        return held[1]
 
     def _picture(
         self,
         name: str,
         width: int,
         height: int,
-        draw: Callable[[Scene, int, int], list[Line]],
+        draw: Callable[[Scene], plots.Picture],
         *more: object,
     ) -> list[Line]:
+        """A picture: all trials are drawn again only when they have changed, the chosen one each time.
+
+        Args:
+            draw: makes it.
+            more: what else it hangs on besides the scene and its size.
+        """
         scene = self.scene
         if scene is None:
             return [line((" connecting", "dim"))]
         key = (id(scene), width, height, *more)
-        return self._kept(name, key, lambda: draw(scene, width, height))
+        held = self._grounds.get(name)
+        if held is None or held[0] != key:
+            held = self._grounds[name] = (key, draw(scene))
+        return held[1](self.one())
 
     def race_lines(self, width: int, height: int) -> list[Line]:
+        glyphs, zoom = self.deck.glyphs, self.zoom.get("race", 0)
         return self._picture(
             "race",
             width,
             height,
-            lambda scene, w, h: plots.race(
-                scene, self.curves, w, h, self.deck.glyphs, self._strokes, self.zoom.get("race", 0)
+            lambda scene: plots.race(
+                scene, self.curves, width, height, glyphs, self._strokes, zoom
             ),
-            self.zoom.get("race", 0),
+            zoom,
         )
 
     def history_lines(self, width: int, height: int) -> list[Line]:
+        glyphs, zoom = self.deck.glyphs, self.zoom.get("history", 0)
         return self._picture(
             "history",
             width,
             height,
-            lambda scene, w, h: plots.history(
-                scene, w, h, self.deck.glyphs, self.zoom.get("history", 0)
-            ),
-            self.zoom.get("history", 0),
+            lambda scene: plots.history(scene, width, height, glyphs, zoom),
+            zoom,
         )
 
     def front_lines(self, width: int, height: int) -> list[Line]:
+        glyphs = self.deck.glyphs
         return self._picture(
-            "front",
-            width,
-            height,
-            lambda scene, w, h: plots.front_lines(scene, w, h, self.deck.glyphs),
+            "front", width, height, lambda scene: plots.front_lines(scene, width, height, glyphs)
         )
 
     def importance_lines(self, width: int, height: int) -> list[Line]:
-        def draw(scene: Scene, w: int, h: int) -> list[Line]:
-            names = [axis.name for axis in self.axes if axis.name]
-            chosen = self.axes[self.axis] if self.axes else None
-            out = space.importance(
-                self.shares, names, chosen.name if chosen else "", w, self.deck.glyphs
-            )
-            if chosen is not None and chosen.name and h - len(out) >= 6:
-                out += space.slice_lines(scene, chosen, w, h - len(out) - 1, self.deck.glyphs)
-            return out
-
-        return self._picture("importance", width, height, draw, self.axis, id(self.shares))
+        glyphs = self.deck.glyphs
+        names = [axis.name for axis in self.axes if axis.name]
+        axis = self._chosen_axis()
+        out = space.importance(self.shares, names, axis.name if axis else "", width, glyphs)
+        rest = height - len(out) - 1
+        if axis is not None and axis.name and rest >= LEAST_SLICE:
+            out += [
+                BLANK,
+                *self._picture(
+                    "slice",
+                    width,
+                    rest,
+                    lambda scene: space.slice_of(scene, axis, width, rest, glyphs),
+                    self.axis,
+                ),
+            ]
+        return out
 
     def parallel_lines(self, width: int, height: int) -> list[Line]:
+        glyphs = self.deck.glyphs
         return self._picture(
             "parallel",
             width,
             height,
-            lambda scene, w, h: space.parallel(
-                scene, self.axes, self.brush, self.axis, w, h, self.deck.glyphs
+            lambda scene: space.parallel(
+                scene, self.axes, self.brush, self.axis, width, height, glyphs
             ),
             self.axis,
         )
@@ -161,26 +179,46 @@ class PictureActions(Frame):
         if lane is None:
             return ()
         gpu = self.gpus.get(lane.gpu or "")
-        chosen = self.scene.chosen if self.scene else None
         return board.lane_line(
             lane,
-            gpu[1] if gpu else None,
+            gpu[1] if gpu and self.at is None else None,
             *self.span,
             self.names,
             width,
             self.deck.glyphs,
-            chosen,
+            self.chosen,
         )
 
     def redraw_pictures(self, *, now: bool = True) -> None:
-        """Draw what has changed; of a large sweep that is live, not at every frame.
+        """Draw what has changed.
 
         Args:
-            now: at once, because a person asked for it.
+            now: at once; else, of a large sweep, when it may be drawn again.
         """
-        began = time.monotonic()
-        if not now and began - self._drawn < PACE * self._took:
+        wait = 0.0 if now else self._drawn + PACE * self._took - time.monotonic()
+        if wait <= 0:
+            self._draw()
+        elif self._later is None:
+            self._later = self.set_timer(wait, self._draw)
+
+    def redraw_soon(self) -> None:
+        """Draw when no key has been pressed for a moment: a cursor that runs through the table is not
+        held up by pictures, nor is a slow link filled with them."""
+        if self._later is not None:
+            self._later.stop()
+        self._later = self.set_timer(SOON, self._draw)
+
+    @property
+    def pending(self) -> bool:
+        return self._later is not None
+
+    def _draw(self) -> None:
+        if self._later is not None:
+            self._later.stop()
+            self._later = None
+        if not self.alive:
             return
+        began = time.monotonic()
         for name in ("race", "history", "front", "importance", "parallel"):
             self.query_one(f"#{name}", Panel).redraw()
         self._drawn = time.monotonic()
@@ -222,6 +260,10 @@ class PictureActions(Frame):
         return [self.gpus[uuid] for uuid in uuids if uuid in self.gpus]
 
     # How it is looked at.
+
+    def one(self) -> TrialView | None:
+        """The trial that the cursor is on."""
+        raise NotImplementedError
 
     def look_again(self) -> None:
         """Work out the scene anew, and show it."""
@@ -295,8 +337,7 @@ class PictureActions(Frame):
         axis, scene = self._chosen_axis(), self.scene
         if axis is None or scene is None:
             return
-        wanted = scene.chosen if scene.chosen is not None else scene.best
-        trial = next((t for t in scene.trials if t["number"] == wanted), None)
+        trial = self.one() or next((t for t in scene.trials if t["number"] == scene.best), None)
         self._brush_with(self.brush.toggled(axis, space.place(trial, axis) if trial else None))
 
     def do_brush_up(self) -> None:
