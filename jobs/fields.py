@@ -35,6 +35,7 @@ _OWNED_PREFIXES = ("QD_", "RAY_")
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,62}")
 _DATA = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}(?:@[1-9][0-9]{0,8})?")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 def _matching(pattern: re.Pattern[str], allowed: str) -> AfterValidator:
@@ -191,6 +192,7 @@ Identifier = Annotated[
 ]
 Key = Annotated[str, _matching(_KEY, "letters, digits, '.', '_', '/' and '-', up to 63")]
 DataRef = Annotated[str, _matching(_DATA, "a data set such as digits or digits@1")]
+Digest = Annotated[str, _matching(_DIGEST, "sha256: and 64 hex digits")]
 Text = Annotated[str, _text(256)]
 LocalPath = Annotated[str, _text(4095)]
 """A path on the submitter's machine or on nodes: anywhere."""

@@ -10,6 +10,8 @@ from jobs.errors import InvalidInput
 _RUN = re.compile(
     r"j(?P<job>[1-9][0-9]{0,17})(?:\.(?P<attempt>[1-9][0-9]{0,8})(?:/r(?P<rank>\d{1,6}))?)?"
 )
+CHECKPOINT = "checkpoint"
+"""The artifact that a job's checkpoint folder is kept as."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from jobs import fields, problems, yamlfile
 from jobs.capacity import Shape
 from jobs.command import Scalar, derive_name, fill, shell_argv
 from jobs.errors import InvalidInput
+from jobs.names import CHECKPOINT
 from jobs.units import show
 from jobs.yamlfile import Document, KeyPath
 
@@ -65,6 +66,17 @@ class OnStall(_Model):
     )
 
 
+class Checkpoint(_Model):
+    """What a job's checkpoint folder begins with, and whether it is kept."""
+
+    keep: bool = Field(
+        False, description="when the job succeeds, the folder becomes its artifact `checkpoint`"
+    )
+    start: fields.Digest | None = Field(
+        None, description="such an artifact's digest, sha256:...; its files are there at the start"
+    )
+
+
 class JobSpec(_Model):
     """A job: `nodes` times `procs_per_node` processes of one command."""
 
@@ -101,6 +113,7 @@ class JobSpec(_Model):
     grace: fields.Patience = Field(10.0, description="between SIGTERM and SIGKILL")
     notice: fields.Patience = Field(5.0, description="should_stop() is true before SIGTERM")
     outputs: Annotated[dict[fields.Identifier, fields.InnerPath], Field(max_length=64)] = {}
+    checkpoint: Checkpoint = Checkpoint()
     objective: Objective | None = None
     tags: Annotated[dict[fields.Key, fields.TagValue], Field(max_length=32)] = {}
 
@@ -144,6 +157,13 @@ class JobSpec(_Model):
         size = sum(len(name) + len(text) + 2 for name, text in value.items())
         if size > _MAX_ENVIRONMENT:
             raise ValueError(f"{size} characters in all; allowed: at most {_MAX_ENVIRONMENT}")
+        return value
+
+    @field_validator("checkpoint")
+    @classmethod
+    def _checkpoint_has_a_name(cls, value: Checkpoint, info: ValidationInfo) -> Checkpoint:
+        if value.keep and CHECKPOINT in info.data.get("outputs", {}):
+            raise ValueError(f"kept under the name of the output '{CHECKPOINT}'; allowed: another")
         return value
 
     @field_validator("secrets")
@@ -262,7 +282,7 @@ def _as_written(data: dict[str, Any], document: Document, at: KeyPath) -> dict[s
 _OPTIONS: dict[str, tuple[str, KeyPath]] = {
     name: (f"--{name.replace('_', '-')}", (name,)) for name in JobSpec.model_fields
 }
-del _OPTIONS["command"], _OPTIONS["resources"], _OPTIONS["on_stall"]
+del _OPTIONS["command"], _OPTIONS["resources"], _OPTIONS["on_stall"], _OPTIONS["checkpoint"]
 _OPTIONS |= {
     "stall_action": ("--on-stall", ("on_stall", "action")),
     "stall_after": ("--stall-after", ("on_stall", "after")),

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from jobs.problems import Problem
 from jobs.units import show
 
-Kind = Literal["int", "float", "bool", "word", "pruner"]
+Kind = Literal["int", "float", "bool", "word", "name", "names", "factors", "pruner"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,15 @@ class Option:
         if self.kind == "bool":
             fits, allowed = isinstance(value, bool), "true or false"
         elif self.kind == "word":
-            fits, allowed = value in self.words, " or ".join(self.words)
+            fits, allowed = value in self.words, ", ".join(self.words)
+        elif self.kind == "name":
+            fits, allowed = isinstance(value, str) and value.isidentifier(), "a name"
+        elif self.kind == "names":
+            fits = isinstance(value, list | tuple) and all(isinstance(item, str) for item in value)
+            fits, allowed = fits and bool(value), "a list of names"
+        elif self.kind == "factors":
+            fits = isinstance(value, list | tuple) and all(map(_is_factor, value))
+            fits, allowed = fits and bool(value), "a list of numbers above 0"
         else:
             number = int if self.kind == "int" else int | float
             fits = isinstance(value, number) and not isinstance(value, bool)
@@ -55,6 +63,10 @@ class Option:
         return "" if fits else f"found {show(value)}; allowed: {allowed}"
 
 
+def _is_factor(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """A sampler or pruner.
@@ -62,11 +74,15 @@ class Entry:
     Args:
         needs: packages that it needs on the controller beside Optuna.
         several: it takes more than one objective.
+        learns: an earlier sweep's trials tell it something.
+        apart: pairs of options of which at most one may be on.
     """
 
     options: Mapping[str, Option] = field(default_factory=dict)
     needs: tuple[str, ...] = ()
     several: bool = False
+    learns: bool = False
+    apart: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +104,22 @@ class Strategy:
         }
 
 
+CROSSOVERS = {
+    "uniform": "UniformCrossover",
+    "blx-alpha": "BLXAlphaCrossover",
+    "sbx": "SBXCrossover",
+    "spx": "SPXCrossover",
+    "undx": "UNDXCrossover",
+    "vsbx": "VSBXCrossover",
+}
+"""By our names: Optuna's classes."""
 _STARTUP = {"startup": Option("n_startup_trials")}
 _POPULATION = {
     "population": Option("population_size", low=2),
     "mutation_prob": Option("mutation_prob", "float", 0, 1),
     "crossover_prob": Option("crossover_prob", "float", 0, 1),
     "swapping_prob": Option("swapping_prob", "float", 0, 1),
+    "crossover": Option("crossover", "word", words=tuple(CROSSOVERS)),
 }
 SAMPLERS: dict[str, Entry] = {
     "tpe": Entry(
@@ -105,6 +131,7 @@ SAMPLERS: dict[str, Entry] = {
             "constant_liar": Option("constant_liar", "bool"),
         },
         several=True,
+        learns=True,
     ),
     "random": Entry(several=True),
     "grid": Entry(several=True),
@@ -112,6 +139,7 @@ SAMPLERS: dict[str, Entry] = {
         {**_STARTUP, "deterministic": Option("deterministic_objective", "bool")},
         needs=("torch", "scipy"),
         several=True,
+        learns=True,
     ),
     "cmaes": Entry(
         {
@@ -124,6 +152,8 @@ SAMPLERS: dict[str, Entry] = {
             "use_pruned": Option("consider_pruned_trials", "bool"),
         },
         needs=("cmaes",),
+        learns=True,
+        apart=(("separable", "margin"), ("adapt", "separable"), ("adapt", "margin")),
     ),
     "qmc": Entry(
         {
@@ -134,7 +164,19 @@ SAMPLERS: dict[str, Entry] = {
         several=True,
     ),
     "nsga2": Entry(_POPULATION, several=True),
-    "nsga3": Entry(_POPULATION, several=True),
+    "nsga3": Entry({**_POPULATION, "dividing": Option("dividing_parameter", low=1)}, several=True),
+    "pbt": Entry(
+        {
+            "population": Option("population", low=2, high=1000, required=True),
+            "generations": Option("generations", low=1, high=10_000, required=True),
+            "until": Option("until", "name"),
+            "interval": Option("interval", low=1),
+            "explore": Option("explore", "names"),
+            "factors": Option("factors", "factors"),
+            "resample": Option("resample", "float", 0, 1),
+            "quantile": Option("quantile", "float", 0.01, 0.5),
+        }
+    ),
 }
 _WARMUP = {
     "warmup": Option("n_warmup_steps"),
@@ -213,8 +255,25 @@ def faults(strategy: Strategy, table: Mapping[str, Entry], kind: str) -> list[Pr
     for name, option in entry.options.items():
         if option.required and not {name, option.keyword} & given:
             found.append(Problem((strategy.name,), f"needs {name}"))
-    if strategy.name == "threshold" and not {"lower", "upper"} & given:
-        found.append(Problem((strategy.name,), "needs lower, upper or both"))
+    return found or _between(strategy, entry, table)
+
+
+def _between(strategy: Strategy, entry: Entry, table: Mapping[str, Entry]) -> list[Problem]:
+    """What is wrong between options that are each well-formed."""
+    name, given = strategy.name, strategy.keywords(table)
+    found = []
+    for pair in entry.apart:
+        if all(given.get(entry.options[option].keyword) for option in pair):
+            found.append(Problem((name, pair[1]), f"given together with {pair[0]}"))
+    if name == "threshold" and not {"lower", "upper"} & given.keys():
+        found.append(Problem((name,), "needs lower, upper or both"))
+    for low, high in (("lower", "upper"), ("min_resource", "max_resource")):
+        if low in given and high in given and given[low] > given[high]:
+            option = {item.keyword: key for key, item in entry.options.items()}[high]
+            what = f"found {show(given[high])}; allowed: at least {show(given[low])}"
+            found.append(Problem((name, option), what))
+    if given.get("group") and not given.get("multivariate"):
+        found.append(Problem((name, "group"), "needs multivariate: true"))
     return found
 
 

@@ -163,6 +163,7 @@ def _best(session: Session, row: SweepRow) -> BestTrial | None:
     found = session.exec(
         select(SweepTrialRow)
         .where(SweepTrialRow.sweep_id == row.id, SweepTrialRow.state == "COMPLETE")
+        .where(col(SweepTrialRow.feasible).is_not(False))
         .order_by(order, col(SweepTrialRow.number))
         .limit(1)
     ).first()
@@ -177,6 +178,7 @@ def _front(session: Session, row: SweepRow) -> list[BestTrial]:
     rows = session.exec(
         select(SweepTrialRow)
         .where(SweepTrialRow.sweep_id == row.id, SweepTrialRow.state == "COMPLETE")
+        .where(col(SweepTrialRow.feasible).is_not(False))
         .order_by(col(SweepTrialRow.number).desc())
         .limit(_FRONT)
     ).all()

@@ -61,6 +61,7 @@ class Tally:
         gpu_seconds: used by all jobs so far, those that run included.
         gpus: in use now.
         exhausted: the sampler has no further point.
+        stuck: why, when that is no good end.
     """
 
     open: int = 0
@@ -72,6 +73,7 @@ class Tally:
     gpu_seconds: float = 0.0
     gpus: float = 0.0
     exhausted: bool = False
+    stuck: str = ""
 
     @property
     def total(self) -> int:
@@ -118,6 +120,8 @@ def decide(sweep: Sweep, tally: Tally, now: float) -> Decision:
     limit = sweep.limits.trials
     left = None if limit is None else max(limit - tally.total, 0)
     if left == 0 or tally.exhausted:
+        if tally.open == 0 and left != 0 and tally.stuck:
+            return Decision("FAILED", tally.stuck)
         if tally.open == 0:
             return Decision("FINISHED", f"all {tally.total} trials are done")
         return Decision(sweep.state, sweep.reason, within=_within(sweep, tally, now))
@@ -158,9 +162,10 @@ class JobEnd:
     Args:
         state: SUCCEEDED, FAILED or CANCELLED.
         lost: it failed for no reason of the script's: nodes were lost too often, or taken away.
-        values: what rank 0 logged of each objective; None for NaN. A name that is not there was
-            never logged.
+        values: what rank 0 logged of each metric that is needed; None for NaN. A name that is not
+            there was never logged.
         logged: the names of all metrics of rank 0.
+        checkpoint: digest of the checkpoint that it left to keep, if it did.
     """
 
     state: str
@@ -168,6 +173,7 @@ class JobEnd:
     lost: bool
     values: Mapping[str, float | None]
     logged: Sequence[str] = ()
+    checkpoint: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,19 +182,39 @@ class Verdict:
 
     Args:
         silent: it succeeded, but never logged an objective.
+        constraints: by how much it exceeds each of the sweep's, 0 or less where it does not.
     """
 
     state: TrialState
     reason: str = ""
     values: tuple[float, ...] | None = None
     silent: bool = False
+    constraints: Mapping[str, float] | None = None
+
+    @property
+    def feasible(self) -> bool | None:
+        """Whether it meets all constraints; None where that is not known."""
+        if self.constraints is None:
+            return None
+        return all(excess <= 0 for excess in self.constraints.values())
 
 
-def verdict(metrics: Sequence[str], wish: Wish, losses: int, retries: int, end: JobEnd) -> Verdict:
+def verdict(
+    metrics: Sequence[str],
+    wish: Wish,
+    losses: int,
+    retries: int,
+    end: JobEnd,
+    *,
+    also: Sequence[str] = (),
+    leaves_checkpoint: bool = False,
+) -> Verdict:
     """Judge a trial by the end of its job.
 
     Args:
         metrics: the objectives' names, in order.
+        also: other metrics that it has to log.
+        leaves_checkpoint: others begin with what it leaves.
         wish: whether the job was stopped on purpose. A script that heeds `should_stop()` succeeds
             then, without having done its work.
         losses: how many of the trial's jobs were lost before this one.
@@ -206,14 +232,16 @@ def verdict(metrics: Sequence[str], wish: Wish, losses: int, retries: int, end: 
         return Verdict("FAILED", f"lost {losses + 1} times, last: {end.reason}")
     if end.state == "FAILED":
         return Verdict("FAILED", end.reason)
-    missing = [name for name in metrics if name not in end.values]
+    missing = [name for name in (*metrics, *also) if name not in end.values]
     if missing:
         found = f"it logged {', '.join(end.logged[:8])}" if end.logged else "it logged nothing"
         return Verdict("FAILED", f"never logged '{missing[0]}'; {found}", silent=True)
-    values = [end.values[name] for name in metrics]
-    for name, value in zip(metrics, values, strict=True):
-        if value is None:
+    for name in (*metrics, *also):
+        if end.values[name] is None:
             return Verdict("FAILED", f"its '{name}' is not a number (NaN)")
+    if leaves_checkpoint and end.checkpoint is None:
+        return Verdict("FAILED", "left no checkpoint in quarterdeck.checkpoint_dir")
+    values = [end.values[name] for name in metrics]
     return Verdict("COMPLETE", "", tuple(value for value in values if value is not None))
 
 

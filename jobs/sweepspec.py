@@ -7,10 +7,13 @@ checked after each of them is well-formed, and is told at its own place as well.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -20,15 +23,24 @@ from pydantic import (
     WithJsonSchema,
 )
 
-from jobs import fields, problems, searchspace, strategies, yamlfile
-from jobs.command import Scalar, fill
-from jobs.errors import InvalidInput
+from jobs import (
+    constraints,
+    fields,
+    problems,
+    searchspace,
+    strategies,
+    sweepchecks,
+    yamlfile,
+)
+from jobs.command import Scalar
+from jobs.constraints import Constraint
+from jobs.populations import Population
 from jobs.problems import Problem
-from jobs.searchspace import MAX_GRID, Parameter
+from jobs.searchspace import Parameter
 from jobs.spec import JobSpec, Objective, job_in, load_job
 from jobs.strategies import PRUNERS, SAMPLERS, Strategy
 from jobs.units import show
-from jobs.yamlfile import Document, KeyPath
+from jobs.yamlfile import Document
 
 MAX_TRIALS = 1_000_000
 MAX_PARALLEL = 10_000
@@ -85,6 +97,34 @@ Objectives = Annotated[
 ]
 
 
+def _as_words(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+def _readable(text: str) -> str:
+    constraints.parse(text)
+    return text
+
+
+def _sweep_id(text: str) -> str:
+    if not _SWEEP.fullmatch(text):
+        raise ValueError(f"found {show(text)}; allowed: a sweep such as s3, or last")
+    return text
+
+
+_SWEEP = re.compile(r"s?[1-9][0-9]{0,17}|last")
+Constraints = Annotated[
+    tuple[Annotated[str, AfterValidator(_readable)], ...],
+    Field(strict=False, max_length=32),
+    BeforeValidator(_as_words),
+]
+Sweeps = Annotated[
+    tuple[Annotated[str, AfterValidator(_sweep_id)], ...],
+    Field(strict=False, max_length=8),
+    BeforeValidator(_as_words),
+]
+
+
 class SweepSpec(_Model):
     """A sweep: one job, run with many values of its parameters."""
 
@@ -92,6 +132,10 @@ class SweepSpec(_Model):
     job: JobSpec = Field(description="a job file beside this one, or the job itself")
     space: Annotated[dict[fields.Identifier, Parameter], Field(min_length=1, max_length=256)]
     objective: Objectives = Field((), description="one or a list; by default, the job's")
+    constraints: Constraints = Field(
+        (),
+        description="comparisons of parameters (no point breaks one) or of metrics (the best does not)",
+    )
     sampler: Sampler = Field(Strategy("tpe"), description="by default tpe, or nsga2 for several")
     pruner: Pruner = Strategy("none")
     trials: Annotated[int, Field(ge=1, le=MAX_TRIALS)] | None = Field(
@@ -105,6 +149,10 @@ class SweepSpec(_Model):
     enqueue: Annotated[
         tuple[dict[str, fields.Param], ...], Field(strict=False, max_length=10_000)
     ] = Field((), description="points to try first; what a point leaves out is drawn")
+    warm_start: Sweeps = Field(
+        (),
+        description="earlier sweeps of the same objectives, whose trials the sampler learns from",
+    )
     seed: Annotated[int, Field(ge=0, lt=2**32)] | None = None
 
     def model_post_init(self, _context: Any) -> None:
@@ -120,17 +168,75 @@ class SweepSpec(_Model):
     @property
     def limit(self) -> int | None:
         """How many trials there will be at most; None when only a budget ends the sweep."""
+        if self.sampler.name == "pbt":
+            return self.population.size * self.population.generations
         if self.sampler.name != "grid":
             return self.trials
-        size = sum(1 for _ in searchspace.grid(self.space)) + len(self.enqueue)
+        size = sum(1 for _ in self.points()) + len(self.enqueue)
         return size if self.trials is None else min(size, self.trials)
 
     @property
     def metrics(self) -> tuple[str, ...]:
+        """The objectives' metrics."""
         return tuple(objective.metric for objective in self.objective)
 
-    def job_of(self, sweep: str, number: int, params: dict[str, Scalar]) -> JobSpec:
-        """The job of one trial: named and tagged for it, with its parameters."""
+    @property
+    def demands(self) -> tuple[Constraint, ...]:
+        """The constraints that speak of metrics."""
+        found = map(constraints.parse, self.constraints)
+        return tuple(item for item in found if not item.names <= self.space.keys())
+
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """All metrics that a trial has to log."""
+        names = {name for item in self.demands for name in item.names - self.space.keys()}
+        return (*self.metrics, *sorted(names - set(self.metrics)))
+
+    @property
+    def population(self) -> Population:
+        """What `pbt` was asked for."""
+        return Population.of(self.sampler.options, self.space)
+
+    def admits(self, point: Mapping[str, Scalar]) -> bool:
+        """Whether a point breaks none of the constraints that speak of parameters alone."""
+        found = map(constraints.parse, self.constraints)
+        return all(item.excess(point) <= 0 for item in found if item.names <= self.space.keys())
+
+    def excesses(
+        self, point: Mapping[str, Scalar], values: Mapping[str, float | None]
+    ) -> dict[str, float] | None:
+        """By how much a result exceeds each constraint that speaks of metrics; None when a metric is
+        not known.
+
+        Args:
+            values: what rank 0 logged last of each metric.
+        """
+        known = {name: value for name, value in values.items() if value is not None}
+        if not self.demands or any(name not in known for name in self.needed):
+            return None
+        return {item.text: item.excess({**known, **point}) for item in self.demands}
+
+    def points(self) -> Iterator[dict[str, Scalar]]:
+        """The points of its grid, without those that it does not admit."""
+        return filter(self.admits, searchspace.grid(self.space))
+
+    def job_of(
+        self,
+        sweep: str,
+        number: int,
+        params: dict[str, Scalar],
+        *,
+        generation: int | None = None,
+        checkpoint: str | None = None,
+    ) -> JobSpec:
+        """The job of one trial: named and tagged for it, with its parameters.
+
+        Args:
+            generation: of a population: its member's how manieth trial.
+            checkpoint: what it begins with, "sha256:..."; in a population alone.
+        """
+        if generation is not None:
+            params = params | self.population.told(generation)
         job = self.job.filled(params)
         first = self.objective[0]
         values = job.model_dump(exclude_unset=True) | {
@@ -138,6 +244,8 @@ class SweepSpec(_Model):
             "tags": {**job.tags, "sweep": sweep, "trial": str(number)},
             "objective": {"metric": first.metric, "goal": first.goal},
         }
+        if generation is not None:
+            values["checkpoint"] = {"keep": True, "start": checkpoint}
         return JobSpec.from_json(values)
 
     def to_json(self) -> dict[str, Any]:
@@ -156,88 +264,10 @@ class SweepSpec(_Model):
             spec = cls.model_validate(data)
         except ValidationError as error:
             raise problems.in_data(problems.find(error, cls), "sweep") from None
-        found = faults(spec)
+        found = sweepchecks.faults(spec)
         if found:
             raise problems.in_data(found, "sweep")
         return spec
-
-
-def faults(spec: SweepSpec) -> list[Problem]:
-    """What is wrong between fields that are each well-formed."""
-    found = _below(("space",), searchspace.faults(spec.space))
-    found += _below(("sampler",), strategies.faults(spec.sampler, SAMPLERS, "sampler"))
-    found += _below(("pruner",), strategies.faults(spec.pruner, PRUNERS, "pruner"))
-    if not found:
-        found = [*_strategies_fit(spec), *_trials_end(spec)]
-        found += [*_points_fit(spec), *_values_fit_the_command(spec)]
-    return found
-
-
-def _below(path: KeyPath, found: list[Problem]) -> list[Problem]:
-    return [Problem((*path, *problem.path), problem.message) for problem in found]
-
-
-def _strategies_fit(spec: SweepSpec) -> list[Problem]:
-    found = []
-    several = len(spec.objective) > 1
-    if not spec.objective:
-        found.append(Problem(("objective",), "missing; the job has none either"))
-    for number, metric in enumerate(spec.metrics):
-        if metric in spec.metrics[:number]:
-            what = f"{metric} is listed twice"
-            found.append(Problem(("objective", number, "metric"), what))
-    if several and not PRUNERS[spec.pruner.name].several:
-        what = (
-            f"{spec.pruner.name} compares trials by one objective, and there are "
-            f"{len(spec.objective)}; allowed: none, or one objective"
-        )
-        found.append(Problem(("pruner",), what))
-    if several and not SAMPLERS[spec.sampler.name].several:
-        able = ", ".join(name for name, entry in SAMPLERS.items() if entry.several)
-        what = f"{spec.sampler.name} takes one objective; allowed for several: {able}"
-        found.append(Problem(("sampler",), what))
-    return found
-
-
-def _trials_end(spec: SweepSpec) -> list[Problem]:
-    if spec.sampler.name == "grid":
-        endless = [name for name, item in spec.space.items() if item.values() is None]
-        if endless:
-            what = "a grid needs a step or choices for every parameter"
-            return [Problem(("space", name), what) for name in endless]
-        for count, _ in enumerate(searchspace.grid(spec.space), start=1):
-            if count > MAX_GRID:
-                what = f"the grid has more than {MAX_GRID} points; allowed: larger steps"
-                return [Problem(("space",), what)]
-    elif spec.trials is None and spec.budget.time is None and spec.budget.gpu_hours is None:
-        return [Problem((), "the sweep would never end; allowed: with trials or a budget")]
-    return []
-
-
-def _points_fit(spec: SweepSpec) -> list[Problem]:
-    found = []
-    for number, point in enumerate(spec.enqueue):
-        for name, value in point.items():
-            path = ("enqueue", number, name)
-            if name not in spec.space:
-                what = f"no parameter of the space; allowed: {', '.join(spec.space)}"
-                found.append(Problem(path, what))
-            elif what := spec.space[name].problem_with(value):
-                found.append(Problem(path, what))
-    return found
-
-
-def _values_fit_the_command(spec: SweepSpec) -> list[Problem]:
-    """A choice that cannot be quoted in the command should not wait for its trial to say so."""
-    found = []
-    for name, parameter in spec.space.items():
-        for number, choice in enumerate(parameter.choices or ()):
-            try:
-                fill(spec.job.command, {name: choice})
-            except InvalidInput as error:
-                path = ("space", name, "choices", number)
-                found.append(Problem(path, f"{error.message}; allowed: a simple word"))
-    return found
 
 
 def load_sweep(path: Path) -> tuple[SweepSpec, Path]:
@@ -270,7 +300,7 @@ def load_sweep(path: Path) -> tuple[SweepSpec, Path]:
         data["name"] = document.texts.get(("name",), data["name"])
     try:
         spec = SweepSpec.model_validate(data)
-        found = faults(spec)
+        found = sweepchecks.faults(spec)
     except ValidationError as error:
         found = problems.find(error, SweepSpec)
     if found:

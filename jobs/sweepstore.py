@@ -16,13 +16,15 @@ from sqlmodel import Session, col, select
 from jobs import audit, metricstore, registry
 from jobs.errors import InvalidInput, NotFound
 from jobs.lifecycle import Note
+from jobs.names import CHECKPOINT
+from jobs.populations import Turn
 from jobs.registry import Caller, Submission
 from jobs.spec import JobSpec
 from jobs.states import TERMINAL
 from jobs.sweeps import JobEnd, Limits, Sweep, Tally
 from jobs.sweepspec import SweepSpec
 from jobs.sweeptables import SweepRow, SweepTrialRow
-from jobs.tables import AttemptRow, JobRow, MetricLatestRow
+from jobs.tables import ArtifactRow, AttemptRow, JobRow, MetricLatestRow
 
 _ID = re.compile(r"s?([1-9][0-9]{0,17})")
 
@@ -126,7 +128,7 @@ def spec_of(row: SweepRow) -> SweepSpec:
 def note(
     session: Session, row: SweepRow, kind: str, text: str, now: float, *, user: str | None = None
 ) -> None:
-    severity = "error" if kind == "sweep.failed" else "info"
+    severity = "error" if kind in ("sweep.failed", "sweep.trouble") else "info"
     told = Note(kind, f"s{row.id} {text}", severity, user=user)  # type: ignore[arg-type]
     registry.add_events(session, None, [told], now)
 
@@ -286,11 +288,45 @@ def job_end(session: Session, job: JobRow, spec: SweepSpec) -> JobEnd:
         .order_by(col(AttemptRow.number))
     ).all()
     newest = dict(logged)  # of the newest attempt that has logged it
-    values = {name: newest[name] for name in spec.metrics if name in newest}
+    values = {name: newest[name] for name in spec.needed if name in newest}
     for objective in spec.objective:
         if objective.take == "best" and objective.metric in values:
             values[objective.metric] = _best(session, job, objective.metric, objective.goal)
-    return JobEnd(job.state, job.reason, last in ("LOST", "PREEMPTED"), values, sorted(newest))
+    lost = last in ("LOST", "PREEMPTED")
+    kept = _checkpoint(session, job) if spec.sampler.name == "pbt" else None
+    return JobEnd(job.state, job.reason, lost, values, sorted(newest), kept)
+
+
+def _checkpoint(session: Session, job: JobRow) -> str | None:
+    return session.exec(
+        select(ArtifactRow.digest)
+        .where(ArtifactRow.job_id == job.id, ArtifactRow.name == CHECKPOINT)
+        .order_by(col(ArtifactRow.attempt_id).desc())
+        .limit(1)
+    ).first()
+
+
+def turns(session: Session, sweep: int) -> list[Turn]:
+    """All trials of a population, as the choice of further ones sees them."""
+    rows = session.exec(
+        select(SweepTrialRow)
+        .where(SweepTrialRow.sweep_id == sweep)
+        .order_by(col(SweepTrialRow.number))
+    ).all()
+    return [
+        Turn(
+            number=row.number,
+            member=row.member,
+            generation=row.generation,
+            params=row.params,
+            over=row.state != "OPEN",
+            value=row.value if row.state == "COMPLETE" else None,
+            feasible=row.feasible is not False,
+            checkpoint=row.checkpoint is not None,
+        )
+        for row in rows
+        if row.member is not None and row.generation is not None
+    ]
 
 
 def _best(session: Session, job: JobRow, metric: str, goal: str) -> float | None:

@@ -86,7 +86,14 @@ class LaunchPlan(TypedDict):
     lease: float  # seconds
     outputs: dict[str, str]  # name -> path below the work folder
     user: str
+    checkpoint: NotRequired[str | None]  # "sha256:..." of the manifest that its folder begins with
     meet: NotRequired[Meeting]  # to a node that is staged: see whether rank 0's node can be reached
+
+
+class CheckpointFile(TypedDict):
+    path: str  # below the job's checkpoint folder
+    mode: int  # 0o644 or 0o755
+    size: int  # bytes
 
 
 class StageReply(TypedDict):
@@ -265,3 +272,5 @@ class AgentClient(Protocol):
     async def sync(self, request: SyncRequest) -> SyncReply: ...
     async def stacks(self, key: str) -> list[RankStack]: ...
     async def read_output(self, key: str, path: str, offset: int, limit: int) -> bytes | None: ...
+    async def list_checkpoint(self, key: str) -> list[CheckpointFile]: ...
+    async def read_checkpoint(self, key: str, path: str, offset: int, limit: int) -> bytes: ...

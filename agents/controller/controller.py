@@ -144,6 +144,7 @@ class Controller:
                 job_secrets=self.secrets,
                 now=self.now,
                 monotonic=self.monotonic,
+                tell=self._problems.tell,
             )
         )
         await self.sweeps.load()

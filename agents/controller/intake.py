@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 from collections.abc import Callable
 
 from sqlmodel import Session
@@ -18,9 +19,10 @@ from agents.controller.logstore import LogStore
 from agents.controller.problems import Problems
 from agents.controller.reconciler import Reconciler
 from jobs import metricstore, queries, registry, wire
-from jobs.errors import InvalidInput, QuarterdeckError
+from jobs.errors import InvalidInput, NotFound, QuarterdeckError
 from jobs.lifecycle import Note
-from jobs.names import job_name, parse_run
+from jobs.names import CHECKPOINT, job_name, parse_run
+from jobs.snapshot import FileEntry, Manifest
 from jobs.tables import ArtifactRow, NodeRow, RankRow
 
 _READ_OUTPUT = 4 << 20
@@ -284,7 +286,43 @@ class Intake:
                     size=size,
                 )
             )
+        if live.spec.checkpoint.keep:
+            try:
+                digest, size = await self._fetch_checkpoint(agent, report["key"])
+            except (InvalidInput, NotFound) as error:
+                await self._warn(live, f"checkpoint: {error.message}")
+                digest, size = None, 0
+            if digest is not None:
+                rows.append(
+                    ArtifactRow(
+                        attempt_id=attempt.epoch,
+                        name=CHECKPOINT,
+                        job_id=live.job.id,
+                        path="",
+                        digest=digest,
+                        size=size,
+                    )
+                )
         return rows
+
+    async def _fetch_checkpoint(self, agent: wire.AgentClient, key: str) -> tuple[str | None, int]:
+        """Store a job's checkpoint folder; gives the digest of its manifest and the size of its files,
+        None for an empty one."""
+        entries: list[FileEntry] = []
+        for file in await agent.list_checkpoint(key):
+            offset = 0
+            with self.blobs.incoming() as incoming:
+                while chunk := await agent.read_checkpoint(key, file["path"], offset, _READ_OUTPUT):
+                    await asyncio.to_thread(incoming.write, chunk)
+                    offset += len(chunk)
+                digest = await asyncio.to_thread(incoming.commit)
+            entries.append(FileEntry(file["path"], file["mode"], offset, digest))
+        if not entries:
+            return None, 0
+        manifest = Manifest.of(entries)
+        data = io.BytesIO(manifest.to_bytes())
+        await asyncio.to_thread(self.blobs.put, manifest.digest, data)
+        return manifest.digest, manifest.total_bytes
 
     async def _fetch(self, agent: wire.AgentClient, key: str, path: str) -> tuple[str | None, int]:
         offset = 0

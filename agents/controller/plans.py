@@ -51,5 +51,6 @@ def launch_plan(
         "notice": spec.notice,
         "lease": spec.lease,
         "outputs": dict(spec.outputs),
+        "checkpoint": spec.checkpoint.start,
         "user": user,
     }

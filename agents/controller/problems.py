@@ -15,6 +15,9 @@ _FIXES = {
     "ray": "It is being restarted; jobs that run are not touched. See `qd doctor`.",
 }
 _FIX_NAME = "Let one of them leave and join again with another --name: `qd leave`, `qd join`."
+_FIX_SWEEP = (
+    "Its trials run on, and it is tried again. If it stays so: `qd sweep-stop`, and mend the file."
+)
 _FIX = "It is being tried again; `qd doctor` tells more."
 
 
@@ -45,4 +48,5 @@ class Problems:
 
 
 def _fix(source: str) -> str:
-    return _FIX_NAME if source.startswith("name ") else _FIXES.get(source, _FIX)
+    kind = source.partition(" ")[0]
+    return {"name": _FIX_NAME, "sweep": _FIX_SWEEP}.get(kind) or _FIXES.get(source, _FIX)

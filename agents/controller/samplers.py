@@ -6,16 +6,17 @@ import contextlib
 import importlib.util
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from jobs.errors import InvalidInput
-from jobs.strategies import PRUNERS, SAMPLERS, Strategy, parse
+from jobs.strategies import CROSSOVERS, PRUNERS, SAMPLERS, Strategy, parse
 from jobs.sweepspec import SweepSpec
 
 if TYPE_CHECKING:
     from optuna.pruners import BasePruner
     from optuna.samplers import BaseSampler
+    from optuna.trial import FrozenTrial
 
 
 def check_packages(spec: SweepSpec) -> None:
@@ -39,10 +40,11 @@ def quietly() -> Iterator[None]:
         yield
 
 
-def make_sampler(spec: SweepSpec, trials: int) -> BaseSampler:
+def make_sampler(spec: SweepSpec, trials: int, lent: Sequence[FrozenTrial] = ()) -> BaseSampler:
     """The sampler that a sweep asks for.
 
     Args:
+        lent: those of them that are an earlier sweep's.
         trials: how many there are already. After a restart a seeded sampler must not draw again what
             it drew first, so the seed moves on with the trials.
     """
@@ -52,7 +54,8 @@ def make_sampler(spec: SweepSpec, trials: int) -> BaseSampler:
     seed = spec.seed
     if seed is not None and trials and name != "qmc":  # its place in the sequence is in the storage
         seed = zlib.crc32(f"{seed}:{trials}".encode())
-    if name in ("random", "grid"):  # a grid's points are enqueued, only their rest could be drawn
+    # The points of a grid and of a population are enqueued: only their rest could be drawn.
+    if name in ("random", "grid", "pbt"):
         return samplers.RandomSampler(seed=seed)
     if name == "tpe":
         options.setdefault("constant_liar", True)  # several trials are open at a time
@@ -60,6 +63,10 @@ def make_sampler(spec: SweepSpec, trials: int) -> BaseSampler:
     if name == "gp":
         return samplers.GPSampler(seed=seed, warn_independent_sampling=False, **options)
     if name == "cmaes":
+        whole = [trial for trial in lent if trial.state.name == "COMPLETE"]
+        whole = [trial for trial in whole if trial.params.keys() == spec.space.keys()]
+        if whole and not {"sigma0", "use_separable_cma"} & options.keys():
+            options["source_trials"] = whole
         return samplers.CmaEsSampler(seed=seed, warn_independent_sampling=False, **options)
     if name == "qmc":
         return samplers.QMCSampler(
@@ -68,6 +75,9 @@ def make_sampler(spec: SweepSpec, trials: int) -> BaseSampler:
             warn_independent_sampling=False,
             **options,
         )
+    if "crossover" in options:
+        crossover = getattr(samplers.nsgaii, CROSSOVERS[options["crossover"]])
+        options["crossover"] = crossover()
     if name == "nsga2":
         return samplers.NSGAIISampler(seed=seed, **options)
     return samplers.NSGAIIISampler(seed=seed, **options)

@@ -13,19 +13,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from agents.controller.points import distributions, suggest
 from agents.controller.samplers import make_pruner, make_sampler, quietly
 from jobs import searchspace
 from jobs.command import Scalar
+from jobs.populations import Next
 from jobs.sweeps import TrialState
 from jobs.sweepspec import SweepSpec
 
 if TYPE_CHECKING:
-    from optuna.trial import Trial
+    from optuna.trial import FrozenTrial, Trial
 
     from agents.controller.studystorage import StudyStorage
 
@@ -33,8 +35,18 @@ T = TypeVar("T")
 
 MAX_REPORTED = 1000
 """Intermediate values of a trial that are kept for the pruner; each is a row and a commit."""
-_POINT, _CELL = "quarterdeck:point", "quarterdeck:grid"
-"""User attributes: which enqueued point a trial is of, or which point of the grid."""
+_POINT, _CELL, _TURN = "quarterdeck:point", "quarterdeck:grid", "quarterdeck:turn"
+"""User attributes: which enqueued point a trial is of, which point of the grid, or whose turn in a
+population."""
+_FROM, _WARM = "quarterdeck:from", "quarterdeck:warm"
+"""A trial that another study has lent, and a study that has been lent all it will be."""
+_REFUSED = "quarterdeck:refused"
+"""A point that breaks a constraint, and so was never tried."""
+MAX_LENT = 1000
+"""Trials that a study takes over from another one, the newest: samplers slow down with more."""
+_DRAWS, _RANDOM_AFTER = 500, 20
+"""How often a point is drawn until it breaks no constraint, and after how many draws at random: a sampler
+that is not told of a point may well come back to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +56,7 @@ class Asked:
     number: int
     params: dict[str, Scalar]
     point: int | None = None  # which of the enqueued points it is
+    turn: Mapping[str, Any] | None = None  # of a population: member, generation, parent and origin
 
 
 class Studies:
@@ -96,17 +109,78 @@ class Study:
             load_if_exists=True,
         )
         known = self._study.get_trials(deepcopy=False)
-        with quietly():
-            self._study.sampler = make_sampler(spec, len(known))
-            if not several:
+        self._make_sampler(known)
+        if not several:
+            with quietly():
                 self._study.pruner = make_pruner(spec.pruner)
+        self._random = optuna.samplers.RandomSampler(spec.seed)
+        self.exhausted = ""  # why there can be no further point
         self._grid: list[dict[str, Scalar]] | None = None
         self._open: dict[int, Trial] = {}
         self._reported: dict[int, set[int]] = {}  # steps told of each open trial
         attrs = [trial.user_attrs for trial in known]
         self._cells = {attr[_CELL] for attr in attrs if _CELL in attr}
         self._points = {attr[_POINT] for attr in attrs if _POINT in attr}
+        self._turns = {_turn(attr[_TURN]) for attr in attrs if _TURN in attr}
         self._waiting = sum(not t.state.is_finished() and t.state.name == "WAITING" for t in known)
+
+    def _make_sampler(self, known: Sequence[FrozenTrial]) -> None:
+        lent = [trial for trial in known if _FROM in trial.user_attrs]
+        with quietly():
+            self._study.sampler = make_sampler(self._spec, len(known), lent)
+
+    def warm(self, lenders: Sequence[str]) -> int | None:
+        """Take over what other studies know; once, before the first point of this one is asked for.
+
+        Args:
+            lenders: names of studies with the same objectives.
+
+        Returns:
+            How many trials were taken over: those that are over, whose points lie in this space. None
+            when it was done before.
+        """
+        if _WARM in self._study.user_attrs:
+            return None
+        lent = 0
+        for name in lenders:
+            lender = self._optuna.load_study(study_name=name, storage=self._storage)
+            states = self._optuna.trial.TrialState
+            over = lender.get_trials(deepcopy=False, states=(states.COMPLETE, states.PRUNED))
+            for trial in over[-MAX_LENT:]:
+                if _FROM in trial.user_attrs or not self._holds(trial.params):
+                    continue
+                kept = {
+                    key: value
+                    for key, value in trial.system_attrs.items()
+                    if key.startswith("constraints")
+                }
+                self._study.add_trial(
+                    self._optuna.trial.create_trial(
+                        state=trial.state,
+                        values=trial.values,
+                        params=trial.params,
+                        distributions=distributions(self._spec.space, trial.params),
+                        intermediate_values=trial.intermediate_values,
+                        user_attrs={_FROM: f"{name}/{trial.number}"},
+                        system_attrs=kept,
+                    )
+                )
+                lent += 1
+        self._study.set_user_attr(_WARM, lent)
+        known = self._study.get_trials(deepcopy=False)
+        self._make_sampler(known)
+        return lent
+
+    def _holds(self, params: Mapping[str, Any]) -> bool:
+        """Whether a point of another study lies in this space."""
+        found: dict[str, Scalar] = {}
+        space = self._spec.space
+        for name in searchspace.ordered(space):
+            if space[name].applies(found):
+                if name not in params or space[name].problem_with(params[name]):
+                    return False
+                found[name] = params[name]
+        return len(found) == len(params) and self._spec.admits(found)
 
     def enqueue(self, points: Sequence[dict[str, Scalar]]) -> None:
         """Have these points tried before others; those that were enqueued before are not again.
@@ -114,11 +188,12 @@ class Study:
         Args:
             points: all of the sweep so far, in an order that only grows.
         """
+        if self._spec.sampler.name == "pbt":
+            return  # its first members begin with them
         for number, point in enumerate(points):
             if number not in self._points:
-                self._study.enqueue_trial(dict(point), user_attrs={_POINT: number})
+                self._enqueue(point, {_POINT: number})
                 self._points.add(number)
-                self._waiting += 1
 
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:
@@ -133,61 +208,87 @@ class Study:
         Args:
             known: numbers of all trials in the registry.
         """
-        trials = self._study.get_trials(deepcopy=False)
         found = []
-        for frozen in trials:
+        for frozen in self._study.get_trials(deepcopy=False):
             if frozen.state.name == "RUNNING":
                 trial = self._optuna.trial.Trial(self._study, frozen._trial_id)
                 self._open[frozen.number] = trial
                 self._reported[frozen.number] = set(frozen.intermediate_values)
                 if frozen.number not in known:
-                    found.append(self._asked(trial))
+                    asked = self._asked(trial)
+                    if self._spec.admits(asked.params):
+                        found.append(asked)
+                    else:
+                        self._refuse(trial)
         return found
 
     def ask(self) -> Asked | None:
-        """The next point; None when the sampler has no other."""
-        if self._waiting > 0:
-            self._waiting -= 1
-        elif self._spec.sampler.name == "grid":
+        """The next point; None when the sampler has no other (`exhausted` says why)."""
+        if self._waiting == 0 and self._spec.sampler.name == "grid":
             cell = len(self._cells)
             if self._grid is None:
-                self._grid = list(searchspace.grid(self._spec.space))
+                self._grid = list(self._spec.points())
             if cell >= len(self._grid):
                 return None
-            self._study.enqueue_trial(self._grid[cell], user_attrs={_CELL: cell})
+            self._enqueue(self._grid[cell], {_CELL: cell})
             self._cells.add(cell)
-        trial = self._study.ask()
-        self._open[trial.number] = trial
-        self._reported[trial.number] = set()
-        return self._asked(trial)
+        return self._admitted()
+
+    def _admitted(self) -> Asked | None:
+        for draw in range(_DRAWS):
+            asked = self._draw(at_random=draw >= _RANDOM_AFTER)
+            if self._spec.admits(asked.params):
+                return asked
+            self._refuse(self._open[asked.number])
+        self.exhausted = f"of {_DRAWS} points that were drawn, each breaks a constraint"
+        return None
+
+    def begin(self, turn: Next) -> Asked | None:
+        """The trial of a turn of a population; one that was chosen before may come first."""
+        key = (turn.member, turn.generation)
+        if key not in self._turns:  # else it waits since before a crash
+            told = {
+                "member": turn.member,
+                "generation": turn.generation,
+                "parent": turn.parent,
+                "origin": turn.origin,
+            }
+            self._enqueue(turn.params, {_TURN: told})
+            self._turns.add(key)
+        return self._admitted()
+
+    def _enqueue(self, point: Mapping[str, Scalar], attrs: dict[str, Any]) -> None:
+        self._study.enqueue_trial(dict(point), user_attrs=attrs)
+        self._waiting += 1
+
+    def _draw(self, *, at_random: bool = False) -> Asked:
+        sampler = self._study.sampler
+        if at_random:
+            self._study.sampler = self._random
+        self._waiting = max(self._waiting - 1, 0)
+        try:
+            trial = self._study.ask()
+            self._open[trial.number] = trial
+            self._reported[trial.number] = set()
+            return self._asked(trial)
+        finally:
+            self._study.sampler = sampler
+
+    def _refuse(self, trial: Trial) -> None:
+        """Take back a point that breaks a constraint; one that a person has begun is drawn anew."""
+        attrs = trial.user_attrs
+        trial.set_user_attr(_REFUSED, True)
+        self.tell(trial.number, "FAILED", None)
+        for key in (_POINT, _TURN):
+            if key in attrs:
+                fixed = self._study._storage.get_trial_system_attrs(trial._trial_id).get(
+                    "fixed_params", {}
+                )
+                self._enqueue(fixed, {key: attrs[key]})
 
     def _asked(self, trial: Trial) -> Asked:
-        return Asked(trial.number, self._suggest(trial), trial.user_attrs.get(_POINT))
-
-    def _suggest(self, trial: Trial) -> dict[str, Scalar]:
-        values: dict[str, Scalar] = {}
-        space = self._spec.space
-        for name in searchspace.ordered(space):
-            parameter = space[name]
-            if not parameter.applies(values):
-                continue
-            if parameter.choices is not None:
-                values[name] = trial.suggest_categorical(name, list(parameter.choices))
-                continue
-            low, high = parameter.low, parameter.high
-            assert low is not None
-            assert high is not None
-            if parameter.is_int:
-                step = int(parameter.step or 1)
-                values[name] = trial.suggest_int(
-                    name, int(low), int(high), step=step, log=parameter.log
-                )
-            else:
-                values[name] = trial.suggest_float(
-                    name, float(low), float(high), step=parameter.step, log=parameter.log
-                )
-        # In the order of the file, as people know it.
-        return {name: values[name] for name in space if name in values}
+        params, attrs = suggest(trial, self._spec.space), trial.user_attrs
+        return Asked(trial.number, params, attrs.get(_POINT), attrs.get(_TURN))
 
     def report(
         self, number: int, points: Sequence[tuple[int, float | None]], *, pinned: bool = False
@@ -214,10 +315,26 @@ class Study:
                 return True
         return False
 
-    def tell(self, number: int, state: TrialState, values: Sequence[float] | None) -> None:
-        """Tell how a trial ended; telling it again changes nothing."""
+    def tell(
+        self,
+        number: int,
+        state: TrialState,
+        values: Sequence[float] | None,
+        constraints: Mapping[str, float] | None = None,
+    ) -> None:
+        """Tell how a trial ended; telling it again changes nothing.
+
+        Args:
+            constraints: by how much it exceeds each, 0 or less where it does not.
+        """
         states = self._optuna.trial.TrialState
         told = {"COMPLETE": states.COMPLETE, "PRUNED": states.PRUNED}.get(state, states.FAIL)
+        trial = self._open.get(number)
+        if trial is not None and constraints:
+            known = trial.constraints
+            for text, excess in constraints.items():
+                if text not in known:
+                    trial.set_constraint(text, excess)
         self._study.tell(
             number,
             list(values) if values is not None and told == states.COMPLETE else None,
@@ -245,3 +362,7 @@ class Study:
         except (RuntimeError, ValueError):  # too few trials, or all of one value
             return {}
         return {name: float(value) for name, value in found.items()}
+
+
+def _turn(told: Mapping[str, Any]) -> tuple[int, int]:
+    return told["member"], told["generation"]

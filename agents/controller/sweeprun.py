@@ -15,9 +15,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 from sqlmodel import Session
 
@@ -26,18 +25,17 @@ from agents.controller.hub import Hub
 from agents.controller.reconciler import Reconciler
 from agents.controller.secretstore import SecretStore
 from agents.controller.studies import Asked, Studies, Study
-from jobs import lifecycle as lc
-from jobs import queries, registry, sweepqueries, sweepstore
-from jobs.command import Scalar
+from agents.controller.sweeprecord import Changes, Made, record
+from jobs import queries, sweepqueries, sweepstore
 from jobs.errors import Conflict, QuarterdeckError
 from jobs.names import job_name, parse_run
+from jobs.populations import choose
 from jobs.registry import Caller
-from jobs.sweeps import ENDED, Decision, Tally, Verdict, decide, verdict
+from jobs.sweeps import ENDED, JobEnd, Tally, Verdict, decide, verdict
 from jobs.sweepspec import SweepSpec
 from jobs.sweepstore import Facts, OpenTrial
-from jobs.sweeptables import SweepTrialRow
-from jobs.tables import JobRow
 from jobs.views import EventView
+from jobs.words import counted
 
 log = logging.getLogger(__name__)
 
@@ -49,12 +47,14 @@ DEADLINE_EVERY = 1.0
 """The same while a budget runs: a clock may be set."""
 SHOW_EVERY = 0.2
 """Seconds between two tellings of what watchers see."""
-RETRY_AFTER = 1.0
+RETRY_AFTER, RETRY_AT_LEAST_EVERY = 1.0, 30.0
+"""Seconds to wait after a pass that failed: the first time, and after many."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plant:
-    """What all sweeps share. `now` is unix time, `monotonic` never jumps; both in seconds."""
+    """What all sweeps share. `now` is unix time, `monotonic` never jumps; both in seconds. `tell` says
+    what is wrong with a source at the moment, "" that nothing is."""
 
     database: Database
     studies: Studies
@@ -64,20 +64,11 @@ class Plant:
     job_secrets: SecretStore
     now: Callable[[], float]
     monotonic: Callable[[], float]
+    tell: Callable[[str, str], None]
 
 
 _Points = tuple[OpenTrial, int, list[tuple[int, float | None]]]
 """A trial, the cursor behind what it has logged, and that as (step, value)."""
-
-
-@dataclass(slots=True)
-class _Changes:
-    """What one pass has found and done, to be recorded together."""
-
-    decision: Decision
-    verdicts: list[tuple[OpenTrial, Verdict]]
-    asked: list[Asked]
-    prune: set[int] = field(default_factory=set)  # numbers of trials
 
 
 class SweepRun:
@@ -92,7 +83,8 @@ class SweepRun:
         self._stale: set[int] = set()  # trials that watchers have not seen yet
         self._shown = 0.0
         self._adopted: list[Asked] = []
-        self._exhausted = False
+        self._exhausted, self._stuck = False, ""
+        self._trouble = ""  # what keeps it from going on
         self._patience = 0.0
         self._spec: SweepSpec
         self._stored: object = None
@@ -105,20 +97,40 @@ class SweepRun:
 
     async def run(self) -> None:
         """Go on until the sweep is over. Whatever goes wrong is taken up again from the registry."""
+        patience = RETRY_AFTER
         try:
             while True:
                 try:
                     await self._load()
-                    while not await self._pass():
-                        await self._wait()
+                    over = False
+                    while not over:
+                        over = await self._pass()
+                        patience = RETRY_AFTER
+                        await self._tell("")
+                        if not over:
+                            await self._wait()
                     return
                 except QuarterdeckError as error:
                     log.warning("%s: %s", self.name, error.message)
-                except Exception:
+                    await self._tell(error.message)
+                except Exception as error:
                     log.exception("%s", self.name)
-                await asyncio.sleep(RETRY_AFTER)
+                    await self._tell(f"internal error: {error!r}")
+                await asyncio.sleep(patience)
+                patience = min(2 * patience, RETRY_AT_LEAST_EVERY)
         finally:
+            self._plant.tell(f"sweep {self.name}", "")
             self._plant.hub.unsubscribe(self._subscription)
+
+    async def _tell(self, trouble: str) -> None:
+        """Say what keeps the sweep from going on, in `qd status` and once as an event; "" when it does."""
+        if trouble == self._trouble:
+            return
+        self._trouble = trouble
+        self._plant.tell(f"sweep {self.name}", trouble)
+        told = f"cannot go on: {trouble}" if trouble else "goes on"
+        with contextlib.suppress(QuarterdeckError):  # the registry itself may be what is wrong
+            await self._note("sweep.trouble" if trouble else "sweep.well", told)
 
     # -- beginning ----------------------------------------------------------------------------------
 
@@ -134,12 +146,45 @@ class SweepRun:
 
         spec, name, known, open_ = await self._plant.database.read(read)
         study = sweepstore.study_name(self.number, name)
-        self._spec, self._stored, self._exhausted = spec, None, False
+        self._spec, self._stored, self._exhausted, self._stuck = spec, None, False, ""
         self._study = await self._plant.studies.open(study, spec)
+        if spec.warm_start:
+            await self._warm()
         self._adopted = await self._plant.studies.run(self._study.adopt, known)
         self._jobs, self._cursors = dict(open_), {}
         self._logged = set(self._jobs)  # points may have come that nobody told
         self._watch()
+
+    async def _warm(self) -> None:
+        """Let the study take over what the sweeps know that it was told to start from."""
+
+        def lenders(session: Session) -> list[str]:
+            rows = [
+                sweepstore.get(session, sweepstore.resolve(session, text))
+                for text in self._spec.warm_start
+            ]
+            return [sweepstore.study_name(row.id or 0, row.name) for row in rows]
+
+        def lend(names: list[str]) -> int | None:
+            with self._study.together():
+                return self._study.warm(names)
+
+        names = await self._plant.database.read(lenders)
+        lent = await self._plant.studies.run(lend, names)
+        if lent is not None:
+            told = f"starts from {counted(lent, 'trial')} of {', '.join(self._spec.warm_start)}"
+            await self._note("sweep.warm", told)
+
+    async def _note(self, kind: str, text: str) -> None:
+        now = self._plant.now()
+
+        def write(session: Session) -> list[EventView]:
+            sweepstore.note(session, sweepstore.get(session, self.number), kind, text, now)
+            session.flush()
+            return queries.events(session, 0, 1, newest=True)
+
+        for event in await self._plant.database.write(write):
+            self._plant.hub.publish("events", str(event["id"]), event)
 
     def _watch(self) -> None:
         topics = {f"{kind}:{job_name(job)}" for job in self._jobs for kind in ("job", "metrics")}
@@ -199,6 +244,8 @@ class SweepRun:
         if found.row.spec != self._stored:
             await self._take_spec(found)
         changes = self._decide(found)
+        if self._spec.sampler.name == "pbt":
+            await self._choose(found, changes)
         await plant.studies.run(self._consult, points, changes)
         jobs = await self._record(found, changes)
         self._after(changes, jobs)
@@ -209,7 +256,8 @@ class SweepRun:
             return True
         within = changes.decision.within
         self._patience = LOOK_EVERY if within is None else min(max(within, 0.0), DEADLINE_EVERY)
-        if len(changes.asked) < changes.decision.ask or (changes.decision.stop and jobs):
+        more = len(changes.asked) < changes.decision.ask or (changes.decision.stop and jobs)
+        if more or changes.again:
             self._patience = 0.0  # there is more to ask for, an end to find, or more to stop
         return False
 
@@ -228,36 +276,70 @@ class SweepRun:
     async def _take_spec(self, found: Facts) -> None:
         """A person has steered: other limits, more points."""
         self._spec, self._stored = sweepstore.spec_of(found.row), found.row.spec
-        self._exhausted = False
+        self._exhausted, self._stuck = False, ""
         await self._plant.studies.run(self._study.enqueue, self._spec.enqueue)
 
-    def _decide(self, found: Facts) -> _Changes:
+    def _decide(self, found: Facts) -> Changes:
         """Judge the trials whose jobs have ended, and decide what is next."""
-        verdicts = []
-        for trial in found.open:
-            if trial.end is not None:
-                judged = verdict(
-                    self._spec.metrics,
-                    trial.row.wish,  # type: ignore[arg-type]  # only wishes are stored
-                    trial.row.losses,
-                    self._spec.retries,
-                    trial.end,
-                )
-                verdicts.append((trial, judged))
+        verdicts = [(trial, self._judge(trial, trial.end)) for trial in found.open if trial.end]
         tally = _counted(found.tally, [judged for _, judged in verdicts])
         adopted, self._adopted = self._adopted, []
-        tally = replace(tally, open=tally.open + len(adopted), exhausted=self._exhausted)
+        tally = replace(
+            tally,
+            open=tally.open + len(adopted),
+            exhausted=self._exhausted,
+            stuck=self._stuck or self._study.exhausted,
+        )
         decision = decide(sweepstore.sweep_of(found.row, self._spec), tally, self._plant.now())
-        return _Changes(decision, verdicts, adopted)
+        return Changes(decision, verdicts, adopted)
 
-    def _consult(self, points: list[_Points], changes: _Changes) -> None:
+    def _judge(self, trial: OpenTrial, end: JobEnd) -> Verdict:
+        spec = self._spec
+        judged = verdict(
+            spec.metrics,
+            trial.row.wish,  # type: ignore[arg-type]  # only wishes are stored
+            trial.row.losses,
+            spec.retries,
+            end,
+            also=spec.needed[len(spec.metrics) :],
+            leaves_checkpoint=trial.row.generation is not None,
+        )
+        if judged.state in ("COMPLETE", "PRUNED"):
+            excesses = spec.excesses(trial.row.params, end.values)
+            judged = replace(judged, constraints=excesses)
+        return judged
+
+    async def _choose(self, found: Facts, changes: Changes) -> None:
+        """Whose turns of a population are next. What has only just ended is recorded first."""
+        spec, number = self._spec, self.number
+        if changes.verdicts or changes.asked or not changes.decision.ask:
+            changes.again = changes.decision.ask > 0
+            changes.decision = replace(changes.decision, ask=0)
+            return
+        turns = await self._plant.database.read(lambda session: sweepstore.turns(session, number))
+        choice = choose(
+            spec.population,
+            spec.space,
+            turns,
+            changes.decision.ask,
+            maximize=spec.objective[0].goal == "maximize",
+            enqueued=spec.enqueue,
+            admits=spec.admits,
+            seed=f"{found.row.submitted_at if spec.seed is None else spec.seed}",
+        )
+        if choice.stuck:
+            self._exhausted, self._stuck, changes.again = True, choice.stuck, True
+        changes.turns = choice.turns
+        changes.decision = replace(changes.decision, ask=len(choice.turns))
+
+    def _consult(self, points: list[_Points], changes: Changes) -> None:
         """What there is to say to the study, and to hear from it: values, ends, new points. Runs on
         Optuna's thread, in one go: a trial slot that is free waits for it."""
         if points or changes.verdicts or changes.decision.ask:
             with self._study.together():
                 self._say_and_hear(points, changes)
 
-    def _say_and_hear(self, points: list[_Points], changes: _Changes) -> None:
+    def _say_and_hear(self, points: list[_Points], changes: Changes) -> None:
         for trial, cursor, new in points:
             prune = self._study.report(trial.row.number, new, pinned=trial.row.pinned)
             self._cursors[trial.row.job_id] = cursor
@@ -265,124 +347,52 @@ class SweepRun:
                 changes.prune.add(trial.row.number)
         for trial, judged in changes.verdicts:
             if judged.state != "OPEN":
-                self._study.tell(trial.row.number, judged.state, judged.values)
-        for _ in range(min(changes.decision.ask, ASK_AT_ONCE)):
-            asked = self._study.ask()
+                self._study.tell(trial.row.number, judged.state, judged.values, judged.constraints)
+        for number in range(min(changes.decision.ask, ASK_AT_ONCE)):
+            turns = changes.turns
+            asked = self._study.begin(turns[number]) if turns else self._study.ask()
             if asked is None:
                 self._exhausted = True
                 break
             changes.asked.append(asked)
 
-    async def _record(
-        self, found: Facts, changes: _Changes
-    ) -> list[tuple[int, JobRow, lc.Job, list[EventView]]]:
+    async def _record(self, found: Facts, changes: Changes) -> list[Made]:
         """Write down what was found and done. Gives the new jobs, each with its trial's number."""
-        decision, now = changes.decision, self._plant.now()
-        wanted = (decision.state, decision.reason, decision.ending)
-        moved = wanted != (found.row.state, found.row.reason, found.row.ending)
-        if not (changes.verdicts or changes.prune or changes.asked or moved or decision.stop):
+        now = self._plant.now()
+        news = changes.verdicts or changes.prune or changes.asked or changes.decision.stop
+        if not news and not changes.move(found.row):
             return []
-        number = self.number
 
-        def write(session: Session) -> list[tuple[int, JobRow, lc.Job, list[EventView]]]:
-            row = sweepstore.get(session, number)
-            reruns = sweepstore.reruns(row)
-            made: list[tuple[int, JobRow]] = []
-            for item, judged in changes.verdicts:
-                trial = session.get(SweepTrialRow, (number, item.row.number))
-                assert trial is not None
-                trial.gpu_seconds += sweepstore.gpu_seconds(item.job, now)
-                trial.started_at = trial.started_at or item.job.started_at
-                trial.reason = judged.reason
-                session.add(trial)
-                if judged.state == "OPEN":
-                    trial.losses += 1
-                    job = self._new_job(session, trial.number, trial.params, trial.losses)
-                    trial.job_id = job.id or 0
-                    made.append((trial.number, job))
-                    continue
-                trial.state, trial.ended_at = judged.state, item.job.ended_at or now
-                trial.silent = judged.silent
-                if judged.values is not None:
-                    trial.values, trial.value = list(judged.values), judged.values[0]
-            for point in changes.asked:
-                job = self._new_job(session, point.number, point.params, 0)
-                made.append((point.number, job))
-                session.add(
-                    SweepTrialRow(
-                        sweep_id=number,
-                        number=point.number,
-                        params=point.params,
-                        state="OPEN",
-                        job_id=job.id or 0,
-                        asked_at=now,
-                        **_origin(point, reruns),
-                    )
-                )
-            for item in found.open:
-                trial = session.get(SweepTrialRow, (number, item.row.number))
-                assert trial is not None
-                if trial.state == "OPEN" and not trial.wish:
-                    if decision.stop:
-                        trial.wish = "stop"
-                    elif trial.pinned:  # since it was read
-                        changes.prune.discard(trial.number)
-                    elif trial.number in changes.prune:
-                        trial.wish = "prune"
-                    session.add(trial)
-            # A person may have stopped or paused it since it was read: that stays, until the next pass.
-            if moved and (row.state, row.paused_at) == (found.row.state, found.row.paused_at):
-                row.state, row.reason, row.ending = wanted
-                if decision.state in ENDED:
-                    row.ended_at = now
-                    sweepstore.note(session, row, f"sweep.{row.state.lower()}", row.reason, now)
-                session.add(row)
-            session.flush()
-            return [
-                (
-                    trial_number,
-                    job,
-                    registry.load_job(session, job),
-                    queries.events(session, 0, 1, job.id, newest=True),
-                )
-                for trial_number, job in made
-            ]
+        def write(session: Session) -> list[Made]:
+            made = record(session, self.number, self._spec, found, changes, now)
+            secrets = self._plant.sweep_secrets.load(self.number) if made else None
+            for item in made if secrets else ():
+                # Before the commit: see `submitting`.
+                self._plant.job_secrets.save(item.row.id or 0, secrets or {})
+            return made
 
         return await self._plant.database.write(write)
 
-    def _new_job(
-        self, session: Session, number: int, params: dict[str, Scalar], losses: int
-    ) -> JobRow:
-        row = sweepstore.get(session, self.number)
-        spec = self._spec.job_of(self.name, number, params)
-        job = sweepstore.create_job(session, row, spec, number, losses, self._plant.now())
-        secrets = self._plant.sweep_secrets.load(self.number)
-        if secrets and job.id is not None:
-            self._plant.job_secrets.save(job.id, secrets)  # before the commit: see `submitting`
-        return job
-
-    def _after(
-        self, changes: _Changes, jobs: list[tuple[int, JobRow, lc.Job, list[EventView]]]
-    ) -> None:
+    def _after(self, changes: Changes, jobs: list[Made]) -> None:
         """Let the rest of the controller know of what was recorded."""
         for trial, _ in changes.verdicts:
             self._jobs.pop(trial.row.job_id, None)
             self._cursors.pop(trial.row.job_id, None)
             self._stale.add(trial.row.number)
-        for number, row, job, events in jobs:
-            self._jobs[job.id] = number
-            self._stale.add(number)
-            if job.id in self._plant.reconciler.live:
+        for made in jobs:
+            self._jobs[made.job.id] = made.trial
+            self._stale.add(made.trial)
+            if made.job.id in self._plant.reconciler.live:
                 continue  # its key was known: a crash came between its recording and ours
-            live = self._plant.reconciler.add(row, job)
+            live = self._plant.reconciler.add(made.row, made.job)
             self._plant.hub.publish("jobs", live.view["id"], live.view)
-            for event in events:
+            for event in made.events:
                 self._plant.hub.publish("events", str(event["id"]), event)
         self._watch()
         # The first points of a new job may have come before it was watched.
-        self._logged |= {job.id for _, _, job, _ in jobs}
+        self._logged |= {made.job.id for made in jobs}
 
-    async def _stop_unwanted(self, found: Facts, changes: _Changes) -> None:
+    async def _stop_unwanted(self, found: Facts, changes: Changes) -> None:
         """Cancel the jobs of trials that are to be pruned or stopped, those of earlier passes too."""
         who = Caller(f"sweep {self.name}", found.row.uid)
         for trial in found.open:
@@ -424,11 +434,3 @@ def _counted(tally: Tally, verdicts: list[Verdict]) -> Tally:
             **{name: getattr(tally, name) + 1},
         )
     return tally
-
-
-def _origin(asked: Asked, reruns: Mapping[str, int]) -> dict[str, Any]:
-    """Where a trial's point comes from, as its row says it."""
-    if asked.point is None:
-        return {"origin": "drawn"}
-    again = reruns.get(str(asked.point))
-    return {"origin": "enqueued"} if again is None else {"origin": "rerun", "parent": again}

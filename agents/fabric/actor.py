@@ -23,7 +23,18 @@ CONCURRENCY = 256
 """Calls that one agent serves at a time. They are short, or wait without work (`sync`)."""
 
 METHODS = frozenset(
-    {"hello", "stage", "put_blobs", "launch", "stop", "sync", "stacks", "read_output"}
+    {
+        "hello",
+        "stage",
+        "put_blobs",
+        "launch",
+        "stop",
+        "sync",
+        "stacks",
+        "read_output",
+        "list_checkpoint",
+        "read_checkpoint",
+    }
 )
 """What may be called: the methods of jobs.wire.AgentClient."""
 

@@ -21,6 +21,7 @@ from jobs.places import Places
 from jobs.wire import (
     AgentClient,
     AttemptReport,
+    CheckpointFile,
     Hello,
     LaunchPlan,
     LaunchRequest,
@@ -340,4 +341,12 @@ class RayAgentClient:
 
     async def read_output(self, key: str, path: str, offset: int, limit: int) -> bytes | None:
         reply: bytes | None = await self._call(30, "read_output", key, path, offset, limit)
+        return reply
+
+    async def list_checkpoint(self, key: str) -> list[CheckpointFile]:
+        reply: list[CheckpointFile] = await self._call(30, "list_checkpoint", key)
+        return reply
+
+    async def read_checkpoint(self, key: str, path: str, offset: int, limit: int) -> bytes:
+        reply: bytes = await self._call(30, "read_checkpoint", key, path, offset, limit)
         return reply

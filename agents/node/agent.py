@@ -15,10 +15,11 @@ import os
 import socket
 import time
 from collections.abc import Coroutine
+from pathlib import Path
 from typing import Any, TypeVar
 
-from agents.node import environment, feed, records
-from agents.node.attempts import Attempt, bury
+from agents.node import checkpoints, environment, feed, records
+from agents.node.attempts import Attempt, bury, job_of
 from agents.node.blobcache import BlobCache
 from agents.node.config import AgentConfig
 from agents.node.envcache import EnvCache
@@ -38,6 +39,7 @@ from jobs.paths import open_below
 from jobs.wire import (
     PROTOCOL,
     AttemptReport,
+    CheckpointFile,
     Hello,
     LaunchPlan,
     LaunchRequest,
@@ -111,7 +113,9 @@ class NodeAgent:
         envs = EnvCache(self._root / "envs")
         builder = environment.builder_environment(os.environ)
         self._stagings = Stagings(
-            Stager(self._blobs, envs, self._ledger, builder, self._meter.condition)
+            Stager(
+                self._blobs, envs, self._ledger, builder, self._meter.condition, self._checkpoints
+            )
         )
         self._meetings = Meetings()
         self._holdings.adopt(time.time(), records.boot_clock())
@@ -286,10 +290,9 @@ class NodeAgent:
                 raise TimedOut(f"{attempt.key} waits: {rival.key} still runs on this node")
             if request["lease_until"] <= records.boot_clock():
                 raise TimedOut(f"the lease of {attempt.key} was over before it could start")
-            checkpoints = self._config.checkpoint_root or self._root / "checkpoints"
             node = environment.Node(
                 folder=attempt.folder,
-                checkpoints=checkpoints / attempt.job,
+                checkpoints=self._checkpoints(attempt.key),
                 tag=self._holdings.tag(attempt.key),
                 python=staged.python,
                 gpus=[gpu for gpu in self._meter.gpus if gpu["uuid"] in staged.gpus],
@@ -411,6 +414,23 @@ class NodeAgent:
             return os.pread(descriptor, min(limit, MAX_OUTPUT), offset)
         finally:
             os.close(descriptor)
+
+    async def list_checkpoint(self, key: str) -> list[CheckpointFile]:
+        """The files of the checkpoint folder of an attempt's job. Raises NotFound for an unknown
+        attempt, InvalidInput for too many files."""
+        folder = self._checkpoints(self._held(key).key)
+        return await asyncio.to_thread(checkpoints.listed, folder)
+
+    async def read_checkpoint(self, key: str, path: str, offset: int, limit: int) -> bytes:
+        """Bytes of such a file, at most `limit` of them. Raises NotFound, InvalidInput for an unsafe
+        path."""
+        folder = self._checkpoints(self._held(key).key)
+        return checkpoints.read(folder, path, offset, min(limit, MAX_OUTPUT))
+
+    def _checkpoints(self, key: str) -> Path:
+        """The checkpoint folder of an attempt's job."""
+        root = self._config.checkpoint_root or self._root / "checkpoints"
+        return root / job_of(key)
 
     def _held(self, key: str) -> Attempt:
         attempt = self._holdings.get(key)

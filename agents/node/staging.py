@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from agents.node import preflight
+from agents.node import checkpoints, preflight
 from agents.node.blobcache import BlobCache
 from agents.node.envcache import EnvCache
 from agents.node.environment import ports_needed
@@ -51,6 +51,7 @@ class Stager:
     ledger: Ledger
     environ: Mapping[str, str]
     condition: Callable[[], Condition]
+    checkpoints: Callable[[str], Path]  # of an attempt's job, by the attempt's key
 
     async def stage(
         self,
@@ -81,7 +82,10 @@ class Stager:
             manifest = found
             if missing := self.blobs.missing(manifest.blobs):
                 return Missing(missing)
-        _check_room(folder, manifest.total_bytes)
+        start = self._start(plan)
+        if isinstance(start, Missing):
+            return start
+        _check_room(folder, manifest.total_bytes + start.total_bytes)
         await preflight.check(plan, gpus, self.condition, progress)
         python = check_interpreter(plan["python"])
         if plan["requirements"] is not None:
@@ -94,10 +98,25 @@ class Stager:
             await asyncio.to_thread(self._unpack, manifest, folder) if manifest.files else (
                 self._unpack(manifest, folder)
             )
+        if start.files:
+            progress("copying the checkpoint")
+            kept = self.checkpoints(plan["key"])
+            await asyncio.to_thread(checkpoints.begin, kept, start, self.blobs.path)
         port = None
         if plan["node_rank"] == 0:
             port = free_block(ports_needed(plan["procs"]), ports, plan["key"])
         return Staged(gpus, port, python)
+
+    def _start(self, plan: LaunchPlan) -> Manifest | Missing:
+        """What the job's checkpoint folder is to begin with: nothing, once it is there."""
+        digest = plan.get("checkpoint")
+        if digest is None or self.checkpoints(plan["key"]).exists():
+            return Manifest()
+        found = self.blobs.manifest(digest)
+        if found is None:
+            return Missing([digest.removeprefix("sha256:")])
+        missing = self.blobs.missing(found.blobs)
+        return Missing(missing) if missing else found
 
     def _unpack(self, manifest: Manifest, folder: Path) -> None:
         """Extract beside, then rename: `work` is there only when it is whole."""

@@ -288,6 +288,12 @@ class Agent:
             raise NotFound(f"this node holds no attempt {key}")
         return b"weights"[offset : offset + limit]
 
+    async def list_checkpoint(self, key: str) -> list[wire.CheckpointFile]:
+        return []
+
+    async def read_checkpoint(self, key: str, path: str, offset: int, limit: int) -> bytes:
+        raise NotFound(f"there is no file {path}")
+
     # -- its parts ----------------------------------------------------------------------------------
 
     def _chunks(

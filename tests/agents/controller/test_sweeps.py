@@ -343,9 +343,14 @@ async def test_watchers_see_trials_as_they_come(plane: Plane) -> None:
     assert seen == {("sweeps", name), *((f"sweep:{name}", key) for key in (name, "0", "1"))}
 
 
-async def test_what_a_sweep_cannot_be(plane: Plane) -> None:
-    with pytest.raises(InvalidInput, match="needs the package cmaes"):
-        await sweep(plane, sampler="cmaes")
+async def test_what_a_sweep_cannot_be(plane: Plane, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as bare:
+        bare.setattr("importlib.util.find_spec", lambda _: None)
+        for sampler, package in (("gp", "torch"), ("cmaes", "cmaes"), ("qmc", "scipy")):
+            with pytest.raises(InvalidInput, match=f"needs the package {package}"):
+                await sweep(plane, sampler=sampler)
+        with pytest.raises(InvalidInput, match=r"sweep\.pruner: wilcoxon needs the package scipy"):
+            await sweep(plane, pruner="wilcoxon")
     with pytest.raises(InvalidInput, match="no node can run this"):
         await sweep(plane, job={"resources": {"gpu": 4}})
     with pytest.raises(NotFound):

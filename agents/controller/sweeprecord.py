@@ -1,0 +1,180 @@
+"""What one pass over a sweep has found and done, and how it is written down: in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlmodel import Session
+
+from agents.controller.studies import Asked
+from jobs import lifecycle as lc
+from jobs import queries, registry, sweepstore
+from jobs.populations import Next
+from jobs.sweeps import ENDED, Decision, Verdict
+from jobs.sweepspec import SweepSpec
+from jobs.sweepstore import Facts, OpenTrial
+from jobs.sweeptables import SweepRow, SweepTrialRow
+from jobs.tables import JobRow
+from jobs.views import EventView
+
+
+@dataclass(slots=True)
+class Changes:
+    """What one pass has found and done.
+
+    Args:
+        asked: new points.
+        turns: what a population should ask for.
+        prune: numbers of trials.
+        again: another pass should follow at once.
+    """
+
+    decision: Decision
+    verdicts: list[tuple[OpenTrial, Verdict]]
+    asked: list[Asked]
+    turns: tuple[Next, ...] = ()
+    prune: set[int] = field(default_factory=set)
+    again: bool = False
+
+    @property
+    def wanted(self) -> tuple[str, str, str | None]:
+        """The sweep's state, its reason, and what STOPPING leads to."""
+        return self.decision.state, self.decision.reason, self.decision.ending
+
+    def move(self, row: SweepRow) -> bool:
+        """Whether the sweep's own row changes."""
+        return self.wanted != (row.state, row.reason, row.ending)
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A job that was made for a trial."""
+
+    trial: int
+    row: JobRow
+    job: lc.Job
+    events: list[EventView]
+
+
+def record(
+    session: Session,
+    number: int,
+    spec: SweepSpec,
+    found: Facts,
+    changes: Changes,
+    now: float,
+) -> list[Made]:
+    """Write down a pass. Gives the new jobs.
+
+    Args:
+        number: the sweep's.
+        found: what the pass had read. `changes.prune` loses trials that were pinned since.
+    """
+    row = sweepstore.get(session, number)
+    made = _ends(session, row, spec, changes, now)
+    reruns = sweepstore.reruns(row)
+    for asked in changes.asked:
+        trial = SweepTrialRow(
+            sweep_id=number,
+            number=asked.number,
+            params=asked.params,
+            state="OPEN",
+            job_id=0,
+            asked_at=now,
+            **_origin(asked, reruns),
+        )
+        made.append((trial, _job(session, row, spec, trial, now)))
+        session.add(trial)
+    _wishes(session, found, changes)
+    # A person may have stopped or paused it since it was read: that stays, until the next pass.
+    if changes.move(found.row) and (row.state, row.paused_at) == (
+        found.row.state,
+        found.row.paused_at,
+    ):
+        row.state, row.reason, row.ending = changes.wanted
+        if row.state in ENDED:
+            row.ended_at = now
+            sweepstore.note(session, row, f"sweep.{row.state.lower()}", row.reason, now)
+        session.add(row)
+    session.flush()
+    return [
+        Made(
+            trial.number,
+            job,
+            registry.load_job(session, job),
+            queries.events(session, 0, 1, job.id, newest=True),
+        )
+        for trial, job in made
+    ]
+
+
+def _ends(
+    session: Session, row: SweepRow, spec: SweepSpec, changes: Changes, now: float
+) -> list[tuple[SweepTrialRow, JobRow]]:
+    """Write down how trials ended; gives those that run again, with their new jobs."""
+    again = []
+    for item, judged in changes.verdicts:
+        trial = sweepstore.trial_of(session, item.row.sweep_id, item.row.number)
+        trial.gpu_seconds += sweepstore.gpu_seconds(item.job, now)
+        trial.started_at = trial.started_at or item.job.started_at
+        trial.reason = judged.reason
+        session.add(trial)
+        if judged.state == "OPEN":
+            trial.losses += 1
+            again.append((trial, _job(session, row, spec, trial, now)))
+            continue
+        trial.state, trial.ended_at = judged.state, item.job.ended_at or now
+        trial.silent, trial.feasible = judged.silent, judged.feasible
+        trial.constraints = None if judged.constraints is None else dict(judged.constraints)
+        trial.checkpoint = item.end.checkpoint if item.end is not None else None
+        if judged.values is not None:
+            trial.values, trial.value = list(judged.values), judged.values[0]
+    return again
+
+
+def _job(
+    session: Session, row: SweepRow, spec: SweepSpec, trial: SweepTrialRow, now: float
+) -> JobRow:
+    """A trial's (new) job."""
+    start = None
+    if trial.generation is not None and trial.parent is not None:
+        start = sweepstore.trial_of(session, trial.sweep_id, trial.parent).checkpoint
+    job_spec = spec.job_of(
+        sweepstore.sweep_name(trial.sweep_id),
+        trial.number,
+        trial.params,
+        generation=trial.generation,
+        checkpoint=start,
+    )
+    job = sweepstore.create_job(session, row, job_spec, trial.number, trial.losses, now)
+    trial.job_id = job.id or 0
+    return job
+
+
+def _wishes(session: Session, found: Facts, changes: Changes) -> None:
+    """Write down which trials are to be stopped, and why."""
+    if not changes.decision.stop and not changes.prune:
+        return
+    for item in found.open:
+        trial = sweepstore.trial_of(session, item.row.sweep_id, item.row.number)
+        if trial.state != "OPEN" or trial.wish:
+            continue
+        if changes.decision.stop:
+            trial.wish = "stop"
+        elif trial.pinned:  # since it was read
+            changes.prune.discard(trial.number)
+        elif trial.number in changes.prune:
+            trial.wish = "prune"
+        session.add(trial)
+
+
+def _origin(asked: Asked, reruns: Mapping[str, int]) -> dict[str, Any]:
+    """Where a trial's point comes from, as its row says it."""
+    if asked.turn is not None:
+        return dict(asked.turn)
+    if asked.point is None:
+        return {"origin": "drawn"}
+    again = reruns.get(str(asked.point))
+    return {"origin": "enqueued"} if again is None else {"origin": "rerun", "parent": again}
