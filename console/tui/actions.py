@@ -47,6 +47,7 @@ class Action:
 JOB_SCOPES = ("table", "job", "queue")
 CHARTS = ("metrics", "gpus", "util", "compare")
 TABLES = ("table", "sweeps", "trials")
+LISTS = (*TABLES, "queue", "heat", "happenings")
 PICTURES = ("race", "history", "front", "importance", "parallel")
 """The panes of a sweep's pictures."""
 WITH_PANES = ("cluster", "job", "events_screen", "sweep")
@@ -77,12 +78,12 @@ ACTIONS: tuple[Action, ...] = (
     # Tables.
     Action("table.filter", ("slash",), "/", "filter", "Filter: user:mira gpu>4 state:running !eval",
             ("table", "happenings", "sweeps", "sweep")),
-    Action("row.mark", ("space",), "space", "mark", "Mark the row; actions work on all that is marked",
-            TABLES, palette=False),
+    Action("row.mark", ("space",), "space", "mark", "Mark it; actions work on all that is marked",
+            LISTS, palette=False),
     Action("row.range", ("v",), "v", "", "Mark a range: once where it begins, once where it ends",
-            TABLES, palette=False),
-    Action("table.sort", ("s",), "s", "sort", "Sort by the next column", TABLES),
-    Action("table.turn", ("S",), "S", "", "Sort the other way round", TABLES),
+            LISTS, palette=False),
+    Action("table.sort", ("s",), "s", "sort", "Sort by the next column", LISTS),
+    Action("table.turn", ("S",), "S", "", "Sort the other way round", LISTS),
     # Jobs.
     Action("jobs.new", ("n",), "n", "new", "Write a job in $EDITOR and submit it", ("table",), changes=True),
     Action("job.cancel", ("c",), "c", "cancel", "Cancel the job", JOB_SCOPES, changes=True),
@@ -154,12 +155,13 @@ ACTIONS: tuple[Action, ...] = (
     Action("chart.log", ("L",), "L", "", "Logarithmic y axis", ("job", "compare")),
     Action("chart.smooth", ("s",), "s", "", "Smooth the metrics: off, some, much", ("job", "compare")),
     Action("chart.axis", ("T",), "T", "", "Metrics by step, or by time", ("job", "compare")),
-    Action("chart.clear", ("backspace",), "bksp", "", "Take the crosshair away", ("job", "compare")),
+    Action("chart.clear", ("backspace",), "bksp", "", "Take the crosshair away",
+            ("job", "compare", "util")),
     Action("ranks.pick", tuple("0123456789"), "0-9", "pick", "Logs of the rank of that number",
             ("ranks",), palette=False, keyed=True),
     # Nodes.
     Action("heat.metric", ("u",), "u", "metric", "Utilisation, memory, temperature, watts", ("heat",)),
-    Action("node.drain", ("D",), "D", "drain", "Drain the node, or take it back into service",
+    Action("node.drain", ("D",), "D", "drain", "Drain the node, or all that are marked, or take them back",
             ("heat",), changes=True),
     # Events.
     Action("events.level", ("u",), "u", "level", "All events, warnings and errors, or errors only",

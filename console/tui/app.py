@@ -41,6 +41,13 @@ from jobs.views import JobDetail
 FRAME = 0.1
 """Seconds between two pictures at least: ten a second are enough for eyes and slow links."""
 
+BURST = 0.03
+"""Seconds to wait after the first news: what the control plane tells at once comes in several pieces,
+and a picture of the first piece alone would have to be made again."""
+
+TICK = 1.0
+"""Seconds between two pictures at most: ages move on also where nothing is told."""
+
 FAREWELL = 0.2
 """Seconds that leaving waits for threads; they are daemons and hold nothing."""
 
@@ -144,7 +151,7 @@ class QuarterdeckApp(Navigation):
         self.theme_changed_signal.subscribe(self, lambda _: self._restyle())
         self.open_place(self._start)
         self.screen_changed()
-        self.set_interval(1.0, self._tick)
+        self.set_interval(TICK, self._tick)
         for problem in self.config.problems:
             self.tell(problem, severity="warning")
 
@@ -193,11 +200,9 @@ class QuarterdeckApp(Navigation):
 
     @on(Moved)
     def _moved(self) -> None:
-        """News: at once when the last picture is old enough, else when it is."""
-        wait = self._framed + FRAME - time.monotonic()
-        if wait <= 0:
-            self._take()
-        elif self._frame_due is None:
+        """News: soon when the last picture is old enough, else when it is."""
+        if self._frame_due is None:
+            wait = max(BURST, self._framed + FRAME - time.monotonic())
             self._frame_due = self.set_timer(wait, self._take)
 
     def _take(self) -> None:
@@ -256,7 +261,8 @@ class QuarterdeckApp(Navigation):
 
     def _tick(self) -> None:
         """A second has passed: ages move on, and screens ask for what they need."""
-        self._take()
+        if time.monotonic() - self._framed > TICK / 2:
+            self._take()
         if self.top is not None and self.top.alive:
             self.top.tick()
 
@@ -280,6 +286,7 @@ class QuarterdeckApp(Navigation):
     def settled(self) -> bool:
         """Whether nothing is under way: tests wait for it."""
         pending = any(feed.pending for feed in self._feeds.values())
+        pending = pending or (self.top is not None and self.top.pending)
         return not (pending or self._fetches.busy or self._frame_due is not None)
 
     # Actions out.

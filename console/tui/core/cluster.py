@@ -1,17 +1,18 @@
-"""The Cluster screen in words: totals, heat map cells, one node, the queue, events. Pure."""
+"""The Cluster screen in words: totals, heat map cells, one node, events. Pure."""
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
-from console.tui.core.chart import PERCENT, Sample, chart
+from console.tui.core.chart import PERCENT, Sample, overlay
 from console.tui.core.format import (
     NODE_SHORT,
     STATE_TONE,
-    age,
     clock,
     coarse,
     count,
@@ -24,6 +25,7 @@ from console.tui.core.format import (
 from console.tui.core.glyphs import Glyphs, block, load_tone
 from console.tui.core.lines import BLANK, Line, Span, fit, line, wrap
 from console.tui.core.lines import width as cells
+from console.tui.core.order import Order, arranged
 from console.tui.core.world import World
 from jobs.states import TERMINAL
 from jobs.views import EventView, GpuView, HistoryPoint, JobView, NodeView
@@ -44,8 +46,31 @@ def natural(name: str) -> tuple[tuple[int, str], ...]:
     )
 
 
-def nodes_in_order(world: World) -> list[NodeView]:
-    return sorted(world.nodes.values(), key=lambda node: natural(node["name"]))
+NODE_SORTS = ("job", "load", "state")
+"""What nodes can be sorted by, beside their names."""
+
+
+def nodes_in_order(
+    world: World, order: Order | None = None, metric: str = "util"
+) -> list[NodeView]:
+    """Nodes by name, or by something else: the job that has them, the mean of what the map shows, their
+    state. Nodes without it come last."""
+    nodes = sorted(world.nodes.values(), key=lambda node: natural(node["name"]))
+    by = order or Order()
+    keys: dict[str, Callable[[NodeView], Any]] = {
+        "job": lambda node: natural(node["jobs"][0]) if node["jobs"] else None,
+        "load": lambda node: _load(node, metric),
+        "state": lambda node: node["state"],
+    }
+    return arranged(nodes, keys[by.column], descending=by.descending) if by.column else nodes
+
+
+def _load(node: NodeView, metric: str) -> float | None:
+    """Mean of a metric over a node's GPUs; the CPU's load where it has none."""
+    known = [value[0] for gpu in node["gpus"] if (value := reading(gpu, metric)) is not None]
+    if not node["gpus"]:
+        return node["cpu"]["util"]
+    return sum(known) / len(known) if known else None
 
 
 _last_live: tuple[Mapping[str, JobView], tuple[JobView, ...]] = ({}, ())
@@ -344,52 +369,42 @@ def _gpu_line(gpu: GpuView, glyphs: Glyphs) -> Line:
 
 
 def util_chart(
-    history: Iterable[HistoryPoint],
+    history: Sequence[HistoryPoint],
     width: int,
     rows: int,
     seconds: float,
     now: float,
     glyphs: Glyphs,
+    cross: float | None = None,
 ) -> list[Line]:
-    """Utilisation on a fixed scale of 0 to 100, the right edge being now."""
+    """Utilisation on a fixed scale of 0 to 100, the right edge being now.
+
+    It moves on by whole dots, so that a second in which nothing came is no other picture; and it is drawn
+    once for each of them, however often it is asked for.
+    """
+    step = seconds / (2 * max(1, width))
+    end = math.ceil(now / step) * step
+    key = (width, rows, seconds, end, cross, glyphs.braille)
+    for index, (held, of, lines) in enumerate(_drawn):
+        if held is history and of == key:
+            _drawn.append(_drawn.pop(index))
+            return lines
     samples = [Sample(point["at"], point["low"], point["high"]) for point in history]
-    return chart(samples, width, rows, PERCENT, glyphs, x0=now - seconds, x1=now)
-
-
-# Queue and events ----------------------------------------------------------------------------------
-
-
-def queue(world: World) -> list[JobView]:
-    """Jobs that wait, in the order in which they are considered, then those that run, oldest first."""
-    jobs = live(world.jobs)
-    waiting = [job for job in jobs if job["state"] not in ("RUNNING", "STOPPING")]
-    running = [job for job in jobs if job["state"] in ("RUNNING", "STOPPING")]
-    waiting.sort(key=lambda job: (-job["priority"], job["submitted_at"], natural(job["id"])))
-    running.sort(key=lambda job: (job["started_at"] or "", natural(job["id"])))
-    return waiting + running
-
-
-def queue_line(job: JobView, now: float, width: int, glyphs: Glyphs) -> Line:
-    """Who wants what, since when, and why it waits."""
-    running = job["state"] in ("RUNNING", "STOPPING")
-    since = job["started_at"] if running else job["submitted_at"]
-    wants = f"{count(job['gpus'])}GPU" if job["gpus"] else f"{count(job['cpus'])}CPU"
-    name = max(8, min(24, width - 56))
-    where = ", ".join(job["placed_on"])
-    reason = job["reason"] or (f"on {where}" if running and where else job["state"].lower())
-    tone = STATE_TONE[job["state"]]
-    cut = glyphs.ellipsis
-    used = 3 + 7 + 8 + 1 + name + 1 + 6 + 1 + 5 + 1
-    return line(
-        (f" {state_glyph(job['state'], glyphs)} ", tone),
-        (fit(job["id"], 7, ellipsis=cut), "strong"),
-        fit(job["user"], 8, ellipsis=cut) + " ",
-        fit(job["name"], name, ellipsis=cut) + " ",
-        fit(wants, 6, right=True, ellipsis=cut) + " ",
-        (fit(age(since, now), 5, right=True, ellipsis=cut) + " ", "dim"),
-        (fit(reason, width - used, ellipsis=cut), "dim" if running else ""),
+    lines = overlay(
+        [(samples, "accent")], width, rows, PERCENT, glyphs, x0=end - seconds, x1=end, cross=cross
     )
+    _drawn.append((history, key, lines))
+    del _drawn[:-_CHARTS]
+    return lines
 
+
+_CHARTS = 2
+"""Charts of utilisation that are on screen at once."""
+
+_drawn: list[tuple[Sequence[HistoryPoint], tuple[object, ...], list[Line]]] = []
+
+
+# Events ----------------------------------------------------------------------------------------
 
 _SEVERITY_TONE = {"info": "info", "warning": "warn", "error": "error"}
 

@@ -135,6 +135,39 @@ def _names(jobs: Sequence[JobView]) -> str:
     return shown + (f" and {len(jobs) - 6} more" if len(jobs) > 6 else "")
 
 
+def drain_all(nodes: Sequence[NodeView]) -> Command | Refusal:
+    """Drain those of the marked nodes that are in service; when none is, take all back into service."""
+    if len(nodes) == 1:
+        return drain(nodes[0])
+    held = [node for node in nodes if node["state"] in ("DRAINING", "DRAINED", "QUARANTINED")]
+    back = len(held) == len(nodes)
+    chosen = nodes if back else [node for node in nodes if node not in held]
+    names = [node["name"] for node in chosen]
+    shown = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+    what = many(len(names), "node")
+    if back:
+        why = [f"{n['name']} is quarantined: {n['reason']}." for n in chosen if n["reason"]][:4]
+        effects = (f"{shown}.", "New ranks may be placed on them at once.", *why)
+        question, done = f"Take {what} back into service?", f"{what} are back in service"
+        return _nodes("undrain", names, question, effects, done)
+    jobs = sorted({job for node in chosen for job in node["jobs"]})
+    running = ", ".join(jobs[:6]) + (" …" if len(jobs) > 6 else "")
+    effects = (
+        f"{shown}.",
+        "No new ranks are placed on them.",
+        f"What runs there runs on to its end: {running}." if running else "Nothing runs there.",
+    )
+    if left := len(nodes) - len(chosen):
+        effects += (f"{many(left, 'other')} of the marked stay as they are.",)
+    return _nodes("drain", names, f"Drain {what}?", effects, f"{what} are draining")
+
+
+def _nodes(
+    verb: str, names: Sequence[str], question: str, effects: tuple[str, ...], done: str
+) -> Command:
+    return Command(verb, names[0], question, effects, done, dangerous=True, others=tuple(names[1:]))
+
+
 def drain(node: NodeView) -> Command:
     """Drain, or undrain when the node is drained or quarantined already."""
     name = node["name"]

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from console.tui.core.cluster import WORKING, live, natural
 from console.tui.core.filter import Filter, parse
 from console.tui.core.format import age, clock, coarse, moment
 from console.tui.core.glyphs import Glyphs
 from console.tui.core.lines import Line, fit, line
+from console.tui.core.order import Order, arranged
 from console.tui.core.world import World
 from jobs.views import EventView
 
@@ -91,10 +92,22 @@ def _anywhere(event: EventView) -> str:
     return " ".join(part for part in parts if part)
 
 
-def chosen(events: Sequence[EventView], wanted: Filter[EventView], level: str) -> list[EventView]:
-    """Events that match, newest first."""
+_SORTS: dict[str, Callable[[EventView], Any]] = {
+    "level": lambda event: LEVELS.index(event["severity"]) if event["severity"] in LEVELS else 0,
+    "about": lambda event: natural(event["job"] or event["node"] or "") or None,
+    "kind": lambda event: event["kind"],
+}
+
+SORTABLE = tuple(_SORTS)
+"""What events can be sorted by, beside their age."""
+
+
+def chosen(
+    events: Sequence[EventView], wanted: Filter[EventView], level: str, order: Order | None = None
+) -> list[EventView]:
+    """Events that match, newest first, or in an order of one's own."""
     least = LEVELS.index(level)
-    return [
+    found = [
         event
         for event in reversed(events)
         if wanted.matches(event)
@@ -102,6 +115,9 @@ def chosen(events: Sequence[EventView], wanted: Filter[EventView], level: str) -
             least == 0 or (event["severity"] in LEVELS and LEVELS.index(event["severity"]) >= least)
         )
     ]
+    if order is not None and order.column:
+        return arranged(found, _SORTS[order.column], descending=order.descending)
+    return found
 
 
 def event_row(event: EventView, now: float, width: int, glyphs: Glyphs) -> Line:

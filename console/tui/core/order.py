@@ -30,6 +30,11 @@ class Order:
         return self.turned() if column == self.column else Order(column)
 
     @property
+    def words(self) -> list[str]:
+        """For a title; nothing for the table's own order."""
+        return [f"by {self.column}" + (" down" if self.descending else "")] if self.column else []
+
+    @property
     def text(self) -> str:
         """As it is kept between sessions: `name`, `-gpus`, or nothing."""
         return ("-" if self.descending else "") + self.column

@@ -16,6 +16,7 @@ class Session:
         theme: name of a Textual theme; empty for the default.
         filter: the filter of the jobs table.
         sort: the order of the jobs table (`core.order.Order.text`).
+        nodes, queue, events: the orders of the other lists, in the same way.
         heat: what the heat map shows.
         metrics: job name -> the metric that was looked at.
     """
@@ -24,6 +25,9 @@ class Session:
     theme: str = ""
     filter: str = ""
     sort: str = ""
+    nodes: str = ""
+    queue: str = ""
+    events: str = ""
     heat: str = ""
     metrics: dict[str, str] = field(default_factory=dict)
 

@@ -12,6 +12,7 @@ from console.tui.actions import bindings
 from console.tui.core import happenings
 from console.tui.core.happenings import Alert
 from console.tui.core.lines import BLANK, Line, line
+from console.tui.core.order import Order
 from console.tui.core.world import World
 from console.tui.screens.base import Frame
 from console.tui.widgets.prompt import Prompt
@@ -36,8 +37,12 @@ class EventsScreen(Frame):
         super().__init__()
         self._filter = happenings.event_filter("")
         self._level = happenings.LEVELS[0]
+        self._order = Order()
         self._alerts: dict[str, Alert] = {}
         self._events: dict[str, EventView] = {}
+
+    def on_mount(self) -> None:
+        self._order = Order.parse(self.deck.memory.session.events, happenings.SORTABLE)
 
     def body(self) -> Iterable[Widget]:
         yield Rows(self._alert_row, id="alerts")
@@ -53,7 +58,7 @@ class EventsScreen(Frame):
         alerts.set_keys(list(self._alerts), [line((f" {none}", "ok" if known else "dim"))])
         alerts.styles.height = min(max(len(self._alerts), 1), max(3, self.size.height // 3)) + 1
         self.set_title("alerts", f"Alerts {len(self._alerts)}" if known else "Alerts")
-        picked = happenings.chosen(world.events, self._filter, self._level)
+        picked = happenings.chosen(world.events, self._filter, self._level, self._order)
         self._events = {str(event["id"]): event for event in picked}
         self.query_one(Happenings).set_keys(list(self._events), self._nothing(world))
         self._title(len(picked), len(world.events))
@@ -62,6 +67,9 @@ class EventsScreen(Frame):
         parts = [f"Events {known}" if shown == known else f"Events {shown} of {known}"]
         if self._level != happenings.LEVELS[0]:
             parts.append(f"{self._level} and worse")
+        parts += self._order.words
+        if marked := len(self.query_one(Happenings).marked):
+            parts.append(f"{marked} marked")
         if self._filter.text:
             parts.append(f"/{self._filter.text}")
         if self._filter.problem:
@@ -110,8 +118,26 @@ class EventsScreen(Frame):
         self._level = happenings.LEVELS[(at + 1) % len(happenings.LEVELS)]
         self.show(self.deck.world)
 
+    def do_table_sort(self) -> None:
+        self._set_order(self._order.next(happenings.SORTABLE))
+
+    def do_table_turn(self) -> None:
+        self._set_order(self._order.turned())
+
+    def _set_order(self, order: Order) -> None:
+        self._order = order
+        self.deck.memory.note(events=order.text)
+        self.show(self.deck.world)
+
+    @on(Rows.Marks)
+    def _marks_changed(self) -> None:
+        self.show(self.deck.world)
+
     def do_app_back(self) -> None:
-        if self._filter.text:
+        rows = self.query_one(Happenings)
+        if rows.marked:
+            rows.clear_marks()
+        elif self._filter.text:
             self._set_filter("")
         else:
             self.deck.do_app_back()
@@ -133,7 +159,11 @@ class EventsScreen(Frame):
             self.deck.open_node(event["node"])
 
     def do_id_copy(self) -> None:
-        key = self.query_one(Happenings).cursor_key
-        if key is not None:
-            event = self._events[key]
-            self.deck.copy(event["job"] or event["node"] or event["message"])
+        """What the event is about; of several that are marked, their lines."""
+        rows = self.query_one(Happenings)
+        chosen = [self._events[key] for key in rows.chosen]
+        if len(chosen) > 1:
+            self.deck.copy("\n".join(f"{one['at']} {one['message']}" for one in chosen))
+        elif chosen:
+            one = chosen[0]
+            self.deck.copy(one["job"] or one["node"] or one["message"])

@@ -22,6 +22,7 @@ async def settle(pilot: Pilot[Any]) -> None:
     app = pilot.app
     assert isinstance(app, QuarterdeckApp)
     await _quiet(pilot, app)
+    app._take()
     app._tick()
     if (poll := getattr(app.top, "poll_logs", None)) is not None:
         poll()

@@ -8,9 +8,10 @@ import pytest
 
 from console.tui import actions
 from console.tui.app import QuarterdeckApp
-from console.tui.screens.cluster import ClusterScreen, Events, Heat, Queue, Util
+from console.tui.screens.cluster import ClusterScreen
 from console.tui.screens.compare import CompareScreen, Comparison
 from console.tui.screens.events import EventsScreen, Happenings
+from console.tui.screens.fleet import Events, Heat, Queue, Util
 from console.tui.screens.job import JobScreen, Ranks
 from console.tui.screens.jobcharts import Gpus, Metrics
 from console.tui.screens.jobs import JobsScreen, JobTable

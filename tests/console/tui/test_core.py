@@ -8,6 +8,7 @@ from fake_views import job as job_view
 from fake_views import jobs as all_jobs
 
 from console.tui.core import cluster, commands, job, jobs, table
+from console.tui.core import queue as waiting
 from console.tui.core.bars import footer, footer_at, header
 from console.tui.core.commands import Command, Refusal
 from console.tui.core.filter import parse
@@ -238,14 +239,14 @@ def test_a_node_in_words() -> None:
 
 
 def test_the_queue_is_in_the_order_of_consideration_with_reasons() -> None:
-    order = [one["id"] for one in cluster.queue(world())]
+    order = [one["id"] for one in waiting.queue(world())]
     assert order == ["j431", "j430", "j432", "j433", "j434", "j412", "j421", "j424"]
     told = plain(
-        cluster.queue_line(job_view(432, "QUEUED", reason="starts next"), NOW, 90, UNICODE)
+        waiting.queue_line(job_view(432, "QUEUED", reason="starts next"), NOW, 90, UNICODE)
     )
     assert "starts next" in told
     for cells in (60, 90, 140):
-        drawn = cluster.queue_line(
+        drawn = waiting.queue_line(
             job_view(434, "QUEUED", name="评估-长上下文"), NOW, cells, UNICODE
         )
         assert width(drawn) == max(cells, width(drawn) if cells < 60 else cells)
