@@ -152,6 +152,6 @@ def test_a_week_takes_some_150_kilobytes() -> None:
     size = sum(
         column.buffer_info()[1] * column.itemsize
         for level in ring._levels
-        for column in (level._mean, level._low, level._high)
+        for column in (level._means, level._lows, level._highs)
     )
     assert size <= math.ceil(12 * (600 + 2160 + 10080))
