@@ -43,7 +43,7 @@ class Applier(Protocol):
     async def take_report(self, live: Live, node: str, report: wire.AttemptReport) -> None: ...
     def reserve_name(self, live: Live) -> str: ...
     def detail(self, live: Live, text: str) -> None: ...
-    async def set_port(self, live: Live, port: int) -> None: ...
+    async def staged(self, live: Live, event: lc.Staged, port: int | None) -> None: ...
 
 
 class Performer:
@@ -196,9 +196,8 @@ class Performer:
             failed = lc.StageFailed(attempt.epoch, node, reply["detail"], blame)
             await self._applier.apply(live, failed)
             return
-        if reply["port"] is not None and node_rank == 0:
-            await self._applier.set_port(live, reply["port"])
-        await self._applier.apply(live, lc.Staged(attempt.epoch, node))
+        port = reply["port"] if node_rank == 0 else None
+        await self._applier.staged(live, lc.Staged(attempt.epoch, node), port)
 
     async def _meeting(self, live: Live, attempt: lc.Attempt) -> wire.Meeting | None:
         """Where the gang's ranks will meet, once node rank 0 is staged and holds the place."""

@@ -32,6 +32,7 @@ class Live:
     stall: str = ""  # which rank of the running gang has been silent for how long by now
     reports: dict[str, wire.AttemptReport] = field(default_factory=dict)  # node -> last one stored
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    reporting: asyncio.Lock = field(default_factory=asyncio.Lock)  # one report at a time
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     driver: asyncio.Task[None] | None = None
     shape: Shape = field(init=False)
