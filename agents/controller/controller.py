@@ -180,17 +180,20 @@ class Controller:
     async def _membership(self) -> None:
         """Keep the links in step with the fabric's members; join it again when it was lost."""
         joined, compared = False, 0.0
+        reserved_on: set[str] = set()  # incarnations of nodes
         while True:
             try:
                 if not joined:
                     await self.fabric.connect()
-                if not joined or self.monotonic() > compared + REJOIN_EVERY:
+                members = await self.fabric.nodes()
+                incarnations = {member.id for member in members}
+                changed = not joined or incarnations != reserved_on
+                if changed or self.monotonic() > compared + REJOIN_EVERY:
                     await self.reconciler.rejoin()
-                    compared = self.monotonic()
+                    reserved_on, compared = incarnations, self.monotonic()
                 if not joined:
                     joined = True
                     self.reconciler.wake()
-                members = await self.fabric.nodes()
                 present = {node.name for node in members}
                 for member in members:
                     self.cluster.node(member.name, member.address).fabric = member
@@ -313,7 +316,7 @@ class Controller:
                     {
                         "what": f"node {view['name']} has been silent for {view['age']:.0f} s",
                         "fix": "Its jobs are restarted elsewhere when their leases end; look at the "
-                        f"machine. If it left for good: `qd drain {view['name']}`.",
+                        f"machine. If it left for good: `qd forget {view['name']}`.",
                         "severity": "error" if view["state"] == "LOST" else "warning",
                     }
                 )

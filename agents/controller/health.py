@@ -90,6 +90,10 @@ class Health:
                 log.exception("health")
             await asyncio.sleep(TICK)
 
+    def forget(self, name: str) -> None:
+        """Remember nothing of a node."""
+        self._watches.pop(name, None)
+
     async def look(self) -> None:
         """Look once."""
         for live in list(self._reconciler.live.values()):

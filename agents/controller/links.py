@@ -97,7 +97,7 @@ class Links:
         for name, link in list(self.links.items()):
             if name not in alive or alive[name].id != link.node.id:
                 await self._end(link)
-                self._keeper.on_problem(f"node {name}", "")  # nobody asks it any more
+                self._well(name)  # nobody asks it any more
         for name, node in alive.items():
             known = self.links.get(name)
             if known is not None and known.tasks:
@@ -110,6 +110,18 @@ class Links:
                 asyncio.create_task(self._run(link), name=f"link-{name}"),
                 asyncio.create_task(self._keep_leases(link), name=f"leases-{name}"),
             ]
+
+    async def forget(self, name: str) -> None:
+        """Let go of a node that is no member any more, and of the bounds of its leases."""
+        link = self.links.pop(name, None)
+        if link is not None:
+            await self._end(link)
+        self._well(name)
+
+    def _well(self, name: str) -> None:
+        """Complaints about a node, or by it, count no longer."""
+        self._keeper.on_problem(f"node {name}", "")
+        self._keeper.on_problem(f"agent {name}", "")
 
     async def _end(self, link: Link) -> None:
         link.online, link.agent = False, None

@@ -112,11 +112,16 @@ class Driver:
         return bool(await self._blocking(self._reserve, PREFIX + name, bundles, patience))
 
     def _reserve(self, name: str, bundles: Bundles, patience: float) -> bool:
-        """All of it within `patience` seconds, or nothing."""
+        """All of it within `patience` seconds, or nothing.
+
+        A group that has lost a node waits for that very incarnation of it, in vain: it is made anew.
+        """
         util = self._ray.util
-        try:
-            group = util.get_placement_group(name)
-        except ValueError:
+        group = self._find(name)
+        if group is not None and not self._stands(group, bundles):
+            util.remove_placement_group(group)
+            group = None
+        if group is None:
             group = util.placement_group(
                 # A bundle of nothing is refused; a thousandth of a CPU is nothing to anybody.
                 [{"CPU": cpus or 0.001} | ({"GPU": g} if g else {}) for _, cpus, g in bundles],
@@ -130,15 +135,26 @@ class Driver:
         util.remove_placement_group(group)
         return False
 
+    def _find(self, name: str) -> Any | None:
+        try:
+            return self._ray.util.get_placement_group(name)
+        except ValueError:
+            return None  # not there, or removed already
+
+    def _stands(self, group: Any, bundles: Bundles) -> bool:
+        """Whether it is granted, on the nodes as they are now."""
+        told = self._ray.util.placement_group_table(group)
+        lies_on = told["bundles_to_node_id"]
+        wanted = {index: node_id for index, (node_id, _, _) in enumerate(bundles)}
+        return bool(told["state"] == "CREATED" and lies_on == wanted)
+
     async def release(self, name: str) -> None:
         await self._blocking(self._release, PREFIX + name)
 
     def _release(self, name: str) -> None:
-        try:
-            group = self._ray.util.get_placement_group(name)
-        except ValueError:
-            return  # not there, or removed already
-        self._ray.util.remove_placement_group(group)
+        group = self._find(name)
+        if group is not None:
+            self._ray.util.remove_placement_group(group)
 
     async def reservations(self) -> list[str]:
         groups = await self._blocking(self._ray.util.placement_group_table)

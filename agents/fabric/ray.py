@@ -84,6 +84,11 @@ def target_of(places: Places, environ: Mapping[str, str]) -> Callable[[], Target
     return find
 
 
+LOSE_CALLS = "QD_TESTING_RPC_FAILURE"
+"""What Ray's own failure injection is to lose of the driver's calls, as RAY_testing_rpc_failure takes it
+(JSON). For tests: of what the user has set for Ray itself, nothing reaches the driver."""
+
+
 def driver_environment(places: Places, environ: Mapping[str, str]) -> dict[str, str]:
     """What the driver is started with. None of the user's settings for Ray reach it."""
     env = {name: value for name, value in environ.items() if not name.startswith("RAY_")}
@@ -94,6 +99,9 @@ def driver_environment(places: Places, environ: Mapping[str, str]) -> dict[str, 
         # So long the driver bears a head that is away; agents answer it all the while.
         "RAY_gcs_rpc_server_reconnect_timeout_s": "86400",
     }
+    if lost := environ.get(LOSE_CALLS):
+        env["RAY_testing_rpc_failure"] = lost
+        env["RAY_testing_rpc_failure_avoid_intra_node_failures"] = "false"
     if not environ.get("QD_RAY_ADDRESS"):
         env["RAY_AUTH_TOKEN_PATH"] = str(places.ray_token)
     return env

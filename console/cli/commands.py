@@ -109,5 +109,8 @@ COMMANDS: dict[str, Entry] = {
     "undrain": Entry(
         "console.cli.nodes:undrain", "Let a node take jobs again; lifts a quarantine too.", _FLEET
     ),
+    "forget": Entry(
+        "console.cli.nodes:forget", "Take a node that is gone for good off the books.", _FLEET
+    ),
     "top": Entry("console.cli.top:top", "Watch nodes, GPUs and jobs in a plain table.", _FLEET),
 }

@@ -1,7 +1,8 @@
-"""`qd nodes`, `qd node`, `qd drain`, `qd undrain`."""
+"""`qd nodes`, `qd node`, `qd drain`, `qd undrain`, `qd forget`."""
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
@@ -12,6 +13,7 @@ from console.cli.options import Json, NodeName
 from console.cli.output import Column, emit, narrate, paint, paint_state, say, show
 from console.client import Client, segment
 from console.text import neutralise
+from jobs.errors import InvalidInput
 
 if TYPE_CHECKING:
     from jobs.views import GpuView, NodeView
@@ -91,6 +93,32 @@ def drain(
 def undrain(name: NodeName, as_json: Json = False) -> None:
     """Let a node take jobs again; lifts a quarantine too."""
     _show_change(Client.from_environment().act(f"/v1/nodes/{segment(name)}/undrain"), as_json)
+
+
+def forget(
+    name: NodeName,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Take a node that is gone for good off the books.
+
+    One that comes back under its name joins as a new one.
+    """
+    client = Client.from_environment()
+    path = f"/v1/nodes/{segment(name)}"
+    node = cast("NodeView", client.get(path))
+    if not yes:
+        if as_json or not sys.stdin.isatty():
+            raise InvalidInput(
+                f"{name} would be forgotten, with its drain and quarantine", "Confirm with --yes."
+            )
+        question = f"{neutralise(node['name'])} is {node['state']}. Forget it?"
+        typer.confirm(question, abort=True, err=True)
+    gone = cast("NodeView", client.post(f"{path}/forget"))
+    if as_json:
+        emit(gone)
+    else:
+        say(f"{neutralise(gone['name'])} is forgotten")
 
 
 def _show_change(node: NodeView, as_json: bool) -> None:

@@ -56,9 +56,9 @@ class Steady:
 class Cluster:
     """What `qd up` started in `home`."""
 
-    def __init__(self, home: Path, *, cpus: int = 4) -> None:
+    def __init__(self, home: Path, *, cpus: int = 4, **environ: str) -> None:
         self.home, self.cpus = home, cpus
-        self.environ = {**os.environ, "QD_HOME": str(home)}
+        self.environ = {**os.environ, "QD_HOME": str(home), **environ}
         self.places: Places = places(self.environ)
         self.client = Client(self.places.socket)
 

@@ -186,6 +186,14 @@ class Fleet:
         """Whether all of these ranks run."""
         return all(self.host(node).runs(pid) for node, pid in ranks.items())
 
+    def reserved(self, job: str) -> list[str]:
+        """The addresses where Ray has the job's reservation; none unless all of it is granted."""
+        record = json.loads((self.head.home / "state" / "cluster.json").read_text())
+        asked = ["reserved.py", record["ray_address"], f"-{job}."]
+        script = str(ROOT / "tests" / "cluster" / asked[0])
+        told: list[str] = json.loads(self.head.run(sys.executable, script, *asked[1:]).stdout)
+        return told
+
     def attempt_folder(self, host: Host, job: str, attempt: int) -> Path:
         """What a host has on its disk of an attempt."""
         folders = host.home / "state" / "node" / "attempts"

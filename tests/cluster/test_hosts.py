@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 import time
 
@@ -60,6 +61,9 @@ def test_the_raylet_of_a_host_is_killed(fleet: Fleet) -> None:
     host.kill(*raylets)
     ticks = fleet.ticks(job, 1, 0), fleet.ticks(job, 1, 1)
     until(lambda: host.pids_of("raylet") not in ([], raylets), "another raylet")
+    # Its part of the gang is reserved anew as soon as it is back, so that Ray gives it to nobody else.
+    addresses = [fleet.host("w1").address, fleet.host("w2").address]
+    until(lambda: fleet.reserved(job) == addresses, "the reservation")
     until(lambda: fleet.ticks(job, 1, 0) > ticks[0] + 50, "news of rank 0")
     until(lambda: fleet.ticks(job, 1, 1) > ticks[1] + 50, "news of rank 1")
     assert fleet.ranks(job) == ranks
@@ -161,6 +165,50 @@ def test_a_gang_waits_with_its_reason_when_too_few_hosts_are_left(fleet: Fleet) 
     fleet.until_ticking(job, 2)
     view = fleet.finish(job)
     assert [attempt["state"] for attempt in view["attempts"]] == ["LOST", "SUCCEEDED"]
+
+
+PEERS = """
+import os, socket, sys, time
+rank, address = int(os.environ["RANK"]), ("", int(os.environ["MASTER_PORT"]))
+if rank == 0:
+    with socket.create_server(address) as server:
+        peer, _ = server.accept()
+    peer.settimeout(3)
+    print("begin", flush=True)
+    while peer.recv(1) == b".":
+        pass
+else:
+    while True:
+        try:
+            peer = socket.create_connection((os.environ["MASTER_ADDR"], address[1]), 1)
+            break
+        except OSError:
+            time.sleep(0.1)
+    print("begin", flush=True)
+    while not os.path.exists("/tmp/gate"):
+        peer.send(b".")
+        time.sleep(0.1)
+    peer.send(b"e")
+"""
+"""Rank 0 fails when it has not heard of rank 1 for three seconds, as a collective does."""
+
+
+def test_a_rank_that_fails_because_its_peers_host_is_gone_costs_no_restart(fleet: Fleet) -> None:
+    for host in fleet.network.hosts:
+        (host.folder / "tmp" / "gate").unlink(missing_ok=True)
+    job = fleet.submit(f"{sys.executable} -c {shlex.quote(PEERS)}", lease=10.0, max_restarts=0)
+    until(lambda: all("begin" in fleet.log(job, 1, rank) for rank in (0, 1)), "the ranks to meet")
+    (second,) = [rank["node"] for rank in fleet.attempt(job, 1)["ranks"] if rank["rank"] == 1]
+    fleet.spare(True)
+    fleet.host(second).power_off()
+    view = fleet.wait(job, "STOPPING")
+    assert "exit code 1" in view["reason"], "at first it looks like a failure"
+    until(lambda: all("begin" in fleet.log(job, 2, rank) for rank in (0, 1)), "the next attempt")
+    fleet.open_gate()
+    view = fleet.wait(job)
+    assert [attempt["state"] for attempt in view["attempts"]] == ["LOST", "SUCCEEDED"]
+    fleet.spare(False)
+    fleet.join_again(fleet.host(second))
 
 
 def test_a_gang_whose_one_host_cannot_start_it_holds_nothing(fleet: Fleet) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import time
 from pathlib import Path
@@ -255,3 +256,16 @@ def test_stacks(qd: Any, controller: FakeController) -> None:
 )
 def test_rank_list(ranks: list[int], text: str) -> None:
     assert rank_list(ranks) == text
+
+
+def test_forgetting_a_node_asks_first(
+    qd: Any, controller: FakeController, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    controller.on("GET /v1/nodes/gpu-1", node("gpu-1", state="LOST"))
+    controller.on("POST /v1/nodes/gpu-1/forget", node("gpu-1", state="LOST"))
+    assert qd("forget", "gpu-1").code == 2, "a script has to say --yes"
+    assert qd("forget", "gpu-1", "--yes").out == "gpu-1 is forgotten\n"
+    monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    assert qd("forget", "gpu-1").code != 0
+    assert len(controller.asked("POST /v1/nodes/gpu-1/forget")) == 1

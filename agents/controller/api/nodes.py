@@ -1,4 +1,4 @@
-"""Nodes: list, show, history, drain."""
+"""Nodes: list, show, history, drain, forget."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
+from agents.controller import forgetting
 from agents.controller.api.common import TheCaller, TheController, resolve
 from jobs.views import HistoryPoint, NodeView
 
@@ -83,3 +84,8 @@ async def drain(
 @router.post("/nodes/{name}/undrain")
 async def undrain(name: str, controller: TheController, who: TheCaller) -> NodeView:
     return await controller.set_drained(name, who, drained=False, reason="")
+
+
+@router.post("/nodes/{name}/forget")
+async def forget(name: str, controller: TheController, who: TheCaller) -> NodeView:
+    return await forgetting.forget(controller, name, who)
