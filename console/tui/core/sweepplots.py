@@ -16,7 +16,7 @@ from console.tui.core import sweepwords as words
 from console.tui.core.dots import Grid, Label, Layer
 from console.tui.core.format import moment, number
 from console.tui.core.glyphs import Glyphs
-from console.tui.core.lines import Line, line
+from console.tui.core.lines import Line, line, wrap
 from console.tui.core.sweepwords import Quality
 from jobs.sweepviews import ObjectiveView, TrialView
 
@@ -157,7 +157,7 @@ def race(
     ]
     grid = Grid(width - GUTTER, height - 1, glyphs.braille)
     if not steps or grid.cells < 8 or grid.rows < 2:
-        return said("No trial has logged a value yet.")
+        return said("No trial has logged a value yet.", width)
     values = [value for t in trials for _, value in curves[t["number"]]]
     axis = value_axis(values, scene.objectives[0], log=scene.log, zoom=zoom)
     first, last = min(steps), max(max(steps), min(steps) + 1)
@@ -201,9 +201,10 @@ def race(
     return finish
 
 
-def said(text: str) -> Picture:
+def said(text: str, width: int) -> Picture:
     """Words where there is nothing to be drawn."""
-    return lambda chosen: [line((" " + text, "dim"))]
+    lines = [line((" " + part, "dim")) for part in wrap(text, width - 1)]
+    return lambda chosen: lines
 
 
 def _inside(grid: Grid, points: Sequence[tuple[int, float]]) -> int:
@@ -253,7 +254,7 @@ def history(scene: Scene, width: int, height: int, glyphs: Glyphs, zoom: int = 0
     known = [(t, v) for t in scene.trials if (v := words.reached(t)) is not None]
     grid = Grid(width - GUTTER, height - 1, glyphs.braille)
     if not known or grid.cells < 8 or grid.rows < 2:
-        return said("No trial has logged a value yet.")
+        return said("No trial has logged a value yet.", width)
     axis = value_axis([v for _, v in known], objective, log=scene.log, zoom=zoom)
 
     def when(trial: TrialView) -> float:
@@ -366,7 +367,7 @@ def front_lines(scene: Scene, width: int, height: int, glyphs: Glyphs) -> Pictur
     done = [t for t in scene.trials if t["state"] == "COMPLETE" and t["values"]]
     grid = Grid(width - GUTTER, height - 1, glyphs.braille)
     if not done or len(scene.objectives) < 2 or grid.cells < 8 or grid.rows < 2:
-        return said("The front begins with the first trial that is complete.")
+        return said("The front begins with the first trial that is complete.", width)
     across, up = (
         value_axis([(t["values"] or [])[i] for t in done], scene.objectives[i], log=False)
         for i in (0, 1)

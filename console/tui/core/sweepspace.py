@@ -191,7 +191,7 @@ def parallel(
     """
     grid = Grid(width - 2, height - 3, glyphs.braille)
     if len(axes) < 2 or grid.cells < 4 * len(axes) or grid.rows < 2:
-        return said("Parallel coordinates need more room: z.")
+        return said("Parallel coordinates need more room: z.", width)
     at = [grid.x(i / (len(axes) - 1)) for i in range(len(axes))]
     layers = dict.fromkeys(LAYERS, 0)
     rules = 0

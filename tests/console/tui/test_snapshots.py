@@ -12,7 +12,7 @@ from pilots import settle
 
 from console.tui.app import QuarterdeckApp
 
-SMALL, USUAL = (80, 24), (120, 36)
+SMALL, USUAL, WIDE = (80, 24), (120, 36), (200, 50)
 Compare = Callable[..., bool]
 
 
@@ -52,3 +52,39 @@ def test_a_question(snap_compare: Compare) -> None:
 
 def test_ascii_and_simulated(snap_compare: Compare) -> None:
     assert picture(snap_compare, FakeSource(sim=True), USUAL, ascii_only=True)
+
+
+@pytest.mark.parametrize("size", [SMALL, USUAL, WIDE], ids=["80x24", "120x36", "200x50"])
+def test_sweep(snap_compare: Compare, size: tuple[int, int]) -> None:
+    assert picture(snap_compare, FakeSource(), size, "j", "j", "j", start="s4")
+
+
+@pytest.mark.parametrize("size", [SMALL, USUAL], ids=["80x24", "120x36"])
+def test_sweeps(snap_compare: Compare, size: tuple[int, int]) -> None:
+    assert picture(snap_compare, FakeSource(), size, start="sweeps")
+
+
+def test_no_sweeps(snap_compare: Compare) -> None:
+    assert picture(snap_compare, FakeSource(empty=True), USUAL, start="sweeps")
+
+
+def test_sweep_of_two_objectives_that_is_over(snap_compare: Compare) -> None:
+    assert picture(snap_compare, FakeSource(), USUAL, start="s3")
+
+
+def test_sweep_in_ascii(snap_compare: Compare) -> None:
+    assert picture(snap_compare, FakeSource(sim=True), WIDE, start="s4", ascii_only=True)
+
+
+def test_sweep_without_colour(snap_compare: Compare, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert picture(snap_compare, FakeSource(), USUAL, start="s4")
+
+
+def test_brushed_parallel_coordinates(snap_compare: Compare) -> None:
+    keys = (*["tab"] * 3, "b", "z")
+    assert picture(snap_compare, FakeSource(), USUAL, *keys, start="s4")
+
+
+def test_a_point_is_typed(snap_compare: Compare) -> None:
+    assert picture(snap_compare, FakeSource(), USUAL, "a", start="s4")
