@@ -374,8 +374,10 @@ def front_lines(scene: Scene, width: int, height: int, glyphs: Glyphs) -> Pictur
     )
 
     def place(trial: TrialView) -> tuple[int, int] | None:
-        values = trial["values"]
-        return values and (grid.x(across.share(values[0])), grid.y(up.share(values[1])))
+        if not trial["values"]:
+            return None
+        first, second = trial["values"][:2]
+        return grid.x(across.share(first)), grid.y(up.share(second))
 
     best = front(done, scene.objectives)
     leads = {t["number"] for t in best}
