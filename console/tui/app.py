@@ -45,6 +45,9 @@ BURST = 0.03
 """Seconds to wait after the first news: what the control plane tells at once comes in several pieces,
 and a picture of the first piece alone would have to be made again."""
 
+ALERTS = 30.0
+"""Seconds between two looks at all nodes for the number of alerts, where the screen watches none."""
+
 TICK = 1.0
 """Seconds between two pictures at most: ages move on also where nothing is told."""
 
@@ -105,6 +108,8 @@ class QuarterdeckApp(Navigation):
         self.world = World()
         self.frozen = False
         self.opened = False
+        self.alerts = 0  # what is wrong, as the Events screen lists it
+        self._alerts_at = float("-inf")
         self.tones: dict[str, Style] = {}
         self._start = self.memory.session.screen if start is None else start
         self._feeds: dict[tuple[str, ...], Feed] = {}
@@ -263,8 +268,29 @@ class QuarterdeckApp(Navigation):
         """A second has passed: ages move on, and screens ask for what they need."""
         if time.monotonic() - self._framed > TICK / 2:
             self._take()
+        self._count_alerts()
         if self.top is not None and self.top.alive:
             self.top.tick()
+
+    def _count_alerts(self) -> None:
+        """The number in the header: from the nodes that are watched, else asked for now and then."""
+        now = self.clock.mono()
+        if any(feed.running and "nodes" in feed.topics for feed in self._feeds.values()):
+            if "nodes" in self.world.ready:
+                self._alerts_at = now
+                self._number(self.world)
+        elif now - self._alerts_at >= ALERTS:
+            self._alerts_at = now
+            self._fetches.start("app nodes", self.source.nodes)
+
+    def _number(self, world: World) -> None:
+        from console.tui.core.happenings import alerts
+
+        number = len(alerts(world, self.clock.wall()))
+        if number != self.alerts:
+            self.alerts = number
+            if self.top is not None:
+                self.top.redraw_frame()
 
     def fetch(self, key: str, call: Callable[[], Any]) -> None:
         """Make a call in a thread; the top screen gets the answer, if it is still there."""
@@ -315,7 +341,10 @@ class QuarterdeckApp(Navigation):
         from console.tui.core import job as job_words
 
         what, _, rest = key.partition(" ")
-        if error is not None:
+        if what == "nodes":
+            if error is None:
+                self._number(replace(self.world, nodes={node["name"]: node for node in value}))
+        elif error is not None:
             self.tell(f"{rest}: {error.message}. {error.hint}".strip(), severity="error")
         elif what == "act":
             self.tell(f"{cast(Command, value).done}.")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from textual.dom import DOMNode
 
 from console.tui import actions
@@ -27,11 +29,18 @@ def perform(start: DOMNode, wanted: str, *keys: str) -> bool:
     if action.changes and app.read_only:
         app.tell(f"{action.label}: switched off, this console is read-only", severity="warning")
         return False
+    method = find(start, action.method)
+    if method is not None:
+        method(*keys)
+    return method is not None
+
+
+def find(start: DOMNode, name: str) -> Callable[..., object] | None:
+    """The method of that name which is nearest to `start`: its own, its parents', the app's."""
     node: DOMNode | None = start
     while node is not None:
-        method = getattr(node, action.method, None)
+        method: Callable[..., object] | None = getattr(node, name, None)
         if method is not None:
-            method(*keys)
-            return True
-        node = node.parent if node is not app else None
-    return False
+            return method
+        node = node.parent if node is not start.app else None
+    return None

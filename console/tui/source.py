@@ -82,6 +82,7 @@ class Source(Protocol):
         ...
 
     def node(self, name: str) -> NodeView: ...
+    def nodes(self) -> list[NodeView]: ...
     def sweep_curves(
         self, sweep: str, points: int, limit: int, trials: Sequence[int] = ()
     ) -> list[CurveView]:
@@ -197,6 +198,9 @@ class LiveSource:
         )
         with stream:
             return cast("LogLine | None", next(stream, None))
+
+    def nodes(self) -> list[NodeView]:
+        return cast("list[NodeView]", self._client.get("/v1/nodes"))
 
     def node(self, name: str) -> NodeView:
         return cast("NodeView", self._client.get(f"/v1/nodes/{segment(name)}"))

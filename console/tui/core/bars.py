@@ -9,6 +9,9 @@ from console.tui.core.lines import Line, Span, line
 from console.tui.core.lines import width as cells
 from console.tui.core.link import Link, badge
 
+ALERTING = "Events"
+"""The screen that tells what is wrong; its name is followed by how much is."""
+
 
 def header(
     crumbs: Sequence[str],
@@ -21,6 +24,7 @@ def header(
     *,
     read_only: bool,
     frozen: bool = False,
+    alerts: int = 0,
 ) -> Line:
     """`qd ▸ Cluster   1·Cluster 2·Jobs   ● live · 0.6s`: where you are, where you can go, how fresh.
 
@@ -35,6 +39,8 @@ def header(
             Span(f" {key}", "key"),
             Span(f"{glyphs.dot}{name}", "strong" if name == current else "dim"),
         ]
+        if alerts and name == ALERTING:
+            tabs.append(Span(f"({alerts})", "warn"))
     right: list[Span] = [Span("read-only ", "warn")] if read_only else []
     right += [Span("frozen, p goes on ", "found")] if frozen else []
     right += [*badge(link, now, glyphs), Span(" ")]

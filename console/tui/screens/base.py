@@ -117,6 +117,7 @@ class Frame(Acts, Screen[None]):
                 deck.glyphs,
                 read_only=deck.read_only,
                 frozen=deck.frozen,
+                alerts=deck.alerts,
             )
         ]
 

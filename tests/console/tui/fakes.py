@@ -279,6 +279,10 @@ class FakeSource:
         when = at(800 - number)
         return {"rank": rank, "offset": offset, "at": when, "line": said, "attempt": attempt}
 
+    def nodes(self) -> list[NodeView]:
+        self._check("nodes")
+        return list(self.tables["nodes"].values())
+
     def node(self, name: str) -> NodeView:
         self._check(f"node view {name}")
         found: NodeView = self.tables["nodes"][name]

@@ -59,20 +59,25 @@ async def running(
         yield pilot, app
 
 
-async def press(pilot: Pilot[Any], *keys: str) -> None:
-    """Press keys one after another, each when the one before has had its effect. (Textual's own
-    `press` waits for an idle processor, some 40 ms a key.)"""
+async def send(pilot: Pilot[Any], key: str) -> None:
+    """Press one key, and let it have its effect. (Textual's own `press` waits for an idle processor,
+    some 40 ms a key.)"""
     app = pilot.app
+    driver = app._driver
+    assert driver is not None
+    character = " " if key == "space" else key if len(key) == 1 else None
+    name = _character_to_key(key) if len(key) == 1 and not key.isalnum() else key
+    event = events.Key(name, character)
+    event.set_sender(app)
+    driver.send_message(event)
+    await pilot.pause(0)
+    await pilot.pause(0)
+
+
+async def press(pilot: Pilot[Any], *keys: str) -> None:
+    """Press keys one after another, and wait for quiet."""
     for key in keys:
-        driver = app._driver
-        assert driver is not None
-        character = " " if key == "space" else key if len(key) == 1 else None
-        name = _character_to_key(key) if len(key) == 1 and not key.isalnum() else key
-        event = events.Key(name, character)
-        event.set_sender(app)
-        driver.send_message(event)
-        await pilot.pause(0)
-        await pilot.pause(0)
+        await send(pilot, key)
     await settle(pilot)
 
 

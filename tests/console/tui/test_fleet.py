@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fake_views import history, node
 from fakes import FakeSource
-from pilots import press, running, screen_text, text, title
+from pilots import press, running, screen_text, settle, text, title
 
 from console.tui.core import cluster, commands
 from console.tui.core.commands import Command
@@ -120,3 +120,20 @@ def test_a_chart_moves_on_by_whole_dots_and_is_drawn_once_for_each() -> None:
     begin = 70_000_000 * step
     assert drawn(begin + 0.1 * step) is drawn(begin + 0.9 * step)
     assert drawn(begin + 0.9 * step) is not drawn(begin + 1.1 * step)
+
+
+async def test_the_header_counts_what_is_wrong_also_where_no_nodes_are_watched() -> None:
+    source = FakeSource()
+    async with running(source) as (pilot, app):
+        wrong = text(app, "header").partition("Events(")[2].partition(")")[0]
+        await press(pilot, "7")
+        assert title(app, "alerts") == f"Alerts {wrong}"
+        await press(pilot, "2")
+        source.calls.clear()
+        source.put("nodes", "n01", node(1, state="LOST"))
+        await settle(pilot)
+        assert f"Events({wrong})" in text(app, "header")
+        app.clock.advance(31)  # type: ignore[attr-defined]
+        await settle(pilot)
+        assert f"Events({int(wrong) + 1})" in text(app, "header")
+        assert source.calls.count("nodes") == 1
