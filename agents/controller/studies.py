@@ -44,7 +44,7 @@ _REFUSED = "quarterdeck:refused"
 """A point that breaks a constraint, and so was never tried."""
 MAX_LENT = 1000
 """Trials that a study takes over from another one, the newest: samplers slow down with more."""
-_DRAWS, _RANDOM_AFTER = 500, 20
+_DRAWS, _RANDOM_AFTER = 500, 10
 """How often a point is drawn until it breaks no constraint, and after how many draws at random: a sampler
 that is not told of a point may well come back to it."""
 

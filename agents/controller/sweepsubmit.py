@@ -10,7 +10,8 @@ from sqlmodel import Session
 from agents.controller.controller import Controller
 from agents.controller.samplers import check_packages
 from agents.controller.submitting import check_fits, check_secrets, forecast, stored_manifest
-from jobs import registry
+from jobs import registry, sweepstore
+from jobs.errors import InvalidInput
 from jobs.registry import Caller
 from jobs.sweepspec import SweepSpec
 from jobs.sweepviews import SweepSubmitView
@@ -35,6 +36,8 @@ async def submit_sweep(
             run one of its jobs.
     """
     checked = SweepSpec.from_json(dict(spec))
+    if checked.warm_start:
+        checked = await controller.db.read(lambda session: _lent(session, checked))
     check_packages(checked)
     check_secrets(checked.job, secrets)
     check_fits(controller, checked.job)
@@ -63,3 +66,21 @@ async def submit_sweep(
         "created": created,
         "reason": view["reason"],
     }
+
+
+def _lent(session: Session, spec: SweepSpec) -> SweepSpec:
+    """The spec with the sweeps that it starts from by their ids, which `last` is not.
+
+    Raises NotFound, and InvalidInput for one with other objectives.
+    """
+    wanted = [(item.metric, item.goal) for item in spec.objective]
+    names = []
+    for text in spec.warm_start:
+        row = sweepstore.get(session, sweepstore.resolve(session, text))
+        lender = sweepstore.spec_of(row)
+        if [(item.metric, item.goal) for item in lender.objective] != wanted:
+            has = " and ".join(f"{item.goal}s {item.metric}" for item in lender.objective)
+            need = " and ".join(f"{goal}s {metric}" for metric, goal in wanted)
+            raise InvalidInput(f"sweep.warm_start: s{row.id} {has}; allowed: one that {need}")
+        names.append(sweepstore.sweep_name(row.id or 0))
+    return spec.model_copy(update={"warm_start": tuple(names)})

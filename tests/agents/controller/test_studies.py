@@ -13,6 +13,7 @@ import pytest
 from agents.controller.database import Database
 from agents.controller.studies import Studies, Study
 from jobs import searchspace
+from jobs.strategies import PRUNERS, SAMPLERS
 from jobs.sweepspec import SweepSpec
 
 SPACE = {
@@ -61,40 +62,156 @@ async def test_conditional_points_lie_in_the_space(studies: Studies) -> None:
         await studies.run(study.tell, number, "COMPLETE", [asked.params["lr"]])
 
 
-@pytest.mark.parametrize(
-    "sampler",
-    ["random", "tpe", {"tpe": {"multivariate": True, "startup": 2}}, "qmc", "nsga2", "nsga3", "gp"],
-)
+_LATER = {"warmup": 1, "interval": 2}
+EVERY_PRUNER: list[Any] = [
+    {"median": {"startup": 1, "min_trials": 2, **_LATER}},
+    {"percentile": {"percentile": 50, "startup": 1, "min_trials": 2, **_LATER}},
+    {"asha": {"reduction": 2, "min_steps": 2, "grace_rungs": 1}},
+    {"asha": {"bootstrap": 2}},
+    {"hyperband": {"min_steps": 1, "max_steps": 9, "reduction": 3, "bootstrap": 1}},
+    {"patient": {"patience": 1, "min_delta": 0.0, "then": {"median": {"startup": 1}}}},
+    {"threshold": {"upper": 5, "lower": -1, **_LATER}},
+    {"wilcoxon": {"p_threshold": 0.2, "startup": 2}},
+]
+EVERY_SAMPLER: list[Any] = [
+    "random",
+    {"tpe": {"startup": 2, "candidates": 8, "constant_liar": False}},
+    {"tpe": {"multivariate": True, "group": True, "startup": 2}},
+    {"gp": {"startup": 2, "deterministic": True}},
+    {"cmaes": {"startup": 2, "sigma": 0.1, "population": 4, "margin": True, "use_pruned": True}},
+    {"cmaes": {"separable": True}},
+    {"cmaes": {"adapt": True}},
+    {"qmc": {"sequence": "halton", "scramble": True}},
+    "qmc",
+    {"nsga2": {"population": 4, "crossover": "blx-alpha", "mutation_prob": 0.1}},
+    {"nsga2": {"population": 4, "crossover": "sbx", "crossover_prob": 0.8, "swapping_prob": 0.4}},
+    {"nsga2": {"population": 4, "crossover": "uniform"}},
+    {"nsga2": {"population": 4, "crossover": "vsbx"}},
+    {"nsga2": {"population": 4, "crossover": "spx"}},
+    {"nsga2": {"population": 4, "crossover": "undx"}},
+    {"nsga3": {"population": 4, "dividing": 2, "crossover": "uniform", "crossover_prob": 0.8}},
+    {"nsga3": {"population": 4, "mutation_prob": 0.1, "swapping_prob": 0.4}},
+]
+
+
+@pytest.mark.parametrize("sampler", EVERY_SAMPLER, ids=str)
 async def test_every_sampler_asks(studies: Studies, sampler: Any) -> None:
-    name = sampler if isinstance(sampler, str) else "tpe"
+    """With every option; for long enough to have learnt something, and after a restart."""
     space = {key: value for key, value in SPACE.items() if key != "momentum"}
-    options = {"gp": {"startup": 2}} if name == "gp" else sampler
-    study = await studies.open("s1-x", spec(space=space, sampler=options))
-    for _ in range(4):
+    asked_for = spec(space=space, sampler=sampler)
+    for _ in range(2):
+        study = await studies.open("s1-x", asked_for)
+        for _ in range(8):
+            asked = await studies.run(study.ask)
+            assert asked is not None
+            assert asked_for.admits(asked.params)
+            for name, value in asked.params.items():
+                assert asked_for.space[name].problem_with(value) == ""
+            await studies.run(study.tell, asked.number, "COMPLETE", [asked.params["lr"]])
+
+
+def test_every_sampler_and_pruner_is_tried_with_every_option() -> None:
+    given = [{item: {}} if isinstance(item, str) else item for item in EVERY_SAMPLER]
+    given += [{item: {}} if isinstance(item, str) else item for item in EVERY_PRUNER]
+    tried: dict[str, set[str]] = {}
+    for name, options in (next(iter(item.items())) for item in given):
+        tried.setdefault(name, set()).update(options)
+    for table in (SAMPLERS, PRUNERS):
+        for name, entry in table.items():
+            if name not in ("grid", "pbt", "none"):  # see below, and test_populations
+                assert tried[name] == set(entry.options), name
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "nsga2", "cmaes", "qmc", "random"])
+async def test_no_point_breaks_a_constraint(studies: Studies, sampler: str) -> None:
+    space = {"a": {"low": 0.0, "high": 1.0}, "b": {"low": 0.0, "high": 1.0}}
+    asked_for = spec(
+        space=space, sampler=sampler, constraints=["a + b <= 0.5"], enqueue=[{"a": 0.45}]
+    )
+    study = await studies.open("s1-x", asked_for)
+    await studies.run(study.enqueue, asked_for.enqueue)
+    points = []
+    for number in range(14):
         asked = await studies.run(study.ask)
         assert asked is not None
-        await studies.run(study.tell, asked.number, "COMPLETE", [asked.params["lr"]])
+        assert asked.params["a"] + asked.params["b"] <= 0.5
+        points.append(asked)
+        if number % 5 == 4:  # as after a restart
+            study = await studies.open("s1-x", asked_for)
+            await studies.run(study.adopt, {item.number for item in points})
+        values = [-asked.params["a"] - asked.params["b"]]  # the best lie where none may be
+        await studies.run(study.tell, asked.number, "COMPLETE", values)
+    assert (points[0].params["a"], points[0].point) == (0.45, 0)
+    assert [item.point for item in points[1:]] == [None] * 13
 
 
-@pytest.mark.parametrize(
-    "pruner",
-    [
-        {"median": {"startup": 1}},
-        {"percentile": {"percentile": 50, "startup": 1}},
-        {"asha": {"reduction": 2}},
-        {"hyperband": {"min_steps": 1, "max_steps": 9}},
-        {"patient": {"patience": 1, "then": {"median": {"startup": 1}}}},
-        {"threshold": {"upper": 5}},
-        "wilcoxon",
-    ],
-)
+async def test_constraints_that_no_point_meets_are_given_up(studies: Studies) -> None:
+    study = await studies.open("s1-x", spec(constraints=["lr >= 1"]))
+    assert await studies.run(study.ask) is None
+    assert study.exhausted == "of 500 points that were drawn, each breaks a constraint"
+
+
+@pytest.mark.parametrize("sampler", ["tpe", {"gp": {"startup": 3}}, {"cmaes": {"population": 4}}])
+async def test_a_study_starts_from_what_others_know(studies: Studies, sampler: Any) -> None:
+    space = {"a": {"low": 0.0, "high": 1.0}, "b": {"low": 0.0, "high": 1.0}}
+    first = await studies.open("s1-x", spec(space=space, sampler="random"))
+    for number in range(20):
+        asked = await studies.run(first.ask)
+        assert asked is not None
+        if number == 19:
+            break  # one is still open
+        value = (asked.params["a"] - 0.2) ** 2 + (asked.params["b"] - 0.3) ** 2
+        await studies.run(first.report, asked.number, [(0, value)])
+        await studies.run(
+            first.tell, asked.number, "PRUNED" if number == 3 else "COMPLETE", [value]
+        )
+    narrower = spec(space=space | {"a": {"low": 0.0, "high": 0.8}}, sampler=sampler)
+    study = await studies.open("s2-x", narrower)
+    lent = await studies.run(study.warm, ["s1-x"])
+    fits = [t for t in first._study.trials[:19] if t.params["a"] <= 0.8]
+    assert lent == len(fits) < 19
+    assert await studies.run(study.warm, ["s1-x"]) is None
+    again = await studies.open("s2-x", narrower)
+    assert await studies.run(again.warm, ["s1-x"]) is None
+    assert await studies.run(again.adopt, set()) == []
+    near = 0
+    for number in range(8):
+        asked = await studies.run(again.ask)
+        assert asked is not None
+        assert asked.number == lent + number
+        value = (asked.params["a"] - 0.2) ** 2 + (asked.params["b"] - 0.3) ** 2
+        near += value < 0.1
+        await studies.run(again.tell, asked.number, "COMPLETE", [value])
+    assert near >= 4  # at random, a third of them would be
+    plain = optuna.load_study(study_name="s2-x", storage=studies._url)
+    assert {t.user_attrs.get("quarterdeck:from", "")[:4] for t in plain.trials} == {"s1-x", ""}
+    plain._storage.remove_session()
+
+
+async def test_results_that_break_a_constraint_are_told_so(studies: Studies) -> None:
+    study = await studies.open("s1-x", spec(constraints=["latency <= 5"]))
+    for excess in (2.0, -1.0):
+        asked = await studies.run(study.ask)
+        assert asked is not None
+        told = {"latency <= 5": excess}
+        for _ in range(2):  # the second time changes nothing
+            await studies.run(study.tell, asked.number, "COMPLETE", [-excess], told)
+    assert [t.constraints for t in study._study.trials] == [
+        {"latency <= 5": 2.0},
+        {"latency <= 5": -1.0},
+    ]
+    assert study._study.best_trial.number == 1  # although the other has the lower value
+
+
+@pytest.mark.parametrize("pruner", EVERY_PRUNER, ids=str)
 async def test_every_pruner_stops_what_lags(studies: Studies, pruner: Any) -> None:
     study = await studies.open("s1-x", spec(pruner=pruner, sampler="random"))
     for _ in range(6):
         asked = await studies.run(study.ask)
         assert asked is not None
         good = [(step, 1.0 - step / 100) for step in range(9)]
-        assert not await studies.run(study.report, asked.number, good)
+        early = await studies.run(study.report, asked.number, good)
+        assert not early or "bootstrap" in str(pruner)  # which lets none of the first ones pass
         await studies.run(study.tell, asked.number, "COMPLETE", [0.9])
     bad = await studies.run(study.ask)
     assert bad is not None
