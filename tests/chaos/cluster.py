@@ -205,7 +205,7 @@ class Cluster:
             for rank in (0, 1):
                 lines = self.log(job, number, rank).splitlines()
                 told = [
-                    line["line"] for line in self._lines(f"/v1/jobs/{job}.{number}/logs", rank=rank)
+                    line["line"] for line in self.lines(f"/v1/jobs/{job}.{number}/logs", rank=rank)
                 ]
                 assert told == lines, "the API tells what is stored"
                 first = int(lines[0].split()[1])
@@ -218,7 +218,7 @@ class Cluster:
                 assert steps in (ticks, ticks[:-1])
                 assert attempt["state"] != "SUCCEEDED" or steps == ticks
 
-    def _lines(self, path: str, **query: Any) -> list[dict[str, Any]]:
+    def lines(self, path: str, **query: Any) -> list[dict[str, Any]]:
         with self.client.stream(path, **query) as stream:
             return list(stream)
 
@@ -235,13 +235,42 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def running(**options: Any) -> Iterator[Cluster]:
-    """A cluster in a new folder, taken down at the end, which must leave nothing."""
+def small_disks(sizes: dict[Path, int]) -> Iterator[None]:
+    """File systems of so many KiB on these folders, outer ones first, where we may mount any."""
+    mounted: list[Path] = []
+    for folder, kib in sizes.items():
+        folder.mkdir(parents=True)
+        command = ["mount", "-t", "tmpfs", "-o", f"size={kib}k", "tmpfs", str(folder)]
+        if subprocess.run(command, capture_output=True, check=False).returncode:
+            break
+        mounted.append(folder)
+    try:
+        yield
+    finally:
+        for folder in reversed(mounted):
+            subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@contextlib.contextmanager
+def running(*, disks: tuple[int, int] | None = None, **options: Any) -> Iterator[Cluster]:
+    """A cluster in a new folder, taken down at the end, which must leave nothing.
+
+    Args:
+        disks: KiB of the file systems of its state and of its node's, where we may mount any.
+    """
     home = Path(tempfile.mkdtemp(prefix="qdc-", dir="/tmp"))
     cluster = Cluster(home, **options)
+    where = cluster.places
+    mounts = small_disks(dict(zip((where.state, where.node), disks or (), strict=False)))
+    with mounts, _up(cluster):
+        yield cluster
+
+
+@contextlib.contextmanager
+def _up(cluster: Cluster) -> Iterator[None]:
     try:
         cluster.up()
-        yield cluster
+        yield
     finally:
         down = cluster.qd("down", "--force")
         left = cluster.processes()
@@ -249,7 +278,7 @@ def running(**options: Any) -> Iterator[Cluster]:
             with contextlib.suppress(psutil.Error):
                 process.kill()
         temporary = cluster.places.ray_temp.exists()
-        shutil.rmtree(home, ignore_errors=True)
+        shutil.rmtree(cluster.home, ignore_errors=True)
         shutil.rmtree(cluster.places.ray_temp, ignore_errors=True)
     assert down.returncode == 0, down.stderr
     assert [process.pid for process in left] == []

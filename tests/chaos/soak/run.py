@@ -1,0 +1,217 @@
+"""One soak: a cluster, its people, trouble for a while, then quiet, and the account."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from agents.fabric.ray import driver_environment, one_machine
+from agents.node.records import read_json
+from jobs.errors import QuarterdeckError
+from jobs.states import TERMINAL
+from jobs.sweepviews import SWEEP_ENDED
+from tests.chaos import cluster as clusters
+from tests.chaos.cluster import Cluster
+from tests.chaos.soak import account, story
+from tests.chaos.soak.account import Job
+from tests.chaos.soak.faults import Trouble
+from tests.chaos.soak.load import People
+from tests.chaos.soak.truth import Truth, clock
+
+QUIET = 240.0
+"""Seconds in which all must have ended once nothing is done to the cluster any more: the fourth restart
+of a job waits a minute, and Ray may have to be started anew first."""
+CPUS = 6
+SMALL, LARGE = 64 << 10, 512 << 10
+"""KiB of the file systems that hold the registry, and what belongs to the node."""
+TRIALS = 6.0
+"""Trials of the sweep for each minute."""
+
+
+@dataclass
+class Outcome:
+    """What came of it. `wrong` is empty when all is well."""
+
+    wrong: list[str] = field(default_factory=list)
+    timeline: list[story.Line] = field(default_factory=list)
+    summary: str = ""
+
+
+def soak(minutes: float, seed: int, keep: Path | None = None) -> Outcome:
+    """Trouble for so many minutes. Takes some two minutes more to become quiet and look.
+
+    Args:
+        keep: where to leave a copy of the registry, the diaries and all logs of the cluster.
+    """
+    outcome = Outcome()
+    try:
+        with clusters.running(cpus=CPUS, disks=(SMALL, LARGE)) as cluster:
+            try:
+                _soak(cluster, minutes, seed, outcome)
+            finally:
+                if keep is not None:
+                    ignore = shutil.ignore_patterns("blobs", "*.sock", "trash", "ballast")
+                    shutil.copytree(cluster.home, keep / f"seed-{seed}", ignore=ignore)
+    except AssertionError as error:  # what `down` leaves behind
+        outcome.wrong.append(str(error) or "the cluster has left something behind")
+    return outcome
+
+
+def _soak(cluster: Cluster, minutes: float, seed: int, outcome: Outcome) -> None:
+    diary = cluster.home / "diary"
+    diary.mkdir()
+    truth = Truth(diary)
+    people = People(cluster.places.socket, truth, seed, cancel_every=min(30.0, minutes * 12))
+    disk = cluster.places.state if cluster.places.state.is_mount() else None
+    trouble = Trouble(cluster, truth, disk, seed, gentle=minutes < 2)
+    trials = max(4, round(TRIALS * minutes))
+    truth.sweep = people.sweep(trials)
+    people.start()
+    try:
+        _make_trouble(trouble, 60 * minutes)
+        trouble.end_what_is_due(all_of_it=True)
+        truth.remark("quiet")
+        people.finish()
+        outcome.wrong += [repr(error) for error in people.errors]
+        if not _wait(cluster, truth):
+            outcome.wrong.append(f"not all has ended within {QUIET:g} s of quiet")
+        _look(cluster, truth, trials, outcome)
+    finally:
+        trouble.mercy()
+        people.finish()
+
+
+def _make_trouble(trouble: Trouble, seconds: float) -> None:
+    end = clock() + seconds
+    due = clock() + 2.0
+    while clock() < end:
+        time.sleep(0.05)
+        trouble.end_what_is_due()
+        if clock() >= due:
+            trouble.make()
+            due = clock() + trouble.pause()
+
+
+def _wait(cluster: Cluster, truth: Truth) -> bool:
+    """Whether all jobs and the sweep end in time, and the control plane is well again."""
+    deadline = clock() + QUIET
+    while clock() < deadline:
+        with contextlib.suppress(QuarterdeckError):
+            jobs = cluster.client.get("/v1/jobs", limit=1000)["jobs"]
+            sweep = cluster.client.get(f"/v1/sweeps/{truth.sweep}")
+            over = sweep["state"] in SWEEP_ENDED and all(j["state"] in TERMINAL for j in jobs)
+            if over and cluster.client.get("/v1/status")["state"] == "ok":
+                return True
+        time.sleep(0.5)
+    return False
+
+
+def _look(cluster: Cluster, truth: Truth, trials: int, outcome: Outcome) -> None:
+    """Take the account."""
+    wrong, lives = outcome.wrong, truth.lives()
+    views = cluster.client.get("/v1/jobs", limit=1000)["jobs"]
+    asks = {ask.job: ask for ask in truth.asks if ask.job}
+    wrong += account.submits(truth.asks, views)
+    jobs: dict[str, Job] = {}
+    for view in views:
+        name = view["id"]
+        jobs[name] = _job(cluster, cluster.job(name), asks.get(name), lives.get(name, []))
+        wrong += account.one_at_a_time(jobs[name].lives)
+        wrong += account.told_once(jobs[name])
+        wrong += account.ended_well(jobs[name], truth.faults)
+        wrong += account.obeyed(jobs[name], truth.faults)
+    sweep = cluster.client.get(f"/v1/sweeps/{truth.sweep}")
+    told = cluster.client.get(f"/v1/sweeps/{truth.sweep}/trials")
+    study = _study(cluster, sweep["study"])
+    wrong += account.trials(told, study, jobs, trials, truth.faults)
+    wrong += _left(cluster)
+    everyone = [life for job in jobs.values() for life in job.lives]
+    outcome.timeline = story.timeline(truth, _events(cluster), everyone)
+    outcome.summary = _summary(truth, jobs, told)
+
+
+def _events(cluster: Cluster) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    while page := cluster.lines("/v1/events", after=found[-1]["id"] if found else 0, limit=1000):
+        found += page
+    return found
+
+
+def _job(cluster: Cluster, view: dict[str, Any], ask: Any, lives: list[Any]) -> Job:
+    logs, steps = {}, {}
+    for attempt in view["attempts"]:
+        number = attempt["number"]
+        points = defaultdict(list)
+        for point in cluster.points(view["id"], number):
+            if point["name"] == "n":
+                points[point["rank"]].append(point["step"])
+        for rank in {life.rank for life in lives if life.attempt == number}:
+            lines = cluster.lines(f"/v1/jobs/{view['id']}.{number}/logs", rank=rank)
+            logs[number, rank] = [line["line"] for line in lines]
+            steps[number, rank] = points[rank]
+    return Job(ask, view, lives, logs, steps)
+
+
+def _study(cluster: Cluster, name: str) -> list[dict[str, Any]]:
+    """The study as plain Optuna sees it."""
+    program = f"""
+import json, optuna
+study = optuna.load_study(study_name={name!r}, storage="sqlite:///{cluster.places.database}")
+print(json.dumps([
+    {{"number": t.number, "state": t.state.name, "params": t.params, "values": t.values}}
+    for t in study.trials
+]))
+"""
+    found: list[dict[str, Any]] = json.loads(_python(program))
+    return found
+
+
+def _left(cluster: Cluster) -> Iterator[str]:
+    """What jobs have left behind."""
+    try:
+        cluster.check_nothing_left()
+    except AssertionError as error:
+        yield f"left behind: {error}"
+    record = read_json(str(cluster.places.cluster_file)) or {}
+    address = record["ray_address"]
+    program = f"""
+import json, ray
+from agents.fabric.driver import connect
+connect({address!r})
+table = ray.util.placement_group_table().values()
+print(json.dumps([group["name"] for group in table if group["state"] != "REMOVED"]))
+"""
+    env = driver_environment(cluster.places, cluster.environ) | one_machine(address)
+    for name in json.loads(_python(program, env)):
+        yield f"placement group {name} is left"
+
+
+def _python(program: str, env: dict[str, str] | None = None) -> str:
+    """The last line that a program prints."""
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=env, capture_output=True, text=True, timeout=60
+    )
+    if done.returncode:
+        raise AssertionError(done.stderr)
+    return done.stdout.strip().splitlines()[-1]
+
+
+def _summary(truth: Truth, jobs: dict[str, Job], trials: list[dict[str, Any]]) -> str:
+    attempts = [attempt for job in jobs.values() for attempt in job.view["attempts"]]
+    states = [f"{job.view['state']}" for job in jobs.values()]
+    lines = sum(life.lines - life.resumed for job in jobs.values() for life in job.lives)
+    cancels = sum(ask.cancelled > 0 for ask in truth.asks)
+    counted = ", ".join(f"{states.count(state)} {state.lower()}" for state in sorted({*states}))
+    return (
+        f"{len(truth.faults)} faults; {len(jobs)} jobs ({counted}), {len(trials)} of them trials; "
+        f"{len(attempts)} attempts, {cancels} cancels, {lines} ticks"
+    )
