@@ -69,7 +69,7 @@ test-gpu: $(VENV)/.dev ## what needs an NVIDIA GPU and a torch with CUDA; skippe
 bench: $(VENV)/.dev ## side-by-side figures into docs/benchmarks.md (SHORT=1: few rounds, nothing written)
 	$(BIN)/python -m tests.bench $(if $(SHORT),--short)
 
-pictures: $(VENV)/.dev ## take the console's pictures anew, on a live cluster (about a minute)
+pictures: $(VENV)/.dev ## take the console's pictures anew, on a live cluster (some five minutes)
 	$(BIN)/python docs/pictures/make.py
 
 schema: $(VENV)/.dev ## write docs/job.schema.json anew

@@ -121,7 +121,8 @@ def _root(
         None,
         "--screen",
         metavar="NAME",
-        help="Open the console there: cluster, jobs, events, or a job's id. `qd j12` does so too.",
+        help="Open the console there: cluster, jobs, sweeps, events, or a job's or sweep's id. "
+        "`qd j12` does so too.",
         show_default=False,
     ),
 ) -> None:

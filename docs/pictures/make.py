@@ -1,14 +1,17 @@
 """Makes the pictures of the console: real screens of a live cluster on this machine, as SVG.
 
-`make pictures` starts a cluster with four simulated GPUs in a folder of its own, runs a few small jobs,
-opens the console on it as a person would, presses keys, and writes what is on the screen.
+`make pictures` starts a cluster with four simulated GPUs in a folder of its own, runs a few small jobs
+and the digits sweep, opens the console on it as a person would, presses keys, and writes what is on the
+screen. `python docs/pictures/make.py sweep parallel` takes only those.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -16,7 +19,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).resolve().parent
+DIGITS = HERE.parents[1] / "examples" / "digits"
 WORK = HERE / "work"
 QD = [sys.executable, "-m", "console.cli.main"]
 
@@ -31,10 +35,17 @@ PICTURES: tuple[tuple[str, tuple[int, int], tuple[str, ...]], ...] = (
 )  # fmt: skip
 """Name, size in cells, and the keys that lead there from the Cluster screen."""
 
+SWEEPS: tuple[tuple[str, tuple[int, int], tuple[str, ...], int], ...] = (
+    ("sweep", (150, 42), ("3", "enter", "j", "j", "j", "j", "j"), 24),
+    ("parallel", (130, 36), ("3", "enter", "j", "j", "j", *["tab"] * 3, "b", "z"), 40),
+    ("sweep-wide", (200, 50), ("3", "enter"), 40),
+)
+"""The same of the sweep, and how many of its 40 trials are over."""
 
-def qd(*words: str) -> str:
-    done = subprocess.run([*QD, *words], cwd=WORK, capture_output=True, text=True, timeout=180)
-    if done.returncode:
+
+def qd(*words: str, folder: Path = WORK, ends_well: bool = True) -> str:
+    done = subprocess.run([*QD, *words], cwd=folder, capture_output=True, text=True, timeout=180)
+    if done.returncode and ends_well:
         raise SystemExit(f"qd {' '.join(words)}: {done.stderr.strip()}")
     return done.stdout.strip()
 
@@ -49,6 +60,31 @@ def jobs() -> None:
     qd("submit", "--name", "typo", "--cpus", "0.2", "--", "python", "trian.py")
 
 
+def sweep(home: Path) -> None:
+    """The digits sweep on GPUs, four trials at a time, once no other job has them."""
+    for job in json.loads(qd("jobs", "--json")):
+        if job["ended_at"] is None:
+            qd("cancel", job["id"])
+            qd("wait", job["id"], ends_well=False)
+    folder = home / "digits"
+    shutil.copytree(DIGITS, folder)
+    file = folder / "sweep.yaml"
+    text = file.read_text().replace("{cpu: 1}", "{cpu: 0.4, gpu: 1}")
+    file.write_text(text.replace("parallel: 2", "parallel: 4"))
+    qd("sweep", str(file), folder=folder)
+
+
+def until_over(trials: int) -> None:
+    """Wait for so many trials of the sweep."""
+    deadline = time.monotonic() + 900
+    while time.monotonic() < deadline:
+        view = json.loads(qd("sweeps", "--json"))[0]
+        if view["counts"]["total"] - view["counts"]["open"] >= trials:
+            return
+        time.sleep(1)
+    raise SystemExit("the sweep does not end")
+
+
 async def take(name: str, size: tuple[int, int], keys: tuple[str, ...]) -> None:
     from console.client import Client
     from console.tui.app import QuarterdeckApp
@@ -59,7 +95,7 @@ async def take(name: str, size: tuple[int, int], keys: tuple[str, ...]) -> None:
         await asyncio.sleep(2.5)
         for key in keys:
             await pilot.press(key)
-            await asyncio.sleep(0.6 if key in ("enter", "C", "2", "7") else 0.05)
+            await asyncio.sleep(0.6 if key in ("enter", "C", "2", "3", "7") else 0.05)
         await asyncio.sleep(3.0)
         app.clear_notifications()
         await pilot.pause(0.2)
@@ -73,20 +109,35 @@ def steady(svg: str) -> str:
     return svg.replace(f"terminal-{made_up.group(1)}-", "terminal-") if made_up else svg
 
 
+def wanted(name: str) -> bool:
+    return len(sys.argv) < 2 or name in sys.argv[1:]
+
+
 def main() -> None:
     with tempfile.TemporaryDirectory(prefix="qd-pic-") as home:
         os.environ["QD_HOME"] = home
         os.environ.pop("NO_COLOR", None)
         os.environ["COLORTERM"] = "truecolor"
+        os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         qd("up", "--simulate-gpus", "4")
         try:
-            jobs()
-            time.sleep(35)
+            if any(wanted(name) for name, *_ in PICTURES):
+                jobs()
+                time.sleep(35)
             for name, size, keys in PICTURES:
+                if not wanted(name):
+                    continue
                 if name == "crosshair":
                     qd("wait", "j1")  # so that the same keys always lead to the same step
                 asyncio.run(take(name, size, keys))
                 sys.stdout.write(f"docs/pictures/{name}.svg\n")
+            if any(wanted(name) for name, *_ in SWEEPS):
+                sweep(Path(home))
+            for name, size, keys, trials in SWEEPS:
+                if wanted(name):
+                    until_over(trials)
+                    asyncio.run(take(name, size, keys))
+                    sys.stdout.write(f"docs/pictures/{name}.svg\n")
         finally:
             qd("down", "--force")
 

@@ -19,7 +19,7 @@ from console.tui.core import sweepspace as space
 from console.tui.core import sweeptrials as table_of
 from console.tui.core import sweepwords as words
 from console.tui.core import table
-from console.tui.core.format import clock
+from console.tui.core.format import clock, many
 from console.tui.core.lines import BLANK, Line, line
 from console.tui.core.order import Order
 from console.tui.core.sweepplots import Curve, Scene
@@ -280,6 +280,8 @@ class SweepScreen(SweepActions):
         if self.brush:
             axes = {axis.name: axis for axis in self.axes}
             parts.append(f"brush {self.brush.words(axes, scene.objectives[0]['metric'])}")
+        if hidden := len(self._columns) - len(self._layout()):
+            parts.append(f"{many(hidden, 'column')} more" + ("" if self._full else " with z"))
         if marked := len(self.query_one(Trials).marked):
             parts.append(f"{marked} marked")
         self.set_title("trials", dot.join(parts))

@@ -12,7 +12,7 @@ from console.tui.actions import bindings
 from console.tui.core import sweepboard as board
 from console.tui.core import sweepplots as plots
 from console.tui.core import sweepspace as space
-from console.tui.core.format import span
+from console.tui.core.format import many, span
 from console.tui.core.lines import BLANK, Line, line
 from console.tui.core.sweepplots import Curve, Scene, Strokes
 from console.tui.core.sweepspace import Brush, Dimension
@@ -249,7 +249,7 @@ class PictureActions(Frame):
         some = [f"newest {space.MOST_LINES}"] if trials > space.MOST_LINES else []
         self.set_title("parallel", dot.join(["Parallel", *some, *([told] if told else [])]))
         gpus = len({lane.gpu for lane in self.lanes.values() if lane.gpu})
-        what = f"{gpus} GPUs" if gpus else f"{len(self.lanes)} places"
+        what = many(gpus, "GPU") if gpus else many(len(self.lanes), "place")
         sim = ["sim"] if any(gpu["simulated"] for _, gpu in self._board_gpus()) else []
         begin, end = self.span
         title = dot.join(["Board", what, *sim, f"last {span(end - begin)}"])
