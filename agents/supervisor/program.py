@@ -72,11 +72,14 @@ class Program:
             os.close(self.descriptor)
         self.exit = _how(self._child.wait()) if self._child is not None else "ended"
         self.descriptor = self._child = None
-        return self.failed(now, at)
+        return self._again(now, at, now - self._since)
 
     def failed(self, now: float, at: float) -> float:
-        """Note a death, or a start that did not succeed; returns the seconds until it is due."""
-        self._backoff, delay = self._backoff.after_death(now - self._since)
+        """Note a start that did not succeed; returns the seconds until it is due."""
+        return self._again(now, at, 0.0)
+
+    def _again(self, now: float, at: float, up_for: float) -> float:
+        self._backoff, delay = self._backoff.after_death(up_for)
         self.restarts = [*self.restarts, at][-REMEMBERED:]
         self.due, self.started_at = now + delay, None
         return delay

@@ -170,6 +170,23 @@ def test_a_long_log_is_put_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert program.exit == "exit code 0"
 
 
+def test_a_program_that_cannot_be_started_is_tried_less_and_less_often(tmp_path: Path) -> None:
+    """However long it was up before: its folder may be gone, or full, for hours."""
+    program = Program("x", tmp_path / "x.log")
+    program.start([sys.executable, "-c", ""], {}, 0o077, 0.0, 0.0)
+    assert program._child is not None
+    program._child.wait()
+    assert program.died(600.0, 600.0) == 0.0
+    program.log = tmp_path / "gone" / "x.log"
+    waits, now = [], 600.0
+    for _ in range(4):
+        with pytest.raises(FileNotFoundError):
+            program.start([sys.executable, "-c", ""], {}, 0o077, now, now)
+        waits.append(program.failed(now, now))
+        now += waits[-1]
+    assert waits == [1.0, 2.0, 4.0, 8.0]
+
+
 def test_a_controller_that_hangs_is_ended_and_started_again(
     settings: Settings, wake: socket.socket
 ) -> None:
