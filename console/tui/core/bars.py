@@ -50,28 +50,47 @@ def header(
     return (*left, Span(" " * gap), *right)
 
 
-def footer(keys: Sequence[tuple[str, str]], width: int) -> Line:
-    """Keys and what they do, as many as fit."""
-    return tuple(span for part in _parts(keys, width) for span in part)
+def footer(keys: Sequence[tuple[str, str]], width: int, ellipsis: str = "…") -> Line:
+    """Keys and what they do, as many as fit. Where some do not, an ellipsis says so, and the key for
+    help, which knows them all, stands after it."""
+    return tuple(span for _, part in _parts(keys, width, ellipsis) for span in part)
 
 
-def footer_at(keys: Sequence[tuple[str, str]], width: int, x: int) -> int | None:
+def footer_at(
+    keys: Sequence[tuple[str, str]], width: int, x: int, ellipsis: str = "…"
+) -> int | None:
     """Index of the key that is drawn at cell `x`; None where there is none."""
     at = 0
-    for index, part in enumerate(_parts(keys, width)):
+    for index, part in _parts(keys, width, ellipsis):
         at += cells(part)
         if x < at:
             return index
     return None
 
 
-def _parts(keys: Sequence[tuple[str, str]], width: int) -> list[Line]:
-    out: list[Line] = []
-    used = 0
-    for key, label in keys:
-        part = line((f" {key} ", "key"), (label + " ", "dim"))
-        used += cells(part)
-        if used > width:
+def _parts(
+    keys: Sequence[tuple[str, str]], width: int, ellipsis: str
+) -> list[tuple[int | None, Line]]:
+    """What is drawn, each with the index of its key."""
+    parts: list[tuple[int | None, Line]] = [
+        (index, line((f" {key} ", "key"), (label + " ", "dim")))
+        for index, (key, label) in enumerate(keys)
+    ]
+    if sum(cells(part) for _, part in parts) <= width:
+        return parts
+    end: list[tuple[int | None, Line]] = [(None, line((f" {ellipsis}", "dim")))]
+    end += [parts[index] for index, (_, label) in enumerate(keys) if label == HELP]
+    room = width - sum(cells(part) for _, part in end)
+    out: list[tuple[int | None, Line]] = []
+    for index, part in parts:
+        if (index, part) in end:
+            continue
+        room -= cells(part)
+        if room < 0:
             break
-        out.append(part)
-    return out
+        out.append((index, part))
+    return out + end
+
+
+HELP = "help"
+"""Label of the action that shows all keys."""

@@ -169,13 +169,15 @@ def totals_line(world: World, glyphs: Glyphs, width: int) -> Line:
 
 
 def facts_line(facts: Sequence[Line], glyphs: Glyphs, width: int) -> Line:
-    """Facts with dots between them; the last ones are left out when the line is full."""
+    """Facts with dots between them; the last ones are left out when the line is full, and an ellipsis
+    says so."""
     out: list[Span] = [Span(" ")]
     used = 1
     for index, fact in enumerate(facts):
         part = ((Span(f" {glyphs.dot} ", "dim"),) if index else BLANK) + fact
         used += cells(part)
-        if used > width:
+        if used > width - (2 if index + 1 < len(facts) else 0):
+            out.append(Span(f" {glyphs.ellipsis}", "dim"))
             break
         out.extend(part)
     return tuple(out)

@@ -23,6 +23,8 @@ class Glyphs:
     crumb: str
     dot: str  # separates facts on one line
     ellipsis: str
+    more: str  # at the edge of a pane: the line goes on there
+    less: str
     bar: str  # a vertical rule
     mark: str  # a row that the next action will be done to
     up: str  # sorted from the least
@@ -52,6 +54,8 @@ UNICODE = Glyphs(
     crumb="▸",
     dot="·",
     ellipsis="…",
+    more="›",
+    less="‹",
     bar="│",
     mark="•",
     up="▴",
@@ -81,6 +85,8 @@ ASCII = Glyphs(
     crumb=">",
     dot="-",
     ellipsis="~",
+    more=">",
+    less="<",
     bar="|",
     mark="+",
     up="^",

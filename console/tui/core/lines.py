@@ -13,6 +13,7 @@ from typing import NamedTuple
 from rich.cells import cell_len, chop_cells, set_cell_size
 
 from console.text import neutralise
+from console.tui.core.glyphs import Glyphs
 
 
 class Span(NamedTuple):
@@ -92,6 +93,21 @@ def crop(parts: Line, start: int, cells: int) -> Line:
             out.append(Span(piece, tone))
         at += size
     return tuple(out)
+
+
+def window(parts: Line, start: int, cells: int, glyphs: Glyphs) -> Line:
+    """As `crop`, with a sign at each edge beyond which the line goes on."""
+    out = crop(parts, start, cells)
+    if cells < 2:
+        return out
+    if (
+        width(parts) > start + cells
+        and plain(crop(parts, start + cells, len(plain(parts)) * 2)).strip()
+    ):
+        out = (*crop(out, 0, cells - 1), Span(glyphs.more, "key"))
+    if start and plain(crop(parts, 0, start)).strip():
+        out = (Span(glyphs.less, "key"), *crop(out, 1, cells - 1))
+    return out
 
 
 def _crop_text(text: str, start: int, end: int) -> str:

@@ -122,7 +122,7 @@ class Frame(Acts, Screen[None]):
         ]
 
     def _footer(self, width: int, height: int) -> list[Line]:
-        return [bars.footer(self._footer_keys(), width)]
+        return [bars.footer(self._footer_keys(), width, self.deck.glyphs.ellipsis)]
 
     def _footer_actions(self) -> list[actions.Action]:
         works = actions.allowed(actions.in_scopes(self.scopes()), read_only=self.deck.read_only)
@@ -136,7 +136,9 @@ class Frame(Acts, Screen[None]):
         """A click on a key of the footer does what the key does."""
         if event.screen_y != self.size.height - 1:
             return
-        index = bars.footer_at(self._footer_keys(), self.size.width, event.screen_x)
+        index = bars.footer_at(
+            self._footer_keys(), self.size.width, event.screen_x, self.deck.glyphs.ellipsis
+        )
         if index is not None:
             action = self._footer_actions()[index]
             perform(self.focused or self, action.id, *(action.keys[:1] if action.keyed else ()))

@@ -17,7 +17,7 @@ from textual.strip import Strip
 from console.text import neutralise
 from console.tui.actions import bindings
 from console.tui.core.glyphs import Glyphs
-from console.tui.core.lines import BLANK, Line, crop
+from console.tui.core.lines import BLANK, Line, window
 from console.tui.dispatch import Acts
 
 if TYPE_CHECKING:
@@ -109,12 +109,13 @@ class LineView(Acts, ScrollView, can_focus=True):
         self._painted[y] = content
         parts, highlighted = content
         width = self.size.width
+        start = self.scroll_offset.x
         if self._base is None:
             self._base = self.rich_style
         base = self._base
         if highlighted:
             base += self.deck.tones["cursor"]
-        return self.paint(crop(parts, self.scroll_offset.x, width), width, base)
+        return self.paint(window(parts, start, width, self.glyphs), width, base)
 
     def notify_style_update(self) -> None:
         self._base = None

@@ -15,7 +15,7 @@ from console.tui.core.filter import parse
 from console.tui.core.format import coarse, moment, number, size, span
 from console.tui.core.glyphs import ASCII, UNICODE, block, load_tone
 from console.tui.core.goto import complete
-from console.tui.core.lines import TONES, crop, fit, line, plain, width, wrap
+from console.tui.core.lines import TONES, crop, fit, line, plain, width, window, wrap
 from console.tui.core.link import Link
 from console.tui.core.logs import Quiet
 from console.tui.core.look import Look
@@ -356,7 +356,10 @@ def test_the_header_keeps_its_badge_when_it_is_short() -> None:
 
 def test_the_footer_shows_as_many_keys_as_fit() -> None:
     keys = [("c", "cancel"), ("r", "retry"), ("q", "quit")]
-    assert plain(footer(keys, 12)) == " c cancel "
+    assert plain(footer(keys, 12)) == " c cancel  …"
+    helped = [*keys, ("?", "help")]
+    assert plain(footer(helped, 21)) == " c cancel  … ? help "
+    assert [footer_at(helped, 21, x) for x in (0, 10, 11, 12)] == [0, None, None, 3]
     assert plain(footer(keys, 80)).strip().endswith("q quit")
     assert [footer_at(keys, 80, x) for x in (0, 9, 10, 25, 79)] == [0, 0, 1, 2, None]
 
@@ -368,3 +371,14 @@ def test_goto_offers_the_best_match_first() -> None:
     assert complete("jo", world(), ["Cluster", "Jobs"])[0].key == "screen Jobs"
     assert any(place.name == "j412" for place in complete("pretrain-7b", world(), []))
     assert complete("nonsense", world(), []) == []
+
+
+def test_a_line_that_goes_on_beyond_the_edge_says_so() -> None:
+    whole = line("abc", ("defgh", "warn"))
+    assert plain(window(whole, 0, 8, UNICODE)) == "abcdefgh"
+    assert plain(window(whole, 0, 5, UNICODE)) == "abcd›"
+    assert plain(window(whole, 2, 5, ASCII)) == "<def>"
+    assert plain(window(whole, 3, 5, UNICODE)) == "‹efgh"
+    assert plain(window(line("abc   "), 0, 3, UNICODE)) == "abc"  # spaces are no loss
+    assert plain(window(line("长上下文"), 0, 5, UNICODE)) == "长上›"
+    assert plain(cluster.facts_line([line("one"), line("two")], UNICODE, 8)) == " one …"
