@@ -22,12 +22,15 @@ from jobs.times import parse_time
 T = TypeVar("T")
 
 
-def controller_of(request: Request) -> Controller:
+# Dependencies are coroutines: FastAPI runs plain functions on a thread, two hops for every request.
+
+
+async def controller_of(request: Request) -> Controller:
     controller: Controller = request.app.state.controller
     return controller
 
 
-def caller(request: Request) -> Caller:
+async def caller(request: Request) -> Caller:
     return caller_of(request.scope)
 
 
