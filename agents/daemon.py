@@ -19,6 +19,8 @@ import uvicorn
 from agents.controller.api import create_app
 from agents.controller.controller import Controller
 from agents.controller.identity import PeerProtocol
+from agents.supervisor import solo
+from jobs.errors import Conflict
 from jobs.places import Places, places
 
 log = logging.getLogger("agents.daemon")
@@ -101,7 +103,14 @@ def main() -> int:
     )
     faulthandler.enable()  # the supervisor ends a controller that hangs with SIGABRT
     os.umask(0o077)
-    asyncio.run(serve(places()))
+    where = places()
+    where.state.mkdir(parents=True, exist_ok=True)
+    try:
+        solo.hold(where.controller_lock)
+    except Conflict as error:
+        log.error("%s", error.message)
+        return error.exit_code
+    asyncio.run(serve(where))
     return 0
 
 

@@ -58,6 +58,11 @@ class Places:
         return self.state / "cluster.json"
 
     @property
+    def controller_lock(self) -> Path:
+        """Locked by the controller while it lives."""
+        return self.state / "controller.lock"
+
+    @property
     def ray_temp(self) -> Path:
         """Ray's own folder. Ray makes unix sockets about 65 bytes below it, and the kernel allows 107
         in all, so it cannot live under `state`; the name is derived from it instead."""

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
-from agents.supervisor import head, network, teardown
+from agents.supervisor import head, network, solo, teardown
 from agents.supervisor import record as records
 from agents.supervisor.policy import Asked, Size
 from agents.supervisor.process import Identity, stop, sweep
@@ -23,6 +23,8 @@ from jobs.places import Places
 
 HEAD_AGAIN = 1.0
 """Seconds between two looks of a worker at a head that is away. A look is one TCP connection."""
+WRITE_AGAIN = 1.0
+"""Seconds between two tries to write down what runs."""
 
 
 class HeadAway(OSError):
@@ -61,7 +63,8 @@ class Supervisor:
         self.ray = self.programs["ray"]
         self._port = int(before["ray_address"].rpartition(":")[2]) if before else None
         self._incarnation = before["ray"]["incarnation"] if before else 0
-        self._leaders = records.processes(before) if before else {}
+        self._leaders = solo.known(settings.places, before)
+        self._unwritten = False
         self._stopping = False
         self.controller = self.programs.get("controller")
         self.pulse = Pulse(lambda: answers(settings.places.socket))
@@ -125,7 +128,7 @@ class Supervisor:
                 delay = program.failed(now, time.time())
                 say(f"cannot start {name}: {error}; again in {delay:g} s")
             changed = True
-        if changed:
+        if changed or self._unwritten:
             self._write()
 
     def _start(self, program: Program, now: float) -> None:
@@ -134,7 +137,9 @@ class Supervisor:
             raise HeadAway(f"no head answers at {to_join}")
         # What the last one left behind would fight with the new one over files and ports.
         folder = head.folder(self.settings.places) if program is self.ray else None
-        left = sweep(self._leaders.get(program.name), folder)
+        ours = self._leaders.get(program.name)
+        stray = solo.known(self.settings.places, None).get(program.name) or ours
+        left = [entry for leader in {ours, stray} for entry in sweep(leader, folder)]
         if left:
             raise OSError(f"processes of the last one will not end: {[e.pid for e in left]}")
         if program is self.ray:
@@ -184,6 +189,8 @@ class Supervisor:
         due = [p.due for p in self.programs.values() if p.due is not None]
         if self.controller is not None and self.controller.process is not None:
             due.append(self.pulse.due)
+        if self._unwritten:
+            due.append(time.monotonic() + WRITE_AGAIN)
         # A little late rather than early, which would turn the last millisecond into a busy loop.
         seconds = max(0.0, min(due) - time.monotonic()) + 0.001 if due else None
         for descriptor, _ in poller.poll(None if seconds is None else seconds * 1000):
@@ -221,8 +228,11 @@ class Supervisor:
     def _write(self) -> None:
         try:
             records.write(self.settings.places.cluster_file, self.record())
+            self._unwritten = False
         except OSError as error:  # a full disk must not end what it only describes
-            say(f"cannot write {self.settings.places.cluster_file}: {error}")
+            if not self._unwritten:
+                say(f"cannot write {self.settings.places.cluster_file}: {error}")
+            self._unwritten = True
 
 
 def say(text: str) -> None:

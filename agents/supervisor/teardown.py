@@ -8,9 +8,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from agents.node import records as node_records
-from agents.supervisor import head
+from agents.supervisor import head, solo
 from agents.supervisor.process import Identity, members, stop, sweep, terminate
-from agents.supervisor.record import ClusterRecord, processes
+from agents.supervisor.record import ClusterRecord
 from jobs.places import Places
 
 CONTROLLER_GRACE = 10.0
@@ -26,7 +26,7 @@ GUARD_GRACE = 40.0
 
 def take_down(places: Places, record: ClusterRecord | None) -> list[int]:
     """Stop the controller, then Ray, and remove what they leave. Returns pids that would not end."""
-    known: dict[str, Identity | None] = processes(record) if record else {}
+    known = solo.known(places, record)
     left = []
     for name, grace, folder in (
         ("controller", CONTROLLER_GRACE, None),
@@ -45,7 +45,7 @@ def take_down(places: Places, record: ClusterRecord | None) -> list[int]:
 
 def remains(places: Places, record: ClusterRecord | None) -> list[int]:
     """Pids of Ray and controller processes of this state folder that run now."""
-    known: dict[str, Identity | None] = processes(record) if record else {}
+    known = solo.known(places, record)
     found = members(known.get("controller"), None)
     found += members(known.get("ray"), head.folder(places))
     return sorted({entry.pid for entry in found})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import sys
@@ -10,13 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from agents.supervisor import head, teardown
+from agents.supervisor import head, solo, teardown
 from agents.supervisor import record as records
 from agents.supervisor.policy import Asked, Size
 from agents.supervisor.process import Identity
 from agents.supervisor.program import Program
 from agents.supervisor.pulse import Pulse
 from agents.supervisor.supervisor import Settings, Supervisor
+from jobs.errors import Conflict
 from jobs.places import Places
 
 from .conftest import Spawn, end, until
@@ -154,6 +156,61 @@ def test_take_down_leaves_nothing(settings: Settings) -> None:
     assert not where.socket.exists()
     assert not where.cluster_file.exists()
     assert teardown.take_down(where, None) == [], "and again"
+
+
+def test_a_controller_that_could_not_be_written_down_is_found_by_the_next_supervisor(
+    settings: Settings, wake: socket.socket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is full when the controller is started again, and the supervisor is killed."""
+    lock = settings.places.controller_lock
+    locked = f"import fcntl; file = open({str(lock)!r}, 'w'); fcntl.lockf(file, fcntl.LOCK_EX)"
+    (tmp_path / "sleepy.py").write_text(f"{locked}; {SLEEP}")
+    supervisor = Supervisor(settings, None)
+    supervisor._start_what_is_due()
+    first = running(settings.places)["controller"]
+    assert first is not None
+    with monkeypatch.context() as full:
+        full.setattr(records, "write", write_to_a_full_disk)
+        end(first)
+        supervisor._wait(wake)
+        supervisor._start_what_is_due()
+    stray = supervisor.programs["controller"].process
+    assert stray is not None
+    until(lambda: solo.known(settings.places, None) == {"controller": stray})
+    drop(supervisor)
+    second = Supervisor(settings, records.read(settings.places.cluster_file))
+    assert second.programs["controller"].process == stray, "adopted, not doubled"
+    drop(second)
+    assert teardown.take_down(settings.places, records.read(settings.places.cluster_file)) == []
+    assert not stray.alive
+
+
+def test_what_could_not_be_written_down_is_as_soon_as_there_is_room(
+    settings: Settings, wake: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    supervisor = Supervisor(settings, None)
+    with monkeypatch.context() as full:
+        full.setattr(records, "write", write_to_a_full_disk)
+        supervisor._start_what_is_due()
+    assert not settings.places.cluster_file.exists()
+    supervisor._wait(wake)  # not for the five seconds until the next look at the controller
+    supervisor._start_what_is_due()
+    assert running(settings.places)["controller"] == supervisor.programs["controller"].process
+    drop(supervisor)
+
+
+def write_to_a_full_disk(path: Path, record: records.ClusterRecord) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_two_controllers_never_share_a_registry(tmp_path: Path, spawn: Spawn) -> None:
+    lock = tmp_path / "controller.lock"
+    wait = "print('!', flush=True); import time; time.sleep(60)"
+    first = spawn(f"import fcntl; f = open({str(lock)!r}, 'w'); fcntl.lockf(f, 2); {wait}")
+    with pytest.raises(Conflict, match=f"pid {first.pid}"):
+        solo.hold(lock, patience=0.1)
+    end(first)
+    os.close(solo.hold(lock))
 
 
 def test_a_long_log_is_put_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
