@@ -47,13 +47,15 @@ class People:
 
     Args:
         seed: what they do is drawn from it; when, the cluster has a say in too.
+        minutes: how long they will; in a short time they run shorter jobs, and cancel more often.
     """
 
-    def __init__(self, socket_path: Path, truth: Truth, seed: int, cancel_every: float) -> None:
+    def __init__(self, socket_path: Path, truth: Truth, seed: int, minutes: float) -> None:
         self._client, self._truth = Client(socket_path, timeout=5.0), truth
         self._random = random.Random(f"{seed} people")
         self._canceller = random.Random(f"{seed} canceller")
-        self._cancel_every = cancel_every
+        self._cancel_every = min(30.0, 12 * minutes)
+        self._length = min(1.0, minutes / 2)
         self._over = threading.Event()
         self._threads = [
             threading.Thread(target=self._keep, args=(work,), name=work.__name__)
@@ -98,7 +100,8 @@ class People:
         dice = self._random
         kind = dice.choices(list(_WEIGHTS), list(_WEIGHTS.values()))[0]
         low, high = _TICKS.get(kind, (80, 250))
-        command = f"{sys.executable} -u {RANK} {self._truth.diary} {dice.randint(low, high)}"
+        ticks = 1 + round(dice.randint(low, high) * self._length)
+        command = f"{sys.executable} -u {RANK} {self._truth.diary} {ticks}"
         fields = {"command": command + _OPTIONS.get(kind, ""), "name": kind, "notice": 0.0}
         fields |= {"grace": GRACE, "resources": {"cpu": 0.5}} | KINDS[kind]
         body = {"spec": JobSpec.from_json(fields).to_json(), "key": key}
@@ -140,15 +143,19 @@ class People:
                 self._cancel(self._canceller.choice(candidates[-ALIVE:]))
 
     def _cancel(self, ask: Ask) -> None:
+        asked = 0
         while True:
             try:
+                asked += 1
                 self._client.post(f"/v1/jobs/{ask.job}/cancel")
-                ask.cancelled = clock()
-                return
             except Conflict:
-                return  # it had ended
+                if asked == 1:
+                    return  # it had ended
             except (Unreachable, StorageFull):
                 time.sleep(PAUSE)
+                continue
+            ask.cancelled = clock()  # a conflict may be with a try whose answer was lost
+            return
 
     # -- the sweep --
 

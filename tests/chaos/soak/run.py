@@ -70,7 +70,7 @@ def _soak(cluster: Cluster, minutes: float, seed: int, outcome: Outcome) -> None
     diary = cluster.home / "diary"
     diary.mkdir()
     truth = Truth(diary)
-    people = People(cluster.places.socket, truth, seed, cancel_every=min(30.0, minutes * 12))
+    people = People(cluster.places.socket, truth, seed, minutes)
     disk = cluster.places.state if cluster.places.state.is_mount() else None
     trouble = Trouble(cluster, truth, disk, seed, gentle=minutes < 2)
     trials = max(4, round(TRIALS * minutes))
