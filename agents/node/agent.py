@@ -56,6 +56,8 @@ T = TypeVar("T")
 
 TICK = 0.2
 """Seconds between two looks at what runs; also the resolution of the times of log lines."""
+IDLE_TICK = 2.0
+"""The same while nothing is held that could change by itself: what begins is looked at as it begins."""
 LOCK_PATIENCE = 10.0
 """Seconds for an earlier agent on the same folder to be gone."""
 MAX_OUTPUT = 16 * 2**20
@@ -190,7 +192,7 @@ class NodeAgent:
                 log.exception("looking at the attempts")
             # Not wait_for: before Python 3.12 it loses a cancellation that comes with the event.
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(TICK):
+                async with asyncio.timeout(TICK if self._holdings.busy else IDLE_TICK):
                     await self._hinted.wait()
 
     def _look(self) -> None:
@@ -333,6 +335,7 @@ class NodeAgent:
 
     def _changed(self) -> None:
         self._revision += 1
+        self._hinted.set()
         self._notify()
 
     async def sync(self, request: SyncRequest) -> SyncReply:

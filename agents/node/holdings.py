@@ -38,6 +38,11 @@ class Holdings:
     def get(self, key: str) -> Attempt | None:
         return self._attempts.get(key)
 
+    @property
+    def busy(self) -> bool:
+        """Whether an attempt is here that is not over."""
+        return any(attempt.standing.state != "ended" for attempt in self._attempts.values())
+
     def tag(self, key: str) -> str:
         """What marks an attempt's processes: two agents on one host may hold parts of one gang."""
         return f"{key}@{self._root}"

@@ -44,9 +44,16 @@ class Meter:
 
     async def look(self) -> None:
         """Learn the facts."""
-        self.gpus, self._driver = await asyncio.to_thread(
-            lambda: (self._gpus.facts(), self._gpus.driver())
-        )
+        await asyncio.to_thread(self._learn)
+
+    def _learn(self) -> None:
+        self.gpus, self._driver = self._gpus.facts(), self._gpus.driver()
+
+    def _measure(self, bound: Mapping[str, Sequence[int]], now: float) -> list[str]:
+        """All that a driver is asked each second, in one visit to a thread; its problems."""
+        self.sample = self._sampler.sample(bound, now)
+        self._learn()
+        return self._gpus.problems()
 
     async def run(
         self, bound: Callable[[], Mapping[str, Sequence[int]]], told: Callable[[], None]
@@ -56,9 +63,7 @@ class Meter:
             started = time.monotonic()
             problems: list[str] = []
             try:
-                self.sample = await asyncio.to_thread(self._sampler.sample, bound(), time.time())
-                await self.look()
-                problems += self._gpus.problems()
+                problems += await asyncio.to_thread(self._measure, bound(), time.time())
             except Exception as error:
                 problems.append(f"telemetry: {error}")
             free = shutil.disk_usage(self._root).free

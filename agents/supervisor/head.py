@@ -39,6 +39,9 @@ RAY_SETTINGS = {
     # or silence for too long) makes it end, and the supervisor starts one that joins anew; by default
     # that takes a minute, most of a lease.
     "RAY_raylet_liveness_self_check_interval_ms": "5000",
+    # Nobody asks Ray what its tasks do, and to note it costs an agent as much as watching eight GPUs.
+    "RAY_task_events_report_interval_ms": "0",
+    "RAY_event_stats": "false",
     # Our only worker is the agent; idle ones cost 80 MB each.
     "RAY_enable_worker_prestart": "false",
     "RAY_prestart_worker_first_driver": "false",

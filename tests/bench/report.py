@@ -32,13 +32,14 @@ class Row:
     limit: float | None = None
 
     def missed(self, slack: float = 1.0) -> bool:
-        """Whether the figure is beyond `slack` times its reach ("<= 0.125"; "report" has none)."""
-        if self.limit is not None:
-            return self.ours > slack * self.limit
+        """Whether the figure is beyond `slack` times its reach ("<= 0.125", "<= 1 and ..."; "report"
+        has none), or its limit."""
+        if self.limit is not None and self.ours > slack * self.limit:
+            return True
         return (
             self.ratio is not None
             and self.reach.startswith("<= ")
-            and self.ratio > slack * float(self.reach[3:])
+            and self.ratio > slack * float(self.reach.split()[1])
         )
 
 
@@ -101,7 +102,7 @@ def table(rows: Sequence[Row]) -> str:
         "|---|---|---|---|---|---|",
     ]
     for row in rows:
-        peer = f"{row.peer:.3f} s" if row.peer is not None else "–"
+        peer = f"{row.peer:.3f} {row.unit}" if row.peer is not None else "–"
         ratio = f"{row.ratio:.3f}" if row.ratio is not None else "–"
         lines.append(
             f"| {row.work} | {row.ours:.3f} {row.unit} | {row.peer_name} | {peer} | {ratio} | {row.reach} |"

@@ -23,7 +23,7 @@ from agents.node.worker import quarterdeck
 from jobs import metricstore, registry
 from jobs.registry import Caller, Submission
 from jobs.wire import AttemptReport
-from tests.bench import mlflow
+from tests.bench import mlflow, telemetry
 from tests.bench.report import Row, limited, paired
 from tests.chaos.cluster import Cluster, running, until
 
@@ -68,6 +68,10 @@ def measure(rounds: int) -> list[Row]:
             ),
             followed(cluster, 1024 * _MIB, min(rounds, 3)),
         ]
+    with tempfile.TemporaryDirectory(prefix="qdb") as name:
+        environ = telemetry.stub(Path(name))
+        with running(cpus=2, simulate_gpus=None, **environ) as cluster:
+            rows.append(telemetry.agents_cpu(cluster, min(rounds, 3)))
     return [*rows, *metrics(min(rounds, 3), 20000), *memory]
 
 

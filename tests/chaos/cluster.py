@@ -56,8 +56,10 @@ class Steady:
 class Cluster:
     """What `qd up` started in `home`."""
 
-    def __init__(self, home: Path, *, cpus: int = 4, **environ: str) -> None:
-        self.home, self.cpus = home, cpus
+    def __init__(
+        self, home: Path, *, cpus: int = 4, simulate_gpus: int | None = 2, **environ: str
+    ) -> None:
+        self.home, self.cpus, self.simulate_gpus = home, cpus, simulate_gpus
         self.environ = {**os.environ, "QD_HOME": str(home), **environ}
         self.places: Places = places(self.environ)
         self.client = Client(self.places.socket)
@@ -74,7 +76,8 @@ class Cluster:
         )
 
     def up(self) -> None:
-        done = self.qd("up", "--cpus", str(self.cpus), "--simulate-gpus", "2")
+        gpus = [] if self.simulate_gpus is None else ["--simulate-gpus", str(self.simulate_gpus)]
+        done = self.qd("up", "--cpus", str(self.cpus), *gpus)
         assert done.returncode == 0, done.stderr
 
     # -- its parts --

@@ -7,6 +7,9 @@
  *   0.<value>=37         values: util, mem_used, power, temp, ecc, reasons, mig, pcie_rx, ...
  *   0.xid=79, 0.xid_seq=1   an Xid event, delivered once for each new sequence number
  * Handles point into an array, as the driver's do.
+ *
+ * Compiled with -DGPUS=8 it has so many, all idle, and reads no file: to open one would cost more than
+ * all that is to be measured.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -36,6 +39,9 @@ static int initialized;
 static long long delivered[MAX_GPUS];
 
 static long long get(const char *key, long long fallback) {
+#ifdef GPUS
+    return strcmp(key, "count") ? fallback : GPUS;
+#else
     const char *path = getenv("STUB_NVML");
     FILE *file = path ? fopen(path, "r") : NULL;
     char line[256];
@@ -45,6 +51,7 @@ static long long get(const char *key, long long fallback) {
         if (!strncmp(line, key, length) && line[length] == '=') value = atoll(line + length + 1);
     if (file) fclose(file);
     return value;
+#endif
 }
 
 static long long gpu(const device *dev, const char *key, long long fallback) {
