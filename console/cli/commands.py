@@ -97,8 +97,8 @@ COMMANDS: dict[str, Entry] = {
         "console.cli.sweeps:rerun", "Try the point of a trial once more, as a new trial.", _SWEEPS
     ),
     "export": Entry(
-        "console.cli.sweeps:export",
-        "Write the trials of a sweep as CSV or JSON.",
+        "console.cli.export:export",
+        "Write the trials of a sweep as CSV, JSON or Parquet.",
         _SWEEPS,
     ),
     "nodes": Entry("console.cli.nodes:nodes", "List the nodes and their GPUs.", _FLEET),

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import datetime
 
 from jobs.errors import InvalidInput
 from jobs.times import parse_time, rfc3339
+
+_BARS = "▁▂▃▄▅▆▇█"
 
 
 def span(seconds: float) -> str:
@@ -38,6 +41,12 @@ def size(count: float | None) -> str:
 def number(value: float | None) -> str:
     """A metric with six significant digits; `nan` where the script logged no number."""
     return "nan" if value is None else f"{value:.6g}"
+
+
+def sparkline(values: Sequence[float], low: float, high: float) -> str:
+    """One character for each value, the higher the larger; `low` and `high` are those of all lines."""
+    top, span_ = len(_BARS) - 1, high - low
+    return "".join(_BARS[round((v - low) / span_ * top) if span_ > 0 else 0] for v in values)
 
 
 def count(value: float) -> str:

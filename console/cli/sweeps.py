@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import time
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from console.cli.format import elapsed, number, seconds
+from console.cli.format import elapsed, number, seconds, sparkline
 from console.cli.options import Json
 from console.cli.output import Column, emit, narrate, paint_state, say, show
 from console.cli.sweep import parameters, shown
@@ -19,7 +17,7 @@ from console.text import neutralise
 from jobs.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from jobs.sweepviews import SweepDetail, SweepView, TrialView
+    from jobs.sweepviews import CurveView, SweepDetail, SweepView, TrialView
 
 SweepId = Annotated[
     str, typer.Argument(metavar="SWEEP", help="A sweep: s3, 3, or last.", show_default=False)
@@ -40,10 +38,10 @@ _SWEEPS = [
     Column("AGE", right=True),
     Column("REASON", flex=True),
 ]
-_FIXED = ["number", "state", "job", "started_at", "ended_at", "gpu_hours", "reason"]
 
 
-def _path(sweep: str, *rest: str) -> str:
+def sweep_path(sweep: str, *rest: str) -> str:
+    """Where the API has a sweep, or something of it."""
     return "/".join(["/v1/sweeps", segment(sweep), *rest])
 
 
@@ -76,9 +74,22 @@ def _row(view: SweepView, now: float) -> list[str]:
     ]
 
 
-def trials(sweep: SweepId, as_json: Json = False) -> None:
+def trials(
+    sweep: SweepId,
+    curves: Annotated[
+        bool, typer.Option("--curves", help="What each has logged, as a small line.")
+    ] = False,
+    metric: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="With --curves: of this metric, not the objective."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
     """List the trials of a sweep."""
-    rows = cast("list[TrialView]", Client.from_environment().get(_path(sweep, "trials")))
+    if curves or metric:
+        _show_curves(sweep, metric or "", as_json)
+        return
+    rows = cast("list[TrialView]", Client.from_environment().get(sweep_path(sweep, "trials")))
     if as_json:
         emit(rows)
         return
@@ -113,11 +124,48 @@ def _trial(row: TrialView, names: list[str], now: float) -> list[str]:
     ]
 
 
+_CURVES = [
+    Column("TRIAL", right=True),
+    Column("STATE", states=True),
+    Column("CURVE"),
+    Column("STEPS", right=True),
+    Column("FIRST", right=True),
+    Column("LAST", right=True),
+]
+_CURVE_WIDTH = 40
+
+
+def _show_curves(sweep: str, metric: str, as_json: bool) -> None:
+    client = Client.from_environment()
+    found = client.get(sweep_path(sweep, "curves"), metric=metric, points=_CURVE_WIDTH)
+    rows = cast("list[CurveView]", found)
+    if as_json:
+        emit(rows)
+        return
+    values = [value for row in rows for _, value in row["points"]]
+    if not values:
+        narrate("no trial has logged anything of it yet")
+        return
+    low, high = min(values), max(values)
+    show(_CURVES, [_curve(row, low, high) for row in rows])
+    narrate(f"all lines go from {number(low)} to {number(high)}")
+
+
+def _curve(row: CurveView, low: float, high: float) -> list[str]:
+    values = [value for _, value in row["points"]]
+    head = [str(row["number"]), row["state"]]
+    if not values:
+        return [*head, "", "0", "-", "-"]
+    steps = row["points"][-1][0] - row["points"][0][0] + 1
+    line = sparkline(values[-_CURVE_WIDTH:], low, high)
+    return [*head, line, str(steps), number(values[0]), number(values[-1])]
+
+
 def best(sweep: SweepId, as_json: Json = False) -> None:
     """Show the best trials, and which parameters mattered."""
     client = Client.from_environment()
-    detail = cast("SweepDetail", client.get(_path(sweep)))
-    importance = cast("dict[str, float]", client.get(_path(sweep, "importance")))
+    detail = cast("SweepDetail", client.get(sweep_path(sweep)))
+    importance = cast("dict[str, float]", client.get(sweep_path(sweep, "importance")))
     if as_json:
         emit({"id": detail["id"], "front": detail["front"], "importance": importance})
         return
@@ -135,7 +183,7 @@ def best(sweep: SweepId, as_json: Json = False) -> None:
 
 
 def _steer(sweep: str, verb: str, body: Any, as_json: bool) -> None:
-    view = cast("SweepView", Client.from_environment().post(_path(sweep, verb), body))
+    view = cast("SweepView", Client.from_environment().post(sweep_path(sweep, verb), body))
     if as_json:
         emit(view)
     else:
@@ -205,7 +253,7 @@ def prune(sweep: SweepId, trial: TrialNumber, as_json: Json = False) -> None:
 
 
 def _steer_trial(sweep: str, trial: int, verb: str) -> TrialView:
-    path = _path(sweep, "trials", str(trial), verb)
+    path = sweep_path(sweep, "trials", str(trial), verb)
     return cast("TrialView", Client.from_environment().post(path))
 
 
@@ -230,40 +278,3 @@ def rerun(sweep: SweepId, trial: TrialNumber, as_json: Json = False) -> None:
     It comes before others; a sweep that is over goes on for it.
     """
     _steer(sweep, f"trials/{trial}/rerun", None, as_json)
-
-
-def export(
-    kind: Annotated[str, typer.Argument(metavar="KIND", help="What to export: sweep.")],
-    sweep: SweepId,
-    format_: Annotated[str, typer.Option("--format", help="csv or json.")] = "csv",
-    as_json: Json = False,
-) -> None:
-    """Write the trials of a sweep as CSV or JSON."""
-    if kind != "sweep":
-        raise InvalidInput(f"cannot export a '{kind}'", "There is: sweep.")
-    if format_ not in ("csv", "json"):
-        raise InvalidInput(f"--format: found '{format_}'; allowed: csv, json")
-    client = Client.from_environment()
-    detail = cast("SweepDetail", client.get(_path(sweep)))
-    rows = cast("list[TrialView]", client.get(_path(sweep, "trials")))
-    if as_json or format_ == "json":
-        emit({"sweep": detail, "trials": rows})
-    else:
-        print(as_csv(detail, rows), end="")
-
-
-def as_csv(detail: SweepDetail, rows: list[TrialView]) -> str:
-    """One line per trial: what is fixed, a column per objective, a column per parameter."""
-    metrics = [objective["metric"] for objective in detail["objectives"]]
-    names = list(detail["spec"]["space"])
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(
-        [*_FIXED, *(f"value.{name}" for name in metrics), *(f"param.{n}" for n in names)]
-    )
-    for row in rows:
-        fixed = [cast("dict[str, Any]", row)[name] for name in _FIXED]
-        values: list[Any] = list(row["values"] or ())
-        values += [None] * (len(metrics) - len(values))
-        writer.writerow([*fixed, *values, *(row["params"].get(name) for name in names)])
-    return text.getvalue()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -216,3 +217,66 @@ def test_export(qd: Any, controller: FakeController) -> None:
     assert len(document["trials"]) == 2
     assert qd("export", "models", "s1").code == 2
     assert qd("export", "sweep", "s1", "--format", "xml").code == 2
+
+
+def test_export_to_a_file(qd: Any, controller: FakeController, tmp_path: Path) -> None:
+    controller.on("GET /v1/sweeps/s1", detail())
+    bounded = {"feasible": False, "constraints": {"ms <= 5": 1.5}, "origin": "copied", "parent": 0}
+    controller.on("GET /v1/sweeps/s1/trials", [trial(0), trial(1, **bounded)])
+    place = tmp_path / "trials.csv"
+    assert qd("export", "sweep", "s1", "-o", str(place)).out == ""
+    rows = list(csv.DictReader(io.StringIO(place.read_text())))
+    assert [(row["origin"], row["parent"], row["feasible"]) for row in rows] == [
+        ("", "", ""),
+        ("copied", "0", "False"),
+    ]
+    nowhere = qd("export", "sweep", "s1", "-o", str(tmp_path / "no" / "trials.csv"))
+    assert (nowhere.code, "cannot write" in nowhere.err) == (1, True)
+
+
+def test_parquet_needs_a_package_and_says_which(
+    qd: Any, controller: FakeController, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    controller.on("GET /v1/sweeps/s1", detail())
+    controller.on("GET /v1/sweeps/s1/trials", [trial(0)])
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    place = tmp_path / "trials.parquet"
+    refused = qd("export", "sweep", "s1", "--format", "parquet", "-o", str(place))
+    assert refused.code == 2
+    assert "pip install 'quarterdeck[parquet]'" in refused.err
+    assert not place.exists()
+
+
+def test_parquet_has_the_same_columns(qd: Any, controller: FakeController, tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    mixed = {"params": {"lr": 1, "kind": "a"}}
+    controller.on("GET /v1/sweeps/s1", detail())
+    controller.on("GET /v1/sweeps/s1/trials", [trial(0), trial(1, "PRUNED", **mixed)])
+    place = tmp_path / "trials.parquet"
+    assert qd("export", "sweep", "s1", "--format", "parquet", "-o", str(place)).code == 0
+    table = parquet.read_table(place).to_pydict()
+    assert table["number"] == [0, 1]
+    assert table["value.acc"] == [0.5, None]
+    assert table["param.lr"] == [0.01, 1.0]
+    assert table["param.kind"] == [None, "a"]
+
+
+def test_curves_are_small_lines_on_one_scale(qd: Any, controller: FakeController) -> None:
+    curves = [
+        {"number": 0, "state": "COMPLETE", "points": [[0, 0.0], [1, 1.0]]},
+        {"number": 1, "state": "QUEUED", "points": []},
+    ]
+    controller.on("GET /v1/sweeps/s1/curves", curves)
+    lines = qd("trials", "s1", "--curves").out.splitlines()
+    assert lines[1].split() == ["0", "COMPLETE", "▁█", "2", "0", "1"]
+    assert lines[2].split() == ["1", "QUEUED", "0", "-", "-"]
+    assert json.loads(qd("trials", "s1", "--curves", "--json").out) == curves
+
+
+def test_trials_are_pinned_and_run_again(qd: Any, controller: FakeController) -> None:
+    controller.on("POST /v1/sweeps/s1/trials/3/pin", trial(3, "RUNNING", pinned=True))
+    controller.on("POST /v1/sweeps/s1/trials/3/unpin", trial(3, "RUNNING", pinned=False))
+    controller.on("POST /v1/sweeps/s1/trials/3/rerun", sweep())
+    assert "its pruner leaves it alone" in qd("trial-pin", "s1", "3").out
+    assert "not pinned any more" in qd("trial-pin", "s1", "3", "--off").out
+    assert qd("trial-rerun", "s1", "3").out.strip() == "s1 RUNNING"

@@ -30,6 +30,15 @@ def test_digits_is_a_gang_of_two_with_a_model_and_an_objective() -> None:
     assert (job.seed, job.max_restarts) == (7, 2)
 
 
+def test_the_digits_population_trains_towards_epochs_and_keeps_its_networks() -> None:
+    spec, folder = load_sweep(EXAMPLES / "digits" / "sweep-pbt.yaml")
+    script = (folder / "train.py").read_text()
+    assert spec.limit == 30
+    assert spec.population.told(4) == {"epochs": 15}
+    assert re.search(r'"epochs": 15', script)  # its default: as much training as one job has
+    assert "width" not in spec.population.explore  # a checkpoint fits one width
+
+
 def test_the_digits_sweep_begins_with_the_default_of_its_script() -> None:
     spec, folder = load_sweep(EXAMPLES / "digits" / "sweep.yaml")
     assert (folder / "train.py").is_file()

@@ -1,0 +1,138 @@
+"""`qd export`: a sweep's trials as CSV, JSON or Parquet."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+
+from console.cli.options import Json
+from console.cli.output import emit
+from console.cli.sweeps import SweepId, sweep_path
+from console.client import Client
+from jobs.errors import InvalidInput, StorageFull
+
+if TYPE_CHECKING:
+    from jobs.sweepviews import SweepDetail, TrialView
+
+_FORMATS = ("csv", "json", "parquet")
+_FIXED = [
+    "number",
+    "state",
+    "job",
+    "started_at",
+    "ended_at",
+    "gpu_hours",
+    "reason",
+    "origin",
+    "parent",
+    "member",
+    "generation",
+    "feasible",
+]
+
+
+def export(
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="What to export: sweep.")],
+    sweep: SweepId,
+    format_: Annotated[str, typer.Option("--format", help="csv, json or parquet.")] = "csv",
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Write there, not to stdout."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Write the trials of a sweep as CSV, JSON or Parquet.
+
+    Parquet needs the package pyarrow: pip install 'quarterdeck[parquet]'.
+    """
+    if kind != "sweep":
+        raise InvalidInput(f"cannot export a '{kind}'", "There is: sweep.")
+    if format_ not in _FORMATS:
+        raise InvalidInput(f"--format: found '{format_}'; allowed: {', '.join(_FORMATS)}")
+    wanted = "json" if as_json else format_
+    if wanted == "parquet" and output is None and sys.stdout.isatty():
+        raise InvalidInput("Parquet is no text for a terminal", "Give --output FILE.")
+    write_parquet = _parquet_writer() if wanted == "parquet" else None
+    client = Client.from_environment()
+    detail = cast("SweepDetail", client.get(sweep_path(sweep)))
+    rows = cast("list[TrialView]", client.get(sweep_path(sweep, "trials")))
+    if wanted == "json" and output is None:
+        emit({"sweep": detail, "trials": rows})
+        return
+    if write_parquet is not None:
+        data = write_parquet(columns(detail, rows))
+    elif wanted == "json":
+        data = json.dumps({"sweep": detail, "trials": rows}, indent=2).encode() + b"\n"
+    else:
+        data = as_csv(detail, rows).encode()
+    if output is not None:
+        try:
+            output.write_bytes(data)
+        except OSError as error:
+            raise StorageFull(f"cannot write {output}: {error.strerror}") from None
+    elif write_parquet is not None:
+        sys.stdout.buffer.write(data)
+    else:
+        print(data.decode(), end="")
+
+
+def columns(detail: SweepDetail, rows: list[TrialView]) -> dict[str, list[Any]]:
+    """A column for all that is fixed, for each objective, parameter and constraint; a value for each
+    trial, None where it has none."""
+    found: dict[str, list[Any]] = {}
+    for name in _FIXED:
+        found[name] = [cast("dict[str, Any]", row).get(name) for row in rows]
+    for number, objective in enumerate(detail["objectives"]):
+        values = [row["values"][number] if row["values"] else None for row in rows]
+        found[f"value.{objective['metric']}"] = values
+    for name in detail["spec"]["space"]:
+        found[f"param.{name}"] = [row["params"].get(name) for row in rows]
+    for text in detail["spec"].get("constraints", []):
+        exceeded = [(row.get("constraints") or {}).get(text) for row in rows]
+        if any(value is not None for value in exceeded):  # else it speaks of parameters
+            found[f"exceeds.{text}"] = exceeded
+    return found
+
+
+def as_csv(detail: SweepDetail, rows: list[TrialView]) -> str:
+    """The columns with a head, and one line per trial."""
+    table = columns(detail, rows)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(table)
+    writer.writerows(zip(*table.values(), strict=True))
+    return text.getvalue()
+
+
+def _parquet_writer() -> Any:
+    """What makes a Parquet file of columns. Raises InvalidInput when its package is not here."""
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError:
+        raise InvalidInput(
+            "--format parquet needs the package pyarrow, which is not installed",
+            "Install it (`pip install 'quarterdeck[parquet]'`), or take csv.",
+        ) from None
+
+    def write(table: dict[str, list[Any]]) -> bytes:
+        arrays = {name: pyarrow.array(_of_one_type(values)) for name, values in table.items()}
+        sink = io.BytesIO()
+        parquet.write_table(pyarrow.table(arrays), sink)
+        return sink.getvalue()
+
+    return write
+
+
+def _of_one_type(values: list[Any]) -> list[Any]:
+    """The same, or as JSON where choices of several types share a column."""
+    kinds = {type(value) for value in values if value is not None}
+    if kinds <= {int, float}:
+        return [float(v) if isinstance(v, int) else v for v in values] if float in kinds else values
+    return values if len(kinds) <= 1 else [None if v is None else json.dumps(v) for v in values]
