@@ -97,8 +97,10 @@ def trials(
         narrate("no trials yet")
         return
     names = list(dict.fromkeys(name for row in rows for name in row["params"]))
+    population = any(row.get("member") is not None for row in rows)
     columns = [
         Column("TRIAL", right=True),
+        *([Column(name, right=True) for name in ("MEMBER", "TURN", "FROM")] if population else []),
         Column("STATE", states=True),
         Column("VALUE", right=True),
         Column("STEP", right=True),
@@ -107,21 +109,36 @@ def trials(
         Column("RAN", right=True),
         Column("REASON", flex=True),
     ]
-    show(columns, [_trial(row, names, time.time()) for row in rows])
+    show(columns, [_trial(row, names, time.time(), population) for row in rows])
 
 
-def _trial(row: TrialView, names: list[str], now: float) -> list[str]:
+def _trial(row: TrialView, names: list[str], now: float, population: bool) -> list[str]:
+    turn = [row["member"], row["generation"], row["parent"]] if population else []
     value = " ".join(number(item) for item in row["values"] or [])
     return [
         str(row["number"]),
+        *("-" if item is None else str(item) for item in turn),
         row["state"],
         value or (number(row["last"]) if row["step"] is not None else "-"),
         "-" if row["step"] is None else str(row["step"]),
         *(shown(row["params"][name]) if name in row["params"] else "-" for name in names),
         row["job"],
         elapsed(row["started_at"], row["ended_at"], now),
-        row["reason"],
+        _remark(row),
     ]
+
+
+def _remark(row: TrialView) -> str:
+    """Why a trial ended as it did, and what else is to be known of it."""
+    said = [row["reason"]] if row["reason"] else []
+    for text, excess in (row.get("constraints") or {}).items():
+        if excess > 0:
+            said.append(f"breaks {text}, by {number(excess)}")
+    if row.get("origin") == "rerun":
+        said.append(f"runs trial {row['parent']} again")
+    if row.get("pinned"):
+        said.append("pinned")
+    return "; ".join(said)
 
 
 _CURVES = [
@@ -178,8 +195,26 @@ def best(sweep: SweepId, as_json: Json = False) -> None:
         told = ", ".join(f"{name} = {number(value)}" for name, value in values)
         say(f"trial {trial['number']} ({trial['job']}): {neutralise(told)}")
         say(f"  {parameters(trial['params'])}")
+    if detail["sampler"] == "pbt":
+        _show_lineage(client, sweep, detail["front"][0]["number"])
     if importance:
         say("importance: " + ", ".join(f"{neutralise(n)} {v:.0%}" for n, v in importance.items()))
+
+
+def _show_lineage(client: Client, sweep: str, trial: int) -> None:
+    """From which trials a member of a population has its weights, the first one first."""
+    rows = cast("list[TrialView]", client.get(sweep_path(sweep, "trials")))
+    by_number = {row["number"]: row for row in rows}
+    line: list[TrialView] = []
+    row = by_number.get(trial)
+    while row is not None:
+        line.insert(0, row)
+        row = None if row["parent"] is None else by_number.get(row["parent"])
+    say("lineage:")
+    for turn in line:
+        how = f"member {turn['member']}, {turn['origin']}"
+        value = " ".join(number(item) for item in turn["values"] or [])
+        say(f"  trial {turn['number']} ({how}): {value}  {parameters(turn['params'])}")
 
 
 def _steer(sweep: str, verb: str, body: Any, as_json: bool) -> None:

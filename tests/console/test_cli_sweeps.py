@@ -280,3 +280,38 @@ def test_trials_are_pinned_and_run_again(qd: Any, controller: FakeController) ->
     assert "its pruner leaves it alone" in qd("trial-pin", "s1", "3").out
     assert "not pinned any more" in qd("trial-pin", "s1", "3", "--off").out
     assert qd("trial-rerun", "s1", "3").out.strip() == "s1 RUNNING"
+
+
+def test_a_population_is_told_with_its_lineage(qd: Any, controller: FakeController) -> None:
+    rows = [
+        trial(0, member=0, generation=0, parent=None, origin="enqueued"),
+        trial(1, member=1, generation=0, parent=None, origin="drawn"),
+        trial(2, member=1, generation=1, parent=0, origin="copied"),
+    ]
+    front = [{"number": 2, "values": [0.7], "params": {"lr": 0.01}, "job": "j3"}]
+    controller.on("GET /v1/sweeps/s1", detail() | {"sampler": "pbt", "front": front})
+    controller.on("GET /v1/sweeps/s1/importance", {})
+    controller.on("GET /v1/sweeps/s1/trials", rows)
+    lines = qd("trials", "s1").out.splitlines()
+    assert lines[0].split()[:4] == ["TRIAL", "MEMBER", "TURN", "FROM"]
+    assert [line.split()[:4] for line in lines[1:]] == [
+        ["0", "0", "0", "-"],
+        ["1", "1", "0", "-"],
+        ["2", "1", "1", "0"],
+    ]
+    told = qd("best", "s1").out
+    assert "lineage:\n  trial 0 (member 0, enqueued): 0.5" in told
+    assert "\n  trial 2 (member 1, copied): 0.7" in told
+    assert "trial 1 " not in told
+
+
+def test_remarks_say_what_is_broken_pinned_or_run_again(
+    qd: Any, controller: FakeController
+) -> None:
+    remarkable = {"constraints": {"ms <= 5": 1.5, "mb <= 9": -1}, "feasible": False, "pinned": True}
+    again = {"origin": "rerun", "parent": 0}
+    controller.on("GET /v1/sweeps/s1/trials", [trial(0, **remarkable), trial(1, **again)])
+    out = qd("trials", "s1").out
+    assert "breaks ms <= 5, by 1.5; pinned" in out
+    assert "mb <= 9" not in out
+    assert "runs trial 0 again" in out
