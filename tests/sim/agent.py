@@ -13,8 +13,9 @@ from typing import Any
 from agents.node.ledger import GpusTaken, Ledger
 from jobs import wire
 from jobs.errors import Conflict, NotFound, TimedOut
-from tests.sim.loop import EPOCH, Process
-from tests.sim.machine import Folder, Machine, Rank
+from tests.sim.loop import Process
+from tests.sim.machine import Folder, Machine
+from tests.sim.reports import sample_of, told
 
 SAMPLE_EVERY = 2.0
 """Seconds between telemetry samples. The real one takes one each second; a history costs half so."""
@@ -102,37 +103,7 @@ class Agent:
         state, outcome, reason = self._look(folder)
         if state == "orphaned":
             state = "stopping"  # until it is buried
-        now = self._machine.loop.time()
-        first: Rank | None = None
-        if folder.exit is not None:
-            first = folder.exit["first_failed"]
-        elif folder.guard is not None:
-            first = folder.guard.first_failed
-        report: wire.AttemptReport = {
-            "key": folder.key,
-            "epoch": folder.epoch,
-            "state": state,  # type: ignore[typeddict-item]
-            "outcome": outcome,  # type: ignore[typeddict-item]
-            "reason": reason,
-            "first_failed": first.number if first else None,
-            "first_failed_at": first.ends_at + EPOCH if first else None,
-            "gpus": list(folder.staged["gpus"]) if folder.staged else [],
-            "ranks": [
-                {
-                    "rank": rank.number,
-                    "local_rank": rank.local_rank,
-                    "pid": rank.pid,
-                    "started_at": rank.started_at + EPOCH,
-                    "exit_code": rank.exit_code if rank.told else None,
-                    "signal": rank.signal if rank.told else None,
-                    "ended_at": rank.ends_at + EPOCH if rank.told else None,
-                    "log_size": len(rank.log(now)),
-                    "metrics_size": len(rank.metrics(now)),
-                }
-                for rank in folder.ranks
-            ],
-        }
-        return report
+        return told(folder, state, outcome, reason, self._machine.loop.time())
 
     # -- what a controller asks ---------------------------------------------------------------------
 
@@ -169,6 +140,8 @@ class Agent:
             return self._reply(folder, "failed", f"it is over: {outcome}")
         if state != "staged" or folder.staged is not None:
             return self._reply(folder, "ready")
+        if self._machine.unfit:
+            return {**self._reply(folder, "failed", "it is not fit"), "blame": "node"}
         try:
             gpus = self._ledger.allot(folder.key, plan["gpus"])
         except GpusTaken as error:
@@ -273,7 +246,7 @@ class Agent:
             "attempts": [self._report(f) for f in machine.folders.values()],
             "logs": logs,
             "metrics": metrics,
-            "sample": _sample(sample) if fresh else None,
+            "sample": sample_of(sample) if fresh else None,
             "problems": [],
         }
 
@@ -392,18 +365,3 @@ class Agent:
 
 def _stale(key: str, epoch: int) -> Conflict:
     return Conflict(f"a message for {key} with epoch {epoch} came too late")
-
-
-def _sample(at: float) -> wire.NodeSample:
-    return {
-        "at": at + EPOCH,
-        "cpu_util": 0.0,
-        "load": 0.0,
-        "mem_used": 0,
-        "mem_total": 64 << 30,
-        "disk_used": 0,
-        "disk_total": 1 << 40,
-        "net_rx": 0.0,
-        "net_tx": 0.0,
-        "gpus": [],
-    }

@@ -164,6 +164,7 @@ class Head:
         self.process: Process | None = None
         self._graves: list[Controller] = []  # kept: what is freed early would still act
         self._starts = 0
+        self.ahead = 0.0  # seconds by which its wall clock has been set
 
     def _look(self) -> None:
         """Tell when a thread's work has changed the registry."""
@@ -192,7 +193,7 @@ class Head:
             controller = Controller(
                 state=Path(tempfile.gettempdir()),
                 fabric=SimFabric(self._network),
-                now=lambda: self._loop.time() + EPOCH,
+                now=lambda: self._loop.time() + EPOCH + self.ahead,
                 monotonic=self._loop.time,
             )
         self._graves.append(controller)

@@ -7,6 +7,7 @@ SIGTERM. Its log and metrics follow from how long it has run, so nothing has to 
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,6 +16,9 @@ from typing import Any
 from jobs.wire import LaunchPlan
 from tests.sim.loop import Process, VirtualLoop
 from tests.sim.story import Story
+
+_LONGEST = 60.0
+"""Seconds after which a guard looks again whatever it waits for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,18 +59,34 @@ class Rank:
     exit_code: int | None
     signal: int | None = None
     told: bool = False  # whether its guard has reaped it
+    stopped_at: float | None = None  # by SIGSTOP
+    _left: float = 0.0  # seconds it had to run when it was stopped
+    _lost: float = 0.0  # seconds it was stopped for before
 
     def alive(self, now: float) -> bool:
         return now < self.ends_at
 
     def kill(self, at: float, signal: int) -> None:
-        """It ends at that time, unless it does before."""
+        """It ends at that time, unless it does before, or cannot hear the signal while it is stopped."""
+        if self.stopped_at is not None and signal != 9:
+            return
         if at < self.ends_at:
             self.ends_at, self.exit_code, self.signal = at, None, signal
 
+    def stop(self, now: float) -> None:
+        """SIGSTOP."""
+        self.stopped_at, self._left, self.ends_at = now, self.ends_at - now, math.inf
+
+    def go_on(self, now: float) -> None:
+        """SIGCONT."""
+        if self.stopped_at is not None and self.alive(now):
+            self._lost += now - self.stopped_at
+            self.stopped_at, self.ends_at = None, now + self._left
+
     def lines(self, now: float) -> int:
         """How many lines its log has, and its metrics file as well."""
-        return 1 + int((min(now, self.ends_at) - self.started_at) / self.script.every)
+        until = min(now, self.ends_at, math.inf if self.stopped_at is None else self.stopped_at)
+        return 1 + int((until - self.started_at - self._lost) / self.script.every)
 
     def log(self, now: float) -> bytes:
         return b"".join(b"r%d says %d\n" % (self.number, i) for i in range(self.lines(now)))
@@ -116,6 +136,7 @@ class Machine:
         self.closed: dict[str, int] = {}  # job -> newest epoch that is over for good
         self.on_start: Callable[[Machine, Folder], None] = lambda machine, folder: None
         self._pids = 100
+        self.unfit = False  # what is looked at before a gang starts fails
         self.boot = 0
         self.power_on()
 
@@ -236,7 +257,7 @@ class Guard:
         marks += [machine.seconds_until(m) for m in deadlines if m is not None and m > clock]
         self._poked.clear()
         try:
-            async with asyncio.timeout(max(0.0, min(marks)) + 1e-6):
+            async with asyncio.timeout(min(max(0.0, min(marks)), _LONGEST) + 1e-6):
                 await self._poked.wait()
         except TimeoutError:
             pass

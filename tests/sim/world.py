@@ -20,14 +20,13 @@ from jobs.errors import Conflict, NotFound, StorageFull, Unreachable
 from jobs.registry import Caller
 from jobs.spec import JobSpec
 from tests.sim.checks import Checks
-from tests.sim.fabric import Host, Network
-from tests.sim.head import Head, faults
+from tests.sim.fabric import Network
+from tests.sim.faults import TROUBLE, Troubles
+from tests.sim.head import Head
 from tests.sim.loop import Stuck, VirtualLoop
-from tests.sim.machine import Folder, Machine
+from tests.sim.machine import Machine
 from tests.sim.story import Story, Violation
 
-TROUBLE = 40.0
-"""Virtual seconds in which faults begin."""
 CALM = 400.0
 """Virtual seconds after the last fault in which everything has to end. The longest way: a lease and its
 grace, several restarts with their back-off of up to a minute each, and ranks of half a minute."""
@@ -100,7 +99,6 @@ class World:
         self.network.on_forget = self.checks.forgotten
         # Small faults, one at a time, each shorter than any lease: nothing of it may hurt a job.
         self.gentle = self.rng.random() < 0.25
-        self._calm = False
         self._tasks: list[asyncio.Task[None]] = []
         self._submitted = 0
         for number in range(1, self.rng.randint(1, 3) + 1):
@@ -113,6 +111,15 @@ class World:
                 machine.failing = 0.0
             self.network.add(machine)
         self.hosts = list(self.network.hosts.values())
+        self.troubles = Troubles(
+            loop=loop,
+            story=self.story,
+            network=self.network,
+            head=self.head,
+            checks=self.checks,
+            gentle=self.gentle,
+            rng=self.rng,
+        )
 
     # -- the course of a history --------------------------------------------------------------------
 
@@ -122,12 +129,14 @@ class World:
         for _ in range(self.rng.randint(1, 3)):
             self._begin(self._user())
         for _ in range(1 if self.gentle else self.rng.choice((0, 1, 2, 3))):
-            self._begin(self._trouble())
+            self._begin(self.troubles.begin())
         await self._sleep(TROUBLE)
-        self._calm = True
+        self.troubles.calm = True
         self.story.tell("world", "calm begins")
-        self._heal()
+        self.troubles.heal()
+        helper = self.loop.create_task(self.troubles.look_after_nodes())
         await self._until_over()
+        helper.cancel()
         if self.story.violation is None:
             self.checks.finally_(unhurt=self.gentle)
 
@@ -142,7 +151,7 @@ class World:
             if self.loop.time() > end:
                 reasons = self.head.controller.reconciler.reasons if self.head.controller else {}
                 self.story.violated(f"it never ends: {', '.join(left)}; reasons: {reasons}")
-            self._heal()
+            self.troubles.heal()
             await asyncio.sleep(1.0)
 
     async def _sleep(self, seconds: float) -> None:
@@ -228,17 +237,20 @@ class World:
         hosts = sorted(self.hosts, key=lambda host: -len(host.machine.gpus))[:nodes]
         gpus = rng.choice((0, len(hosts[-1].machine.gpus)))
         cpus = rng.choice((1.0, min(host.machine.cpus for host in self.hosts)))
+        restarts = rng.choice((0, 0, 1, 2))
+        action = rng.choice(("warn", "fail", "restart" if restarts else "warn"))
         spec = JobSpec.from_json(
             {
                 "command": "train",
                 "nodes": nodes,
                 "procs_per_node": rng.choice((1, 1, 2)),
                 "resources": {"cpu": cpus, "gpu": float(gpus)},
-                "max_restarts": rng.choice((0, 0, 1, 2)),
+                "max_restarts": restarts,
                 "lease": 30.0 if self.gentle else rng.choice((5.0, 10.0, 20.0)),
                 "grace": rng.choice((0.5, 4.0)),
                 "notice": rng.choice((0.0, 2.0)),
                 "timeout": None if self.gentle else rng.choice((None, None, None, 12.0)),
+                "on_stall": {"action": action, "after": rng.choice((None, 8.0))},
                 "outputs": rng.choice(({}, {"weights": "w.bin"})),
                 "seed": rng.randrange(2**31),
             }
@@ -253,174 +265,6 @@ class World:
             f"lease {spec['lease']:g}, grace {spec['grace']:g}, notice {spec['notice']:g}, "
             f"restarts {spec['max_restarts']}"
         )
-
-    # -- faults -------------------------------------------------------------------------------------
-
-    async def _trouble(self) -> None:
-        """Some faults, one after another."""
-        always = [
-            self._kill_controller,
-            self._kill_controller_in_the_middle,
-            self._stop_controller,
-            self._kill_agent,
-            self._cut,
-            self._lose_ray,
-            self._pause_ray,
-        ]
-        rough = [
-            *always,
-            self._kill_controller,
-            self._kill_controller_in_the_middle,
-            self._kill_guard,
-            self._kill_rank,
-            self._power_cycle,
-            self._cut,
-            self._bad_weather,
-            self._bad_weather,
-            self._no_storage,
-        ]
-        for _ in range(self.rng.randint(1, 3)):
-            await asyncio.sleep(self.rng.uniform(0.5, TROUBLE / 3))
-            if self._calm:
-                return
-            await self.rng.choice(always if self.gentle else rough)()
-
-    def _pick(self, *seconds: float) -> float:
-        """How long a fault lasts: the shortest, when the history is gentle."""
-        return seconds[0] if self.gentle else self.rng.choice(seconds)
-
-    def _heal(self) -> None:
-        """The weather is good, and what is down is started again."""
-        network = self.network
-        network.weather.loss = network.weather.late = 0.0
-        network.weather.twice = 0.0
-        network.head_up = True
-        faults.clear()
-        self.head.logs.full = False
-        self.head.start()
-        for host in self.hosts:
-            host.cut = False
-            self._power_on(host)
-            network.join(host)
-            network.start_agent(host)
-
-    async def _kill_controller(self) -> None:
-        self.head.crash(power=self.rng.random() < 0.2)
-        await asyncio.sleep(self._pick(0.5, 3.0, 40.0))
-        self.head.start()
-
-    async def _kill_controller_in_the_middle(self) -> None:
-        self.head.crash_after(self.rng.randint(1, 400))
-        await asyncio.sleep(self._pick(3.0, 20.0))
-        self.head.start()
-
-    async def _stop_controller(self) -> None:
-        await self.head.stop()
-        await asyncio.sleep(self._pick(0.5, 3.0))
-        self.head.start()
-
-    async def _kill_agent(self) -> None:
-        host = self.rng.choice(self.hosts)
-        self.story.tell(host.name, "agent is killed")
-        self.network.kill_agent(host)
-        await asyncio.sleep(self._pick(0.3, 2.0, 15.0))
-        self.network.start_agent(host)
-
-    def _running(self) -> list[tuple[Host, Folder]]:
-        return [
-            (host, folder)
-            for host in self.hosts
-            for folder in host.machine.folders.values()
-            if folder.guard is not None and folder.guard.alive
-        ]
-
-    async def _kill_guard(self) -> None:
-        if found := self._running():
-            host, folder = self.rng.choice(found)
-            assert folder.guard is not None
-            self.story.tell(host.name, f"the guard of {folder.key} is killed")
-            folder.guard.kill()
-
-    async def _kill_rank(self) -> None:
-        if found := self._running():
-            host, folder = self.rng.choice(found)
-            rank = self.rng.choice(folder.ranks)
-            self.story.tell(host.name, f"rank {rank.number} of {folder.key} is killed")
-            rank.kill(self.loop.time(), 9)
-            assert folder.guard is not None
-            folder.guard.poke()
-
-    async def _power_cycle(self) -> None:
-        host = self.rng.choice(self.hosts)
-        if not host.machine.up:
-            return
-        self.story.tell(host.name, "loses power")
-        host.machine.power_off()
-        self.network.kill_agent(host)
-        seconds = self._pick(3.0, 30.0, 60.0)
-        await self._miss(host, seconds)
-        self._power_on(host)
-        self.network.join(host)
-
-    def _power_on(self, host: Host) -> None:
-        if host.machine.up:
-            return
-        self.network.leave(host)  # Ray cannot have kept it
-        host.machine.power_on()
-        self.story.tell(host.name, "is back")
-
-    async def _cut(self) -> None:
-        host = self.rng.choice(self.hosts)
-        self.story.tell("network", f"{host.name} is cut off")
-        host.cut = True
-        await self._miss(host, self._pick(2.0, 8.0, 25.0, 50.0))
-        if host.cut:
-            self.story.tell("network", f"{host.name} is reached again")
-        host.cut = False
-        self.network.join(host)
-
-    async def _miss(self, host: Host, seconds: float) -> None:
-        """Ray takes a silent node for dead after a while, if the silence lasts."""
-        patience = self._pick(6.0, 15.0, 55.0)
-        await asyncio.sleep(min(patience, seconds))
-        if seconds > patience and (host.cut or not host.machine.up):
-            self.network.leave(host)
-            await asyncio.sleep(seconds - patience)
-
-    async def _lose_ray(self) -> None:
-        self.story.tell("ray", "is killed on all nodes")
-        self.network.head_up = False
-        self.network.renew()
-        await asyncio.sleep(self._pick(4.0, 15.0))
-        self.network.head_up = True
-        for host in self.hosts:
-            self.network.join(host)
-
-    async def _pause_ray(self) -> None:
-        self.story.tell("ray", "head does not answer")
-        self.network.head_up = False
-        await asyncio.sleep(self._pick(4.0, 20.0))
-        self.network.head_up = True
-        self.story.tell("ray", "head answers again")
-
-    async def _bad_weather(self) -> None:
-        weather, rng = self.network.weather, self.rng
-        weather.loss, weather.late = rng.choice((0.05, 0.25)), rng.choice((0.0, 0.1, 0.3))
-        weather.twice = rng.choice((0.02, 0.5))
-        self.story.tell("network", f"{weather.loss:g} lost, {weather.late:g} late")
-        await asyncio.sleep(rng.choice((5.0, 20.0, 40.0)))
-        weather.loss = weather.late = 0.0
-
-    async def _no_storage(self) -> None:
-        rng = self.rng
-        what = rng.choice(("database or disk is full", "database is locked", ""))
-        self.head.logs.full = not what or rng.random() < 0.5
-        if what:
-            faults.append(what)
-        self.story.tell("head", f"{what or 'logs are full'}")
-        await asyncio.sleep(rng.choice((2.0, 10.0, 30.0)))
-        faults.clear()
-        self.head.logs.full = False
 
 
 __all__ = ["Outcome", "Stuck", "World", "run"]
