@@ -143,16 +143,15 @@ class Reconciler:
                     await self._wake.wait()
             self._wake.clear()
             self._thought = 0.0
-            try:
-                await self._schedule()
-                await self._check_limits()
-                await self._check_leases()
-            except QuarterdeckError as error:
-                log.warning("reconciler: %s", error.message)
-                await asyncio.sleep(TICK)
-            except Exception:
-                log.exception("reconciler")
-                await asyncio.sleep(TICK)
+            for step in (self._schedule, self._check_limits, self._check_leases):
+                try:  # each by itself: one job that cannot be placed must not let leases pass
+                    await step()
+                except QuarterdeckError as error:
+                    log.warning("reconciler: %s", error.message)
+                    await asyncio.sleep(TICK)
+                except Exception:
+                    log.exception("reconciler")
+                    await asyncio.sleep(TICK)
             # With a long queue a pass costs tens of milliseconds; hints that come meanwhile are
             # answered together, so that passes never take more than a fifth of the time.
             await asyncio.sleep(min(4 * self._thought, TICK))

@@ -270,6 +270,19 @@ async def test_the_fabric_comes_back_empty_and_what_runs_is_reserved_again(plane
     assert (await plane.wait(waiting))["state"] == "SUCCEEDED"
 
 
+async def test_what_keeps_jobs_from_being_placed_keeps_no_limit_from_being_held(
+    plane: Plane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = await plane.submit("exec sleep 100", timeout=1.0)
+    await plane.wait(job, "RUNNING")
+
+    async def broken() -> None:
+        raise RuntimeError("one job that cannot be placed")
+
+    monkeypatch.setattr(plane.controller.reconciler, "_schedule", broken)
+    assert (await plane.wait(job))["state"] == "FAILED"
+
+
 async def test_a_timeout_ends_the_job(plane: Plane) -> None:
     job = await plane.submit("exec sleep 100", timeout=1.0)
     view = await plane.wait(job)
