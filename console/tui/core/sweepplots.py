@@ -70,9 +70,10 @@ class Scene:
         return "dim" if trial["state"] != "COMPLETE" or value is None else self.quality.tone(value)
 
     def line_tone(self, trial: TrialView) -> str:
-        """Of a whole line: there are many of them, and those that are out of the race must recede."""
+        """Of a whole line: there are many of them, and those that are out of the race must recede, unless
+        the brush picks them out."""
         tone = self.tone(trial)
-        return "faint" if tone == "dim" else tone
+        return "faint" if tone == "dim" and self.brushed is None else tone
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,7 +306,7 @@ def scattered(
     """A spot for each trial that has a place.
 
     Args:
-        tone: of a trial's spot; those that recede are small.
+        tone: of a trial's spot; those that recede are small, and where there are many, all are.
         place: column and row of dots.
         below: what lies under the spots.
         frame: puts axes round the drawing.
@@ -314,7 +315,7 @@ def scattered(
     for trial in trials:
         if (at := place(trial)) is not None:
             its_tone = tone(trial)
-            large = its_tone not in ("dim", "faint") and len(trials) <= FEW
+            large = its_tone != "faint" and len(trials) <= FEW
             layers[its_tone] |= spot(grid, *at, large=large)
     ground = [*below, *drawn_layers(layers)]
 

@@ -96,7 +96,8 @@ class SweepScreen(SweepActions):
         self._order = Order()
         self._asked: dict[str, float] = {}
         self._all: dict[int, Curve] = {}  # curves as far as they are known
-        self._read: dict[int, str] = {}  # trial -> its state when its curve was read
+        self._read: dict[int, str] = {}  # trial -> its state when its curve was asked for
+        self._reads = 0
         self._complete = -1  # trials that were complete when importance was asked for
         self._full = False  # one pane has the whole screen
 
@@ -215,7 +216,7 @@ class SweepScreen(SweepActions):
             known = ((t, curves.get(t["number"], ())) for t in self._sorted)
             curves = {t["number"]: replay.curve_at(t, c, self.at) for t, c in known}
         self.sweep, self.curves = sweep, curves
-        key = (id(self._seen), len(self._read), self.at, self.brush, self.look, str(self.zoom))
+        key = (id(self._seen), self._reads, self.at, self.brush, self.look, str(self.zoom))
         if now or key != self._key:
             self._key = key
             self._work_out(sweep, trials)
@@ -360,10 +361,16 @@ class SweepScreen(SweepActions):
         now = self.deck.clock.mono()
         source, name = self.deck.source, self.sweep_id
         if not self._read:
+            states: dict[int, str] = {-1: ""}  # so that it is not empty without trials
+            states |= {t["number"]: t["state"] for t in self._sorted[-CURVES:]}
             if self._due("all", now, REFRESH):
-                self.deck.fetch("curves", lambda: source.sweep_curves(name, POINTS, CURVES))
+                self.deck.fetch(
+                    "curves", lambda: (states, source.sweep_curves(name, POINTS, CURVES))
+                )
         elif (stale := self._stale()) and self._due("curves", now, REFRESH):
-            self.deck.fetch("curves", lambda: source.sweep_curves(name, POINTS, AT_ONCE, stale))
+            self.deck.fetch(
+                "curves", lambda: (stale, source.sweep_curves(name, POINTS, AT_ONCE, [*stale]))
+            )
         complete = self._present["counts"]["complete"]
         if complete != self._complete and self._due("importance", now, WEIGH):
             self._complete = complete
@@ -375,14 +382,16 @@ class SweepScreen(SweepActions):
         self._asked[what] = now
         return True
 
-    def _stale(self) -> list[int]:
-        """Trials whose curves were read before they had ended; what runs is read once, and then grows."""
-        out = []
-        for trial in self._sorted[-CURVES:]:
-            read = self._read.get(trial["number"])
-            if trial["step"] is not None and read != trial["state"]:
-                out.append(trial["number"])
-        return out[-AT_ONCE:]
+    def _stale(self) -> dict[int, str]:
+        """Trials whose curves were read before they had ended, and their states now; what runs is read
+        once, and then grows."""
+        out = {}
+        for trial in reversed(self._sorted[-CURVES:]):
+            if trial["step"] is not None and self._read.get(trial["number"]) != trial["state"]:
+                out[trial["number"]] = trial["state"]
+                if len(out) == AT_ONCE:
+                    break
+        return out
 
     def fetched(self, key: str, value: Any, error: QuarterdeckError | None) -> None:
         if error is not None:
@@ -390,15 +399,15 @@ class SweepScreen(SweepActions):
                 self.deck.tell(f"{error.message}", severity="error")
             return  # the badge tells; what is shown stays
         if key == "curves":
-            for curve in cast("list[CurveView]", value):
+            states, curves = cast("tuple[dict[int, str], list[CurveView]]", value)
+            self._read.update(states)
+            for curve in curves:
                 points = [(step, at) for step, at in curve["points"]]
                 held = self._all.get(curve["number"], [])
                 if points and held and held[-1][0] > points[-1][0]:
                     points.append(held[-1])  # the watch was faster
                 self._all[curve["number"]] = points or held
-                self._read[curve["number"]] = curve["state"]
-            if not self._read:
-                self._read[-1] = ""  # none has logged: only what runs is asked for again
+            self._reads += 1
         elif key == "importance":
             self.shares = value
         else:
@@ -458,6 +467,7 @@ class SweepScreen(SweepActions):
         lane = self.lanes.get(message.key) if message.control.id == "board" else None
         if lane is not None and lane.stays:
             self.query_one(Trials).select(str(lane.stays[-1].number))
+            self._choose()  # its message has not come yet
         self.open_trial()
 
     # Filter and order.

@@ -11,11 +11,12 @@ from textual.widgets import Input
 
 from console.tui.core.commands import Command, Refusal
 from console.tui.core.lines import BLANK, Line, line, wrap
-from console.tui.screens.modals import Modal
+from console.tui.screens.modals import Typed
 from console.tui.widgets.panel import Panel
+from console.tui.widgets.prompt import Entry
 
 
-class Ask(Modal[Command]):
+class Ask(Typed[Command]):
     """Gives the command that was typed, or None.
 
     Args:
@@ -31,15 +32,15 @@ class Ask(Modal[Command]):
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="box ask"):
-            entry = Input(self._first, compact=True, select_on_focus=False, id="entry")
-            entry.cursor_blink = False
-            yield entry
+            yield Entry("", value=self._first, id="entry")
             yield Panel(self._lines, id="said", focusable=False)
 
     def on_mount(self) -> None:
         self.query_one(".box").border_title = self._title
         self.query_one(".box").border_subtitle = "enter does it, esc leaves it"
-        self.query_one(Input).cursor_position = len(self._first)
+        entry = self.query_one(Entry)
+        entry.cursor_position = len(self._first)
+        self.begin(entry)
 
     @on(Input.Changed)
     def _typed(self, message: Input.Changed) -> None:

@@ -24,7 +24,7 @@ from jobs.errors import Conflict
 @pytest.fixture(autouse=True)
 def _no_pause(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Pictures follow the cursor at once: nobody holds a key down here."""
-    monkeypatch.setattr(sweeppictures, "SOON", 0.0)
+    monkeypatch.setattr(sweeppictures, "SOON", 0.001)
     yield
 
 
@@ -126,6 +126,28 @@ async def test_enter_opens_the_trials_job_and_escape_comes_back() -> None:
         assert isinstance(app.top, JobScreen) and app.top.job_id == "j536"
         await press(pilot, "escape")
         assert sweep(app).sweep_id == "s4"
+
+
+async def test_enter_on_the_board_opens_who_is_on_that_gpu() -> None:
+    source = FakeSource()
+    source.tables["job:j538"] = {"j538": {**source.tables["job:j412"]["j412"], "id": "j538"}}
+    async with running(source, start="s4") as (pilot, app):
+        sweep(app).focus_pane("board")
+        await press(pilot, "enter")  # trial 38 is on the first GPU, the cursor of the table on 36
+        assert isinstance(app.top, JobScreen) and app.top.job_id == "j538"
+
+
+async def test_a_curve_that_cannot_be_read_is_not_asked_for_again_and_again() -> None:
+    source = FakeSource()
+    async with running(source, start="s4") as (pilot, app):
+        asked = source.calls.count("curves s4")
+        trial = dict(source.tables["sweep:s4"]["36"])
+        source.put("sweep:s4", "36", {**trial, "state": "PRUNED", "step": None, "last": None})
+        source.put("sweep:s4", "37", {**source.tables["sweep:s4"]["37"], "state": "PRUNED"})
+        for _ in range(5):
+            app.clock.advance(3.0)  # type: ignore[attr-defined]
+            await settle(pilot)
+        assert source.calls.count("curves s4") == asked + 1
 
 
 async def test_a_value_that_comes_moves_its_row_and_its_curve() -> None:
