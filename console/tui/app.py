@@ -14,6 +14,7 @@ from rich.console import RenderableType
 from rich.style import Style
 from textual import events, on
 from textual.screen import Screen
+from textual.scrollbar import ScrollBar, ScrollBarRender
 from textual.timer import Timer
 from textual.widgets import Input
 
@@ -32,8 +33,8 @@ from console.tui.navigation import Navigation
 from console.tui.palette import ActionCommands
 from console.tui.screens.cluster import ClusterScreen
 from console.tui.source import Source
-from console.tui.theme import styles
-from console.tui.widgets.prompt import Prompt
+from console.tui.theme import PlainBar, styles
+from console.tui.widgets.prompt import Entry
 from jobs.errors import QuarterdeckError
 from jobs.places import places
 from jobs.views import JobDetail
@@ -119,6 +120,7 @@ class QuarterdeckApp(Navigation):
         self._frugal = Frugal()
         self._first_theme = self.theme
         self.set_class(ascii_only, "-ascii")
+        ScrollBar.renderer = PlainBar if ascii_only else ScrollBarRender
 
     def action_act(self, wanted: str, *keys: str) -> None:
         """Keys that work everywhere may still mean something nearer to a screen."""
@@ -131,14 +133,17 @@ class QuarterdeckApp(Navigation):
         super()._display(screen, renderable)
 
     def on_key(self, event: events.Key) -> None:
-        """A key that nothing nearer took. While a prompt has focus, none that can be typed into it may
-        be a command: it was typed in a breath with the key that opened the prompt, and was on its way
-        to what had focus before."""
-        focused = self.focused
-        ends = event.key in ("enter", "escape") and isinstance(focused, Prompt)
-        if isinstance(focused, Input) and (ends or event.is_printable):
+        """A key that nothing nearer took. While a line to type into has focus, none that belongs there
+        may be a command: it was typed in a breath with the key that opened the line, and was on its way
+        to what had focus before. The same goes for a dialog that is still being made."""
+        focused, wait = self.focused, getattr(self.screen, "wait", None)
+        if wait is not None and wait(events.Key(event.key, event.character)):
             event.prevent_default()
-            focused._forward_event(events.Key(event.key, event.character))
+        elif isinstance(focused, Input):
+            own = isinstance(focused, Entry) and event.key in focused.ENDS
+            if own or event.is_printable:
+                event.prevent_default()
+                focused._forward_event(events.Key(event.key, event.character))
 
     # Life.
 

@@ -8,12 +8,22 @@ All other colours come from the Textual theme. Without colour, attributes tell w
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 from rich.color import Color as RichColor
 from rich.style import Style
 from textual.color import Color
+from textual.scrollbar import ScrollBarRender
 
 from console.tui.core.lines import TONES
+
+
+class PlainBar(ScrollBarRender):
+    """A scroll bar whose thumb ends at whole cells, for terminals that have no partial blocks."""
+
+    VERTICAL_BARS: ClassVar[list[str]] = [" "] * 8
+    HORIZONTAL_BARS: ClassVar[list[str]] = [" "] * 8
+
 
 _LOADS_ON_DARK = ("#5b6d96", "#7c8294", "#a09a7c", "#c9b45c", "#fde337")
 _LOADS_ON_LIGHT = ("#7e8aab", "#5f6b8a", "#4a5a78", "#2f4470", "#00224e")

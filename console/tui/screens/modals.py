@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
-from textual import on
+from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
@@ -19,6 +19,7 @@ from console.tui.core.lines import BLANK, Line, fit, line, wrap
 from console.tui.core.world import World
 from console.tui.keymap import Keymap
 from console.tui.widgets.panel import Panel
+from console.tui.widgets.prompt import Entry
 from console.tui.widgets.rows import Rows
 
 if TYPE_CHECKING:
@@ -42,6 +43,28 @@ class Modal(ModalScreen[Answer], Generic[Answer]):
 
     def action_dismiss_empty(self) -> None:
         self.dismiss(None)
+
+
+class Typed(Modal[Answer]):
+    """A box with a line to type into. What is typed in a breath with the key that opens it goes there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._early: list[events.Key] | None = []
+
+    def wait(self, event: events.Key) -> bool:
+        """Keep a key that came before there is a line to type into; False when there is one."""
+        if self._early is None:
+            return False
+        self._early.append(event)
+        return True
+
+    def begin(self, entry: Input) -> None:
+        """The line is there: give it the focus, and what was typed meanwhile."""
+        self.set_focus(entry)
+        for event in self._early or ():
+            entry._forward_event(event)
+        self._early = None
 
 
 class Confirm(Modal[bool]):
@@ -149,7 +172,7 @@ def help_lines(scopes: Sequence[str], keymap: Keymap, *, read_only: bool) -> lis
     return out
 
 
-class Goto(Modal[Place]):
+class Goto(Typed[Place]):
     """`:` goes to a job, a sweep, a node or a screen by name, with completion."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -166,12 +189,11 @@ class Goto(Modal[Place]):
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="box goto"):
-            entry = Input(placeholder=": job, sweep, node or screen", compact=True, id="entry")
-            entry.cursor_blink = False
-            yield entry
+            yield Entry(": job, sweep, node or screen", id="entry")
             yield Rows(self._row, id="places")
 
     def on_mount(self) -> None:
+        self.begin(self.query_one(Entry))
         self.query_one("#places").can_focus = False
         self.query_one(".box").border_title = "go to"
         self._refill("")

@@ -1,15 +1,36 @@
-"""A one-line prompt at the bottom of a screen, for filtering and finding."""
+"""Lines to type into: the prompt at the bottom of a screen, for filtering and finding, and its base."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from textual import events
 from textual.message import Message
 from textual.widgets import Input
 
 
-class Prompt(Input):
+class Entry(Input):
+    """A line to type into that takes enter itself, in its turn: a binding would be run before the keys
+    that were typed in the same breath have arrived."""
+
+    def __init__(self, placeholder: str, **kwargs: Any) -> None:
+        super().__init__(placeholder=placeholder, compact=True, select_on_focus=False, **kwargs)
+        self.cursor_blink = False
+
+    ENDS: ClassVar[tuple[str, ...]] = ("enter",)
+    """Keys that this line takes itself, beside what can be typed."""
+
+    async def on_key(self, event: events.Key) -> None:
+        if event.key in self.ENDS:
+            event.stop()
+            event.prevent_default()
+            self.end(event.key)
+
+    def end(self, key: str) -> None:
+        self.post_message(self.Submitted(self, self.value))
+
+
+class Prompt(Entry):
     """Hidden until it is opened; enter keeps what was typed, escape drops it."""
 
     class Closed(Message):
@@ -24,10 +45,7 @@ class Prompt(Input):
             return self.prompt
 
     def __init__(self, lead: str, example: str, **kwargs: Any) -> None:
-        super().__init__(
-            placeholder=f"{lead} {example}", compact=True, select_on_focus=False, **kwargs
-        )
-        self.cursor_blink = False
+        super().__init__(f"{lead} {example}", **kwargs)
         self.display = False
 
     def open(self, text: str = "") -> None:
@@ -42,8 +60,7 @@ class Prompt(Input):
         self.display = False
         self.post_message(self.Closed(self, self.value, kept=kept))
 
-    async def on_key(self, event: events.Key) -> None:
-        if event.key in ("enter", "escape"):
-            event.stop()
-            event.prevent_default()
-            self.close(kept=event.key == "enter")
+    ENDS = ("enter", "escape")
+
+    def end(self, key: str) -> None:
+        self.close(kept=key == "enter")

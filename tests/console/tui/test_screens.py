@@ -146,11 +146,15 @@ async def test_a_new_attempt_starts_its_logs_anew() -> None:
 # How it looks without ---------------------------------------------------------------------------------
 
 
-async def test_ascii_draws_nothing_beyond_ascii() -> None:
+@pytest.mark.parametrize("size", [(80, 24), (120, 36)])
+@pytest.mark.parametrize("keys", [(), ("tab", "tab", "h"), ("2",), ("7",)])
+async def test_ascii_draws_nothing_beyond_ascii(
+    size: tuple[int, int], keys: tuple[str, ...]
+) -> None:
     source = FakeSource()
     del source.tables["jobs"]["j434"]  # its name is Chinese
-    async with running(source, ascii_only=True) as (pilot, app):
-        await press(pilot, "tab")
+    async with running(source, ascii_only=True, size=size) as (pilot, app):
+        await press(pilot, *keys)
         assert [char for char in screen_text(app) if not char.isascii()] == []
 
 

@@ -105,6 +105,19 @@ async def test_keys_typed_in_one_breath_go_into_the_prompt_and_are_no_commands()
         assert isinstance(app.screen, JobsScreen)
 
 
+async def test_a_place_typed_in_one_breath_is_gone_to() -> None:
+    async with running() as (pilot, app):
+        driver = app._driver
+        assert driver is not None
+        for key in ("colon", *"j412", "enter"):
+            event = events.Key(key, ":" if key == "colon" else key if len(key) == 1 else None)
+            event.set_sender(app)
+            driver.send_message(event)
+        await settle(pilot)
+        assert isinstance(app.screen, JobScreen)
+        assert app.screen.job_id == "j412"
+
+
 async def test_a_minute_back_by_the_lines_own_times() -> None:
     async with running(start="j412") as (pilot, app):
         await press(pilot, "greater_than_sign", "greater_than_sign", "left_square_bracket")
