@@ -38,7 +38,7 @@ import time
 if __name__ == "__main__":  # isolated mode knows no folder but the standard library's
     sys.path.append(os.path.abspath(__file__ + "/../../.."))
 
-from agents.node import records
+from agents.node import memlimit, records
 from agents.node.records import boot_clock, read_json, write_file
 
 TYPE_CHECKING = False  # the real one would load `typing`
@@ -194,6 +194,7 @@ class Guard:
         self.ending: Ending | None = None
         self.first_failed: Rank | None = None
         self.cgroup = _make_cgroup(f"qd-{launch['key']}-{os.getpid()}")
+        self.memory = memlimit.Limit(launch.get("memory"), self.cgroup)
         self.lease = float(launch["lease_until"])
         self.unsaved = False
         self.waker, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -286,7 +287,7 @@ class Guard:
         stop = read_json(records.STOP)
         if self.ending is None:
             if self.first_failed is not None:
-                self._end("failed", self.first_failed.story(), now)
+                self._end("failed", self._story(self.first_failed), now)
             elif not alive:  # all done: nothing is left to be stopped
                 return
             elif stop is not None:
@@ -295,6 +296,8 @@ class Guard:
                 self._end("stopped", "somebody sent SIGTERM to the guard", now)
             elif now >= self._read_lease():
                 self._end("fenced", "the lease ran out", now)
+            else:
+                self._weigh(now)
         elif stop is not None:
             self.ending.hurry(float(stop["at"]), float(stop["grace"]))
         if self.ending is None:
@@ -307,6 +310,19 @@ class Guard:
             self._signal(signal.SIGCONT)  # a rank that is stopped could not act on it
         if now >= self.ending.kill_at:
             self._signal(signal.SIGKILL)
+
+    def _weigh(self, now: float) -> None:
+        """End the gang when its ranks hold more memory than they may."""
+        ranks = {rank.pid: rank for rank in self.ranks if rank.alive and rank.pid is not None}
+        passed = self.memory.passed(ranks, now)
+        if passed is not None:
+            self.first_failed = ranks[passed[0]]
+            text = f"rank {self.first_failed.rank} ran out of memory: {passed[1]}"
+            self._end("failed", text, now)
+
+    def _story(self, rank: Rank) -> str:
+        why = self.memory.story() if rank.signal == signal.SIGKILL else ""
+        return f"rank {rank.rank} ran out of memory: {why}" if why else rank.story()
 
     def _end(self, cause: str, reason: str, now: float, grace: float | None = None) -> None:
         listening = any(os.path.exists(f"listening-{rank.rank}") for rank in self.ranks)

@@ -51,6 +51,7 @@ def write_launch(
         "work": str(folder / "work"),
         "grace": plan["grace"],
         "notice": plan["notice"],
+        "memory": plan["memory"],
         "lease_until": request["lease_until"],
         "env": environment.common(plan, request, node),
         "ranks": [
