@@ -265,8 +265,11 @@ def running(*, disks: tuple[int, int] | None = None, **options: Any) -> Iterator
     cluster = Cluster(home, **options)
     where = cluster.places
     mounts = small_disks(dict(zip((where.state, where.node), disks or (), strict=False)))
-    with mounts, _up(cluster):
-        yield cluster
+    try:
+        with mounts, _up(cluster):
+            yield cluster
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -281,7 +284,6 @@ def _up(cluster: Cluster) -> Iterator[None]:
             with contextlib.suppress(psutil.Error):
                 process.kill()
         temporary = cluster.places.ray_temp.exists()
-        shutil.rmtree(cluster.home, ignore_errors=True)
         shutil.rmtree(cluster.places.ray_temp, ignore_errors=True)
     assert down.returncode == 0, down.stderr
     assert [process.pid for process in left] == []
