@@ -60,7 +60,9 @@ def soak(minutes: float, seed: int, keep: Path | None = None) -> Outcome:
             finally:
                 if keep is not None:
                     ignore = shutil.ignore_patterns("blobs", "*.sock", "trash", "ballast")
-                    shutil.copytree(cluster.home, keep / f"seed-{seed}", ignore=ignore)
+                    shutil.copytree(
+                        cluster.home, keep / f"seed-{seed}", ignore=ignore, dirs_exist_ok=True
+                    )
     except AssertionError as error:  # what `down` leaves behind
         outcome.wrong.append(str(error) or "the cluster has left something behind")
     return outcome
