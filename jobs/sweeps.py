@@ -11,7 +11,7 @@ nothing of it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from jobs.units import format_duration
@@ -243,6 +243,21 @@ def verdict(
         return Verdict("FAILED", "left no checkpoint in quarterdeck.checkpoint_dir")
     values = [end.values[name] for name in metrics]
     return Verdict("COMPLETE", "", tuple(value for value in values if value is not None))
+
+
+def tallied(tally: Tally, verdicts: Sequence[Verdict]) -> Tally:
+    """A tally as it will be once these verdicts are recorded."""
+    for judged in verdicts:
+        if judged.state == "OPEN":
+            continue
+        name = judged.state.lower()
+        tally = replace(
+            tally,
+            open=tally.open - 1,
+            silent=tally.silent + judged.silent,
+            **{name: getattr(tally, name) + 1},
+        )
+    return tally
 
 
 def pareto(points: Sequence[Sequence[float]], maximize: Sequence[bool]) -> list[int]:

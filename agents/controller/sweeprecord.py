@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlmodel import Session
@@ -12,7 +12,7 @@ from agents.controller.studies import Asked
 from jobs import lifecycle as lc
 from jobs import queries, registry, sweepstore
 from jobs.populations import Next
-from jobs.sweeps import ENDED, Decision, Verdict
+from jobs.sweeps import ENDED, Decision, JobEnd, Verdict, verdict
 from jobs.sweepspec import SweepSpec
 from jobs.sweepstore import Facts, OpenTrial
 from jobs.sweeptables import SweepRow, SweepTrialRow
@@ -56,6 +56,22 @@ class Made:
     row: JobRow
     job: lc.Job
     events: list[EventView]
+
+
+def judge(spec: SweepSpec, trial: OpenTrial, end: JobEnd) -> Verdict:
+    """What became of a trial whose job has ended, and by how much it exceeds the constraints."""
+    judged = verdict(
+        spec.metrics,
+        trial.row.wish,  # type: ignore[arg-type]  # only wishes are stored
+        trial.row.losses,
+        spec.retries,
+        end,
+        also=spec.needed[len(spec.metrics) :],
+        leaves_checkpoint=trial.row.generation is not None,
+    )
+    if judged.state not in ("COMPLETE", "PRUNED"):
+        return judged
+    return replace(judged, constraints=spec.excesses(trial.row.params, end.values))
 
 
 def record(

@@ -25,13 +25,13 @@ from agents.controller.hub import Hub
 from agents.controller.reconciler import Reconciler
 from agents.controller.secretstore import SecretStore
 from agents.controller.studies import Asked, Studies, Study
-from agents.controller.sweeprecord import Changes, Made, record
+from agents.controller.sweeprecord import Changes, Made, judge, record
 from jobs import queries, sweepqueries, sweepstore
 from jobs.errors import Conflict, QuarterdeckError
 from jobs.names import job_name, parse_run
 from jobs.populations import choose
 from jobs.registry import Caller
-from jobs.sweeps import ENDED, JobEnd, Tally, Verdict, decide, verdict
+from jobs.sweeps import ENDED, decide, tallied
 from jobs.sweepspec import SweepSpec
 from jobs.sweepstore import Facts, OpenTrial
 from jobs.views import EventView
@@ -281,8 +281,10 @@ class SweepRun:
 
     def _decide(self, found: Facts) -> Changes:
         """Judge the trials whose jobs have ended, and decide what is next."""
-        verdicts = [(trial, self._judge(trial, trial.end)) for trial in found.open if trial.end]
-        tally = _counted(found.tally, [judged for _, judged in verdicts])
+        verdicts = [
+            (trial, judge(self._spec, trial, trial.end)) for trial in found.open if trial.end
+        ]
+        tally = tallied(found.tally, [judged for _, judged in verdicts])
         adopted, self._adopted = self._adopted, []
         tally = replace(
             tally,
@@ -292,22 +294,6 @@ class SweepRun:
         )
         decision = decide(sweepstore.sweep_of(found.row, self._spec), tally, self._plant.now())
         return Changes(decision, verdicts, adopted)
-
-    def _judge(self, trial: OpenTrial, end: JobEnd) -> Verdict:
-        spec = self._spec
-        judged = verdict(
-            spec.metrics,
-            trial.row.wish,  # type: ignore[arg-type]  # only wishes are stored
-            trial.row.losses,
-            spec.retries,
-            end,
-            also=spec.needed[len(spec.metrics) :],
-            leaves_checkpoint=trial.row.generation is not None,
-        )
-        if judged.state in ("COMPLETE", "PRUNED"):
-            excesses = spec.excesses(trial.row.params, end.values)
-            judged = replace(judged, constraints=excesses)
-        return judged
 
     async def _choose(self, found: Facts, changes: Changes) -> None:
         """Whose turns of a population are next. What has only just ended is recorded first."""
@@ -419,18 +405,3 @@ class SweepRun:
         for trial in trials:
             key = str(trial["number"])  # type: ignore[index]
             plant.hub.publish(f"sweep:{self.name}", key, trial, keep=False)
-
-
-def _counted(tally: Tally, verdicts: list[Verdict]) -> Tally:
-    """A tally as it will be once these verdicts are recorded."""
-    for judged in verdicts:
-        if judged.state == "OPEN":
-            continue
-        name = judged.state.lower()
-        tally = replace(
-            tally,
-            open=tally.open - 1,
-            silent=tally.silent + judged.silent,
-            **{name: getattr(tally, name) + 1},
-        )
-    return tally
