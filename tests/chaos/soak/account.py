@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -14,8 +14,11 @@ from tests.chaos.soak.truth import Ask, Fault, Life, Run
 RECOVERY = {"raylet": 45.0, "gcs_server": 45.0, "ray": 45.0, "supervisor": 45.0}
 """Seconds after a fault of a part until the rest of the cluster need not show it any more."""
 _RECOVERY = 20.0
-LAUNCH = 5.0
-"""Seconds around an attempt's start in which an agent that dies may take it along."""
+AGENTS = ("agent", "nursery", "raylet", "ray", "gcs_server")
+"""What takes the agent, or what starts guards for it, along."""
+LAUNCH = 1.0
+"""Seconds around the start of its ranks in which an agent that dies may take an attempt along. One whose
+ranks never started may have waited for its agent for long."""
 SLACK = 3.0
 """Seconds for a stop to go from the controller to the ranks on a machine that is busy."""
 
@@ -29,6 +32,7 @@ class Job:
     lives: Sequence[Life]
     logs: Mapping[tuple[int, int], Sequence[str]]  # (attempt, rank) -> lines
     steps: Mapping[tuple[int, int], Sequence[int]]  # (attempt, rank) -> steps of `n`
+    started: Mapping[int, float] = field(default_factory=dict)  # attempt -> when it was launched
 
     @property
     def id(self) -> str:
@@ -118,15 +122,16 @@ def ended_well(job: Job, faults: Sequence[Fault]) -> Iterator[str]:
 def _excused(job: Job, run: Run, faults: Sequence[Fault]) -> bool:
     """Whether an attempt may have been lost: its agent died while it was launched, or its lease was
     short and contact away for longer."""
-    born = [life.began for life in job.lives if life.run == run]
-    ended = max((life.last for life in job.lives if life.run == run), default=None)
+    those = [life for life in job.lives if life.run == run]
+    started = min((life.began for life in those), default=job.started.get(run[1], 0.0))
+    ended = max((life.last for life in those), default=started)
     for fault in faults:
-        if fault.part in ("agent", "nursery", "raylet", "ray", "gcs_server") and (
-            not born or abs(fault.began - min(born)) < LAUNCH
-        ):
+        over = fault.until + RECOVERY.get(fault.part, _RECOVERY)
+        launched = started + (LAUNCH if those else max(RECOVERY.values()))
+        if fault.part in AGENTS and fault.began < launched and started - LAUNCH < fault.until:
             return True
-        away = fault.began < (ended or fault.began) < fault.until + RECOVERY.get(fault.part, 20.0)
-        if job.kind == "leased" and away and fault.part not in ("rank", "database", "disk"):
+        away = fault.part not in ("rank", "database", "disk") and fault.began < ended < over
+        if job.kind == "leased" and away:
             return True
     return False
 

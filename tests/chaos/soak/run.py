@@ -11,6 +11,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -149,9 +150,13 @@ def _events(cluster: Cluster) -> list[dict[str, Any]]:
 
 
 def _job(cluster: Cluster, view: dict[str, Any], ask: Any, lives: list[Any]) -> Job:
-    logs, steps = {}, {}
+    logs, steps, started = {}, {}, {}
+    offset = time.time() - clock()
     for attempt in view["attempts"]:
         number = attempt["number"]
+        if attempt["started_at"]:
+            at = datetime.fromisoformat(attempt["started_at"]).timestamp()
+            started[number] = at - offset
         points = defaultdict(list)
         for point in cluster.points(view["id"], number):
             if point["name"] == "n":
@@ -160,7 +165,7 @@ def _job(cluster: Cluster, view: dict[str, Any], ask: Any, lives: list[Any]) -> 
             lines = cluster.lines(f"/v1/jobs/{view['id']}.{number}/logs", rank=rank)
             logs[number, rank] = [line["line"] for line in lines]
             steps[number, rank] = points[rank]
-    return Job(ask, view, lives, logs, steps)
+    return Job(ask, view, lives, logs, steps, started)
 
 
 def _study(cluster: Cluster, name: str) -> list[dict[str, Any]]:
