@@ -19,6 +19,10 @@ from jobs.views import GpuView, NodeView
 LEAST = 5
 """Cells that a usual trial takes at least, where the window may be chosen."""
 
+LONG_GONE = 2000
+"""Trials that ended before the window, the newest first, after which only those that run are looked for:
+trials are asked for in order, and of those that are over none outlived so many that came after it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Stay:
@@ -56,26 +60,41 @@ def lanes(
 ) -> list[Lane]:
     """Lanes of all who were there between two moments, in order of node and index."""
     places: dict[tuple[str, str | None], list[Stay]] = {}
-    for trial in trials:
-        at, left = moment(trial["started_at"]), moment(trial["ended_at"])
-        if at is None or at > end or (left is not None and left < begin):
+    gone = 0
+    for trial in reversed(trials):
+        if gone >= LONG_GONE and trial["ended_at"] is not None:
             continue
-        stay = Stay(trial["number"], trial["state"], at, left)
-        if trial["gpus"]:
-            for uuid in trial["gpus"]:
-                node = gpus[uuid][0] if uuid in gpus else (trial["nodes"] or ["?"])[0]
-                places.setdefault((node, uuid), []).append(stay)
-        else:
-            for there in trial["nodes"]:
-                places.setdefault((there, None), []).append(stay)
+        at, left = moment(trial["started_at"]), moment(trial["ended_at"])
+        if at is None or at > end:
+            continue
+        # Those before the window are packed as well: trials must not change lanes while it moves on.
+        gone += left is not None and left < begin
+        _place(places, trial, Stay(trial["number"], trial["state"], at, left), gpus)
     out: list[Lane] = []
     for (on, gpu), stays in places.items():
         packed = _packed(stays)
-        for place, row in enumerate(packed):
+        for place, held in enumerate(packed):
+            row = [stay for stay in held if stay.end is None or stay.end >= begin]
+            if not row:
+                continue
             name = _name(on, gpu, gpus, place if len(packed) > 1 or gpu is None else None)
             out.append(Lane(f"{on} {gpu or ''} {place}", name, gpu, on, tuple(row)))
     out.sort(key=lambda lane: natural(lane.name))
     return out
+
+
+def _place(
+    places: dict[tuple[str, str | None], list[Stay]],
+    trial: TrialView,
+    stay: Stay,
+    gpus: Mapping[str, tuple[str, GpuView]],
+) -> None:
+    """Put a stay on each GPU of its trial, or on each node where it has none."""
+    for uuid in trial["gpus"]:
+        node = gpus[uuid][0] if uuid in gpus else (trial["nodes"] or ["?"])[0]
+        places.setdefault((node, uuid), []).append(stay)
+    for node in trial["nodes"] if not trial["gpus"] else ():
+        places.setdefault((node, None), []).append(stay)
 
 
 def _name(

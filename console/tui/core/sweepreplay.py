@@ -24,9 +24,10 @@ def extent(sweep: SweepView, trials: Sequence[TrialView], now: float) -> tuple[f
     """When it began and when it ended, or now. A sweep that was extended long after its end has a gap
     in it, which is shown as well."""
     begin = moment(sweep["submitted_at"]) or now
-    ends = [at for trial in trials if (at := moment(trial["ended_at"])) is not None]
+    # All times are written in one way, so that the latest is also the greatest text.
+    last = max((trial["ended_at"] or "" for trial in trials), default="")
     end = moment(sweep["ended_at"]) or (now if any(_open(t) for t in trials) else 0.0)
-    return begin, max([begin + 1.0, end, *ends])
+    return begin, max(begin + 1.0, end, moment(last) or 0.0)
 
 
 def _open(trial: TrialView) -> bool:

@@ -326,7 +326,9 @@ class SweepScreen(SweepActions):
             ]
         if world.link.tries:
             return [line((f" {world.link.error}", "error")), line((f" {world.link.hint}", "dim"))]
-        return [line((" connecting", "dim"))]
+        return [
+            line((" reading the sweep" if world.link.phase == "open" else " connecting", "dim"))
+        ]
 
     # Lines out.
 

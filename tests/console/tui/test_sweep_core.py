@@ -376,3 +376,19 @@ def test_a_curve_grows_evenly_while_its_trial_runs() -> None:
     curve = fake_sweeps.curve(1, trial["params"], 12)
     assert len(replay.curve_at(trial, curve, NOW - 25)) == 6
     assert replay.curve_at(trial, curve, NOW) == curve
+
+
+def test_trials_keep_their_lanes_while_the_window_moves_on() -> None:
+    trials = [{**t, "gpus": []} for t in fake_sweeps.trials()]
+    seen: dict[int, str] = {}
+    for begin in (NOW - 300, NOW - 100, NOW - 40, NOW - 20):
+        for lane in board.lanes(trials, {}, begin, NOW):  # type: ignore[arg-type]
+            for stay in lane.stays:
+                assert seen.setdefault(stay.number, lane.name) == lane.name
+
+
+def test_a_trial_that_outlives_thousands_keeps_its_lane() -> None:
+    old = fake_sweeps.trial(0, "RUNNING", 1, 9000.0)
+    rest = [fake_sweeps.trial(n, "COMPLETE", 0, 8900.0) for n in range(1, 3000)]
+    lanes = board.lanes([old, *rest], board.gpus_by_uuid(nodes()), NOW - 60, NOW)
+    assert [lane.name for lane in lanes] == ["n01:1"]
