@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.bench import commands, console, survival
+from tests.bench import commands, console, survival, sweeps
 from tests.bench.report import SUITES, Row, document, table
 
 _SHORT_SLACK = 2.0
@@ -23,6 +23,7 @@ _MEASURES: dict[str, Callable[[int], list[Row]]] = {
     "commands": commands.measure,
     "survival": survival.measure,
     "console": console.measure,
+    "sweeps": sweeps.measure,
 }
 
 
