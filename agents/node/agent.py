@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 from agents.node import checkpoints, environment, feed, records
 from agents.node.attempts import Attempt, bury, job_of
 from agents.node.blobcache import BlobCache
+from agents.node.caches import Caretaker
 from agents.node.config import AgentConfig
 from agents.node.envcache import EnvCache
 from agents.node.holdings import Holdings
@@ -119,6 +120,13 @@ class NodeAgent:
                 self._blobs, envs, self._ledger, builder, self._meter.condition, self._checkpoints
             )
         )
+        caretaker = Caretaker(
+            (self._blobs, envs),
+            self._config.caches,
+            self._holdings.trash,
+            quiet=lambda: self._stagings.quiet,
+            in_use=lambda: {envs.of(python) for python in self._holdings.interpreters()},
+        )
         self._meetings = Meetings()
         self._holdings.adopt(time.time(), records.boot_clock())
         for attempt in self._holdings:
@@ -129,6 +137,7 @@ class NodeAgent:
         self._begin(self._watch())
         self._begin(self._meter.run(self._holdings.bound, self._measured))
         self._begin(asyncio.to_thread(self._holdings.empty_trash))
+        self._begin(caretaker.run(self._holdings.empty_trash))
 
     async def _take_lock(self) -> None:
         deadline = time.monotonic() + LOCK_PATIENCE

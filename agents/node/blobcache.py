@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
 from pathlib import Path
 from typing import BinaryIO
 
+from agents.node.caches import Item
 from jobs.errors import StorageFull
 from jobs.pack import read_pack_to
 from jobs.snapshot import Manifest
@@ -32,6 +34,21 @@ class BlobCache:
         InvalidInput when that blob is no manifest."""
         path = self.path(snapshot.removeprefix("sha256:"))
         return Manifest.from_bytes(path.read_bytes()) if path.exists() else None
+
+    def items(self) -> list[Item]:
+        """See `caches.Cache`."""
+        found = []
+        for path in self._root.glob("??/*"):
+            with contextlib.suppress(OSError):  # it has just gone
+                status = path.stat()
+                # The time of its last reading is kept to the day, or not at all.
+                used = max(status.st_atime, status.st_mtime)
+                found.append(Item(path, status.st_blocks * 512, used))
+        return found
+
+    def remove(self, item: Item, trash: Path) -> None:
+        """See `caches.Cache`."""
+        item.path.unlink()
 
     def put_pack(self, pack: BinaryIO) -> int:
         """Store the blobs of a pack, each verified against its name; how many there were.

@@ -9,9 +9,11 @@ import hashlib
 import os
 import shutil
 import signal
+import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 
+from agents.node.caches import Item
 from jobs.errors import InvalidInput
 
 TAIL_LINES = 15
@@ -52,11 +54,11 @@ class EnvCache:
         """
         folder = self.folder(requirements, base)
         python = folder / "bin" / "python"
-        if (folder / "ready").exists():
+        if _take(folder):
             return python
         self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
         async with _locked(folder.with_suffix(".lock"), progress) as lock:
-            if (folder / "ready").exists():
+            if _take(folder):
                 return python
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
             log = folder.with_suffix(".log")
@@ -68,8 +70,47 @@ class EnvCache:
             await _run([base, "-m", "venv", str(folder)], environ, log, lock)
             progress("installing its requirements")
             await _run([str(python), *pip, "-r", str(wanted)], environ, log, lock)
-            (folder / "ready").touch()
+            size = await asyncio.to_thread(_size, folder)
+            (folder / "ready").write_text(str(size))
         return python
+
+    def items(self) -> list[Item]:
+        """See `caches.Cache`. One that is not ready is being built, or will be anew when it is wanted."""
+        found = []
+        for ready in self._root.glob("*/ready"):
+            with contextlib.suppress(OSError):
+                size = ready.read_text() or _size(ready.parent)  # older ones did not say
+                found.append(Item(ready.parent, int(size), ready.stat().st_mtime))
+        return found
+
+    def remove(self, item: Item, trash: Path) -> None:
+        """See `caches.Cache`."""
+        item.path.rename(trash / uuid.uuid4().hex)
+        for end in (".log", ".txt"):
+            item.path.with_suffix(end).unlink(missing_ok=True)
+
+    @staticmethod
+    def of(python: str) -> Path:
+        """The folder of the environment that an interpreter belongs to."""
+        return Path(python).parent.parent
+
+
+def _take(folder: Path) -> bool:
+    """Whether an environment is ready; notes that it was used."""
+    try:
+        os.utime(folder / "ready")
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _size(folder: Path) -> int:
+    """Bytes that a folder takes on disk."""
+    total = 0
+    for path in folder.rglob("*"):
+        with contextlib.suppress(OSError):
+            total += path.lstat().st_blocks * 512
+    return total
 
 
 @contextlib.asynccontextmanager

@@ -23,8 +23,8 @@ class Holdings:
     """The attempts below `root/attempts`, as a dictionary that the disk can always rebuild."""
 
     def __init__(self, root: Path, ledger: Ledger, now: float) -> None:
-        self._folder, self._trash = root / "attempts", root / "trash"
-        for folder in (self._folder, self._trash):
+        self._folder, self.trash = root / "attempts", root / "trash"
+        for folder in (self._folder, self.trash):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._root = root
         self._ledger = ledger
@@ -162,6 +162,14 @@ class Holdings:
             if attempt.staged and attempt.staged.port and attempt.standing.state != "ended"
         ]
 
+    def interpreters(self) -> list[str]:
+        """Paths of those that attempts which are not over were given."""
+        return [
+            attempt.staged.python
+            for attempt in self._attempts.values()
+            if attempt.staged and attempt.staged.python and attempt.standing.state != "ended"
+        ]
+
     def bound(self) -> dict[str, list[int]]:
         """GPU UUID -> pids of the ranks that it belongs to."""
         pids: dict[str, list[int]] = {}
@@ -191,11 +199,11 @@ class Holdings:
 
     def _throw_away(self, folder: Path) -> None:
         """Out of sight at once; `empty_trash` removes it."""
-        folder.rename(self._trash / uuid.uuid4().hex)
+        folder.rename(self.trash / uuid.uuid4().hex)
 
     def empty_trash(self) -> None:
         """Remove the folders of what was forgotten. Blocking, as long as large folders take."""
-        for folder in self._trash.iterdir():
+        for folder in self.trash.iterdir():
             shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -38,6 +38,11 @@ class Stagings:
         self._stager = stager
         self._known: dict[str, _Staging] = {}
 
+    @property
+    def quiet(self) -> bool:
+        """Whether none is under way at this moment."""
+        return all(known.task is None or known.task.done() for known in self._known.values())
+
     async def look_in(
         self, attempt: Attempt, plan: LaunchPlan, lost: Collection[str], ports: Collection[int]
     ) -> StageReply:
