@@ -34,6 +34,8 @@ def columns(
     objectives: Sequence[ObjectiveView],
     quality: Quality,
     shares: Mapping[str, float],
+    *,
+    lineage: bool = False,
 ) -> tuple[Column[TrialView], ...]:
     """The table's columns.
 
@@ -42,6 +44,7 @@ def columns(
         quality: of the first objective, for its colours.
         shares: importance of the parameters: what matters least is dropped first where the width is
             short. The order does not follow it, or columns would change places while one reads.
+        lineage: whether trials come from each other, so that their origin matters.
     """
 
     def value(trial: TrialView, now: float, glyphs: Glyphs) -> tuple[str, str]:
@@ -73,7 +76,7 @@ def columns(
         Column("ran", 5, _ran, rank=1, right=True, order=lambda t: t["started_at"]),
         Column("job", 6, lambda t, n, g: (t["job"], "dim"), rank=last, order=lambda t: t["number"]),
         Column("on", 8, lambda t, n, g: (", ".join(t["nodes"]), "dim"), rank=last + 2),
-        Column("from", 9, _from, rank=last + 3),
+        Column("from", 13, _from, rank=1 if lineage else last + 3, order=lambda t: t["parent"]),
         Column("reason", 12, _reason, rank=last + 1, grow=1),
     ]
     return tuple(out)

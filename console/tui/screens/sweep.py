@@ -248,7 +248,11 @@ class SweepScreen(SweepActions):
             self.look.by_time,
         )
         self._columns = table_of.columns(
-            list(found), sweep["objectives"], quality, self.shares or {}
+            list(found),
+            sweep["objectives"],
+            quality,
+            self.shares or {},
+            lineage=any(trial["parent"] is not None for trial in trials),
         )
         self._by_number = {str(t["number"]): t for t in trials}
 

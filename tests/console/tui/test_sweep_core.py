@@ -163,6 +163,17 @@ def test_what_matters_least_leaves_the_table_first_and_the_rest_stays_in_place()
     assert wide == [title for title in everything if title in wide]
 
 
+def test_where_a_trial_comes_from_matters_when_trials_come_from_each_other() -> None:
+    quality = words.Quality([], UP)
+    params = list(fake_sweeps.SPACE)
+    for lineage in (False, True):
+        columns = trial_table.columns(params, [UP], quality, {}, lineage=lineage)
+        assert ("from" in [c.title for c, _ in table.arrange(columns, 60)]) == lineage
+    copied: TrialView = {**fake_sweeps.trials()[5], "origin": "copied", "parent": 2}
+    (cell,) = [column.cell for column in columns if column.title == "from"]
+    assert cell(copied, NOW, UNICODE)[0] == "copied #2"
+
+
 def test_trials_are_sorted_by_a_parameter_that_some_do_not_have() -> None:
     trials = fake_sweeps.trials()
     columns = board_columns(trials)
