@@ -7,6 +7,7 @@ import itertools
 import os
 import socket
 import sys
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -40,6 +41,10 @@ PROBE_TIMEOUT = 3.0
 
 RESERVE_PATIENCE = 2.0
 """Seconds that a reservation may take. Granting one takes 10 ms; the rest is for a busy head."""
+
+LISTED_FOR = 2.0
+"""Seconds for which a reservation goes by the list of nodes: they are listed each second, and of one that
+has died since, a reservation is not granted."""
 
 FRESH_AGENT = 30.0
 """Seconds that the first call to an agent may take on top: it is started then (0.6 s when idle)."""
@@ -217,6 +222,8 @@ class RayFabric:
         self._link: Link | None = None
         self._doubted = False
         self._members = Members()
+        self._ids: dict[str, str] = {}  # of the nodes as they were listed last
+        self._listed_at = -LISTED_FOR
         self._connecting = asyncio.Lock()
 
     @property
@@ -244,6 +251,7 @@ class RayFabric:
                 raise Unreachable("Ray is not running", "Start the cluster with `qd up`.")
             link = await Link.start(target, self._environ)
             old, self._link, self._doubted = self._link, link, False
+            self._listed_at = -LISTED_FOR
             if old is not None:
                 await old.close()
 
@@ -261,7 +269,9 @@ class RayFabric:
         return result
 
     async def nodes(self) -> list[FabricNode]:
-        return self._members.take(await self._request(5.0, "nodes"))
+        members = self._members.take(await self._request(5.0, "nodes"))
+        self._ids, self._listed_at = {node.name: node.id for node in members}, time.monotonic()
+        return members
 
     async def agent(self, node: FabricNode) -> AgentClient:
         """A client that reaches the node's agent now and later; the agent starts with the first call
@@ -281,7 +291,9 @@ class RayFabric:
             ) from error
 
     async def reserve(self, name: str, bundles: list[Bundle]) -> bool:
-        ids = {node.name: node.id for node in await self.nodes()}
+        if time.monotonic() > self._listed_at + LISTED_FOR:
+            await self.nodes()
+        ids = self._ids
         if any(bundle.node not in ids for bundle in bundles):
             return False  # a node has gone: not granted, which is not an error
         wanted = [(ids[bundle.node], bundle.cpus, bundle.gpus) for bundle in bundles]
