@@ -18,8 +18,6 @@ from agents.supervisor.process import Identity
 from tests.chaos.cluster import Cluster
 from tests.chaos.soak.truth import Fault, Run, Truth, clock, lives
 
-EVERY = 3.0
-"""Seconds between two moments of trouble, on average."""
 TOGETHER = 0.35
 """How often two things happen at one moment."""
 MOST_HITS = 3
@@ -33,7 +31,7 @@ WEIGHTS: dict[tuple[str, str], float] = {
     ("kill", "raylet"): 1,
     ("kill", "gcs_server"): 1,
     ("kill", "ray"): 1,
-    ("kill", "supervisor"): 1,
+    ("kill", "supervisor"): 2,
     ("kill", "rank"): 4,
     ("kill", "guard"): 3,
     ("stop", "controller"): 2,
@@ -100,11 +98,21 @@ class Trouble:
     Args:
         disk: the folder of a small file system that holds the registry; None to let it be.
         seed: what is done, to whom and when is drawn from it.
+        every: seconds between two moments of trouble, on average.
+        gentle: nothing is stopped for very long.
     """
 
     def __init__(
-        self, cluster: Cluster, truth: Truth, disk: Path | None, seed: int, *, gentle: bool
+        self,
+        cluster: Cluster,
+        truth: Truth,
+        disk: Path | None,
+        seed: int,
+        *,
+        every: float,
+        gentle: bool,
     ) -> None:
+        self._every = every
         self._cluster, self._truth, self._disk = cluster, truth, disk
         self._random = random.Random(f"{seed} trouble")
         self._very_long = 0.0 if gentle else 0.2
@@ -113,7 +121,7 @@ class Trouble:
 
     def pause(self) -> float:
         """Seconds until the next trouble."""
-        return min(max(self._random.expovariate(1 / EVERY), 0.2), 3 * EVERY)
+        return min(max(self._random.expovariate(1 / self._every), 0.2), 3 * self._every)
 
     def make(self) -> None:
         """One or two things at one moment. What is not there cannot be hurt: then it is nothing."""

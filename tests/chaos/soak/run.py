@@ -34,6 +34,8 @@ of a job waits a minute, and Ray may have to be started anew first."""
 CPUS = 6
 SMALL, LARGE = 64 << 10, 512 << 10
 """KiB of the file systems that hold the registry, and what belongs to the node."""
+EVERY = 3.0
+"""Seconds between two moments of trouble, on average, unless one says otherwise."""
 TRIALS = 6.0
 """Trials of the sweep for each minute."""
 
@@ -47,17 +49,18 @@ class Outcome:
     summary: str = ""
 
 
-def soak(minutes: float, seed: int, keep: Path | None = None) -> Outcome:
+def soak(minutes: float, seed: int, *, every: float = EVERY, keep: Path | None = None) -> Outcome:
     """Trouble for so many minutes. Takes some two minutes more to become quiet and look.
 
     Args:
+        every: seconds between two moments of trouble, on average.
         keep: where to leave a copy of the registry, the diaries and all logs of the cluster.
     """
     outcome = Outcome()
     try:
         with clusters.running(cpus=CPUS, disks=(SMALL, LARGE)) as cluster:
             try:
-                _soak(cluster, minutes, seed, outcome)
+                _soak(cluster, minutes, seed, every, outcome)
             finally:
                 if keep is not None:
                     ignore = shutil.ignore_patterns("blobs", "*.sock", "trash", "ballast")
@@ -69,13 +72,13 @@ def soak(minutes: float, seed: int, keep: Path | None = None) -> Outcome:
     return outcome
 
 
-def _soak(cluster: Cluster, minutes: float, seed: int, outcome: Outcome) -> None:
+def _soak(cluster: Cluster, minutes: float, seed: int, every: float, outcome: Outcome) -> None:
     diary = cluster.home / "diary"
     diary.mkdir()
     truth = Truth(diary)
     people = People(cluster.places.socket, truth, seed, minutes)
     disk = cluster.places.state if cluster.places.state.is_mount() else None
-    trouble = Trouble(cluster, truth, disk, seed, gentle=minutes < 2)
+    trouble = Trouble(cluster, truth, disk, seed, every=every, gentle=minutes < 2)
     trials = max(4, round(TRIALS * minutes))
     truth.sweep = people.sweep(trials)
     people.start()
