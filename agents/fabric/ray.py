@@ -103,6 +103,10 @@ def driver_environment(places: Places, environ: Mapping[str, str]) -> dict[str, 
         "RAY_USAGE_STATS_ENABLED": "0",
         # So long the driver bears a head that is away; agents answer it all the while.
         "RAY_gcs_rpc_server_reconnect_timeout_s": "86400",
+        # A call that was lost is told of when it is known whether the actor has died: by default after
+        # two seconds. We ask again either way.
+        "RAY_timeout_ms_task_wait_for_death_info": "100",
+        "RAY_core_worker_internal_heartbeat_ms": "200",
     }
     if lost := environ.get(LOSE_CALLS):
         env["RAY_testing_rpc_failure"] = lost

@@ -71,7 +71,7 @@ def measure(rounds: int) -> list[Row]:
     with tempfile.TemporaryDirectory(prefix="qdb") as name:
         environ = telemetry.stub(Path(name))
         with running(cpus=2, simulate_gpus=None, **environ) as cluster:
-            rows.append(telemetry.agents_cpu(cluster, min(rounds, 3)))
+            rows.append(telemetry.agents_cpu(cluster, min(rounds, 2)))
     return [*rows, *metrics(min(rounds, 3), 20000), *memory]
 
 

@@ -17,7 +17,7 @@ from tests.chaos.cluster import Cluster, until
 
 STUB = Path(__file__).parents[1] / "agents" / "node" / "telemetry" / "stub_nvml.c"
 GPUS = 8
-SECONDS = 15.0
+SECONDS = 8.0
 """Of one measurement: as many samples."""
 
 _NVITOP = """
