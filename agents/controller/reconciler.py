@@ -45,6 +45,11 @@ CLOCK_SET = 1.0
 """Seconds that the wall clock may gain on the monotonic one before it counts as set."""
 
 
+class _LetGo(Exception):
+    """The job was over and let go while a request waited for its turn: it has to be taken up anew, or
+    what is done to it is done to something that nobody looks at any more."""
+
+
 class Reconciler:
     def __init__(
         self,
@@ -188,6 +193,8 @@ class Reconciler:
         self, live: Live, event: lc.Event, extra: Callable[[Session], None] | None
     ) -> None:
         async with live.lock:
+            if isinstance(event, lc.Cancel | lc.Retry) and self.live.get(live.job.id) is not live:
+                raise _LetGo
             now, before = self._now(), live.job
             result = lc.handle(before, event, now)
             if result.job == before and not result.notes:
@@ -292,18 +299,6 @@ class Reconciler:
         await self._request(number, lc.Retry(caller.user), caller, "job.retry")
 
     async def _request(self, number: int, event: lc.Event, caller: Caller, action: str) -> None:
-        live = self.live.get(number)
-        if live is None:
-
-            def read(session: Session) -> tuple[JobRow, lc.Job]:
-                row = queries.get_job(session, number)
-                return row, registry.load_job(session, row)
-
-            row, job = await self._db.read(read)
-            lc.handle(
-                job, event, self._now()
-            )  # refuses what makes no sense before anything is kept
-            live = self.live.get(number) or self.add(row, job)
         now = self._now()
 
         def record(session: Session) -> None:
@@ -316,7 +311,21 @@ class Reconciler:
                 target=job_name(number),
             )
 
-        await self.apply(live, event, extra=record)
+        while True:
+            live = self.live.get(number) or await self._take_up(number, event)
+            with contextlib.suppress(_LetGo):
+                return await self.apply(live, event, extra=record)
+
+    async def _take_up(self, number: int, event: lc.Event) -> Live:
+        """Take a job that is over under care again, for an event that makes sense for it."""
+
+        def read(session: Session) -> tuple[JobRow, lc.Job]:
+            row = queries.get_job(session, number)
+            return row, registry.load_job(session, row)
+
+        row, job = await self._db.read(read)
+        lc.handle(job, event, self._now())  # refuses what makes no sense before anything is kept
+        return self.live.get(number) or self.add(row, job)
 
     # -- what agents say ----------------------------------------------------------------------------
 

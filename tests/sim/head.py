@@ -226,7 +226,8 @@ class Head:
             return
         self._network.story.tell("head", "controller is told to stop")
         self.controller = None
-        await process.spawn(controller.close())
+        closing = process.spawn(controller.close())
+        await asyncio.wait([closing], timeout=20.0)  # it may be killed on its way out
         if self.process is process:
             process.kill()
             self.process = None

@@ -12,12 +12,18 @@ from dataclasses import dataclass, replace
 from typing import Any
 from unittest import mock
 
+from sqlalchemy import update
+from sqlmodel import Session, col
+
 from agents.controller import deadlines
 from agents.controller.intake import Intake
 from agents.controller.links import Link
-from jobs import lifecycle
+from agents.controller.reconciler import Reconciler
+from jobs import lifecycle, metricstore
+from jobs.tables import RankRow
+from tests.sim.agent import Agent
 from tests.sim.head import Logs
-from tests.sim.machine import Guard
+from tests.sim.machine import Folder, Guard
 
 _Patch = AbstractContextManager[Any]
 
@@ -86,6 +92,56 @@ def _given_up_parts_stay() -> _Patch:
     return mock.patch.object(Intake, "_stop_stale", nothing)
 
 
+def _no_shield() -> _Patch:
+    """A request that is given up takes the write of what it brought with it, or not: nobody waits."""
+    return mock.patch.object(Reconciler, "apply", _bare_apply)
+
+
+async def _bare_apply(self: Any, live: Any, event: Any, *, extra: Any = None) -> None:
+    await self._apply(live, event, extra)
+
+
+def _any_epoch() -> _Patch:
+    return mock.patch.object(Agent, "_check_epoch", lambda self, key, epoch: None)
+
+
+def _guards_start_again() -> _Patch:
+    """What is launched twice starts twice: a guard does not look whether another was there before."""
+    return mock.patch.object(Folder, "started", property(lambda folder: False, lambda f, v: None))
+
+
+def _ray_is_never_compared() -> _Patch:
+    async def rejoin(self: Any) -> None:
+        pass
+
+    return mock.patch.object(Reconciler, "rejoin", rejoin)
+
+
+def _old_events_count() -> _Patch:
+    """What is told of an earlier attempt is taken for news of the present one."""
+    handle = lifecycle.handle
+
+    def mistaken(job: lifecycle.Job, event: Any, now: float) -> Any:
+        told = not isinstance(event, lifecycle.Placed) and hasattr(event, "epoch")
+        if job.attempt is not None and told:
+            event = replace(event, epoch=job.attempt.epoch)
+        return handle(job, event, now)
+
+    return mock.patch.object(lifecycle, "handle", mistaken)
+
+
+def _points_count_again() -> _Patch:
+    """A chunk is stored as often as it comes."""
+    ingest = metricstore.ingest_metrics
+
+    def again(session: Session, epoch: int, rank: int, offset: int, data: bytes) -> Any:
+        where = (col(RankRow.attempt_id) == epoch, col(RankRow.rank) == rank)
+        session.execute(update(RankRow).where(*where).values(metric_offset=offset))
+        return ingest(session, epoch, rank, offset, data)
+
+    return mock.patch.object(metricstore, "ingest_metrics", again)
+
+
 MUTATIONS = {
     "lease": Mutation("parts are given up before their lease ends", _believe_in_no_lease, 0),
     "margin": Mutation("no margin for clocks and late guards", _no_margin, 33),
@@ -96,4 +152,10 @@ MUTATIONS = {
     "logs": Mutation("an end is told before the logs are here", _end_before_the_logs_are_here, 6),
     "sync": Mutation("logs are not made durable", _logs_are_not_synced, 0),
     "given-up": Mutation("parts that were given up are not stopped", _given_up_parts_stay, 0),
+    "shield": Mutation("changes are cut off with who asked for them", _no_shield, 0),
+    "epoch": Mutation("agents believe any epoch", _any_epoch, 0),
+    "twice": Mutation("a guard is started again", _guards_start_again, 0),
+    "rejoin": Mutation("Ray's reservations are never compared", _ray_is_never_compared, 0),
+    "stale": Mutation("events of earlier attempts count", _old_events_count, 0),
+    "points": Mutation("metric chunks are stored as often as they come", _points_count_again, 0),
 }
