@@ -77,7 +77,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("row.open", ("enter",), "enter", "open", "Open what the cursor is on", ("lines",), palette=False),
     # Tables.
     Action("table.filter", ("slash",), "/", "filter", "Filter: user:mira gpu>4 state:running !eval",
-            ("table", "happenings", "sweeps", "sweep")),
+            ("table", "happenings", "sweeps")),
     Action("row.mark", ("space",), "space", "mark", "Mark it; actions work on all that is marked",
             LISTS, palette=False),
     Action("row.range", ("v",), "v", "", "Mark a range: once where it begins, once where it ends",
@@ -95,6 +95,8 @@ ACTIONS: tuple[Action, ...] = (
     Action("id.copy", ("y",), "y", "copy id", "Copy the id",
             (*JOB_SCOPES, "heat", "events", "happenings", "sweeps")),
     # Sweeps.
+    Action("trials.filter", ("slash",), "/", "filter", "Filter: state:complete lr<0.01 value>0.9 !sgd",
+            ("sweep",)),
     Action("trial.prune", ("c",), "c", "prune", "Prune the trial, or all that are marked", ("sweep",),
             changes=True),
     Action("sweep.extend", ("e",), "e", "extend", "More trials, time or GPU hours", ("sweep",), changes=True),

@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 
 Row = TypeVar("Row")
 
-_TERM = re.compile(r"(?P<field>[a-z_]+)(?P<op>[:<>=])(?P<value>.*)")
+_TERM = re.compile(r"(?P<field>[a-z_][a-z0-9_]*)(?P<op>[:<>=])(?P<value>.*)")
 
 
 @dataclass(frozen=True, slots=True)

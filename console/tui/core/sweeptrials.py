@@ -158,8 +158,10 @@ _FIELDS: Mapping[str, Callable[[TrialView], Any]] = {
 }
 
 
-def trial_filter(text: str, params: Sequence[str]) -> Filter[TrialView]:
-    """A filter from what was typed; each parameter is a field, by its name in small letters."""
+def trial_filter(
+    text: str, params: Sequence[str], objectives: Sequence[ObjectiveView]
+) -> Filter[TrialView]:
+    """A filter from what was typed; each parameter and objective is a field, by its name in small letters."""
 
     def of(name: str) -> Callable[[TrialView], Any]:
         def value(trial: TrialView) -> Any:
@@ -169,6 +171,9 @@ def trial_filter(text: str, params: Sequence[str]) -> Filter[TrialView]:
         return value
 
     fields = {**{name.lower(): of(name) for name in params}, **_FIELDS}
+    for place, objective in enumerate(objectives):
+        _, other = _other_value(place)
+        fields.setdefault(objective["metric"].lower(), other if place else words.reached)
     return parse(text, fields, _anywhere)
 
 

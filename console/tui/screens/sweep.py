@@ -92,7 +92,7 @@ class SweepScreen(SweepActions):
         self._seen: object = None  # the snapshot of trials that `_all` is made from
         self._sorted: Sequence[TrialView] = ()  # in the order of their numbers
         self._columns: tuple[Column[TrialView], ...] = ()
-        self._filter = table_of.trial_filter("", ())
+        self._filter = table_of.trial_filter("", (), ())
         self._order = Order()
         self._asked: dict[str, float] = {}
         self._all: dict[int, Curve] = {}  # curves as far as they are known
@@ -483,7 +483,7 @@ class SweepScreen(SweepActions):
             self._see(now=True)
             self.query_one("#summary", Panel).redraw()
 
-    def do_table_filter(self) -> None:
+    def do_trials_filter(self) -> None:
         self.query_one(Prompt).open(self._filter.text)
 
     @on(Input.Changed)
@@ -497,7 +497,9 @@ class SweepScreen(SweepActions):
         self.focus_pane("trials")
 
     def _set_filter(self, text: str) -> None:
-        self._filter = table_of.trial_filter(text, [axis.name for axis in self.axes if axis.name])
+        names = [axis.name for axis in self.axes if axis.name]
+        objectives = self.sweep["objectives"] if self.sweep else ()
+        self._filter = table_of.trial_filter(text, names, objectives)
         self.look_again()
 
     def do_table_sort(self) -> None:

@@ -185,7 +185,8 @@ def test_trials_are_sorted_by_a_parameter_that_some_do_not_have() -> None:
 
 def test_the_filter_of_trials_knows_parameters() -> None:
     trials = fake_sweeps.trials()
-    found = trial_table.trial_filter("lr<0.01 optimizer:sgd !state:pruned", ["lr", "optimizer"])
+    wanted = "lr<0.01 optimizer:sgd !state:pruned val_acc>0.5"
+    found = trial_table.trial_filter(wanted, ["lr", "optimizer"], [UP])
     assert not found.problem
     matching = [t for t in trials if found.matches(t)]
     assert matching
