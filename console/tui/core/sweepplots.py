@@ -182,6 +182,7 @@ def race(
 
     for trial in trials:
         layers[scene.line_tone(trial)] |= stroke(trial)
+    known = {t["number"]: t for t in scene.trials}
     named = [t for t in trials if t["state"] in words.OPEN or t["number"] == scene.best]
     below = drawn_layers(layers)
     low, high, middle = number(axis.low), number(axis.high), number(axis.middle)
@@ -189,7 +190,10 @@ def race(
     def finish(chosen: TrialView | None) -> list[Line]:
         top, first_named = [], [t for t in named if t["number"] == scene.best]
         if chosen is not None and curves.get(chosen["number"]):
-            top = drawn_layers({"key": stroke(chosen)})
+            bits = 0
+            for trial in _line_of(chosen, known):
+                bits |= stroke(trial) if curves.get(trial["number"]) else 0
+            top = drawn_layers({"key": bits})
             first_named.insert(0, chosen)
         order = {t["number"]: t for t in (*first_named, *named)}
         labels = _named([(head(t), t) for t in order.values()], chosen, grid)
@@ -200,6 +204,18 @@ def race(
         ]
 
     return finish
+
+
+def _line_of(trial: TrialView, known: Mapping[int, TrialView]) -> list[TrialView]:
+    """A trial and those whose checkpoints it goes back to: in a population, its whole line."""
+    out = [trial]
+    while trial["origin"] in ("continued", "copied") and trial["parent"] is not None:
+        before = known.get(trial["parent"])
+        if before is None or len(out) > len(known):
+            break
+        trial = before
+        out.append(trial)
+    return out
 
 
 def said(text: str, width: int) -> Picture:

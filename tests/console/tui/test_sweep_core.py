@@ -291,6 +291,28 @@ def test_the_race_names_the_best_what_runs_and_the_chosen_one() -> None:
     assert "#38" in told
 
 
+def test_in_a_population_the_race_shows_the_whole_line_of_the_chosen_trial() -> None:
+    def turn(number: int, origin: str, parent: int | None, steps: range) -> TrialView:
+        view = fake_sweeps.trial(number, "COMPLETE", 0, 60.0)
+        curves[number] = [(step, 0.1 * step) for step in steps]
+        return {**view, "origin": origin, "parent": parent}  # type: ignore[typeddict-item]
+
+    curves: dict[int, list[tuple[int, float]]] = {}
+    trials = [
+        turn(0, "drawn", None, range(3)),
+        turn(1, "drawn", None, range(3)),
+        turn(2, "copied", 0, range(3, 6)),
+        turn(3, "rerun", 2, range(3, 6)),
+    ]
+    picture = plots.race(scene(trials), curves, 80, 12, UNICODE, plots.Strokes())
+
+    def lit(trial: TrialView) -> int:
+        return sum(len(s.text.strip()) for line in picture(trial) for s in line if s.tone == "key")
+
+    assert lit(trials[2]) > 1.8 * lit(trials[0])
+    assert lit(trials[3]) < 1.2 * lit(trials[0])  # run again from its beginning: no line of its own
+
+
 def test_the_front_holds_what_none_beats() -> None:
     def trial(number: int, first: float, second: float) -> TrialView:
         view = fake_sweeps.trial(number, "COMPLETE", 0, 60.0)
