@@ -163,8 +163,8 @@ async def follow(
     ended: Callable[[], Awaitable[bool]],
     changed: Callable[[], Awaitable[None]],
     run: Callable[[Callable[[], list[LogLine]]], Awaitable[list[LogLine]]],
-) -> AsyncIterator[LogLine]:
-    """All lines, and on until the attempt has ended and everything is told.
+) -> AsyncIterator[list[LogLine]]:
+    """All lines, some at a time, and on until the attempt has ended and everything is told.
 
     Args:
         ended: whether the attempt is over and its logs complete.
@@ -173,8 +173,8 @@ async def follow(
     """
     while True:
         over = await ended()  # asked before reading: what comes in between is read in this round
-        async for line in batches(reader, final=over, run=run):
-            yield line
+        async for batch in batches(reader, final=over, run=run):
+            yield batch
         if over:
             return
         await changed()
@@ -185,9 +185,8 @@ async def batches(
     *,
     final: bool,
     run: Callable[[Callable[[], list[LogLine]]], Awaitable[list[LogLine]]],
-) -> AsyncIterator[LogLine]:
+) -> AsyncIterator[list[LogLine]]:
     """What there is now, read a batch at a time off the event loop."""
     lines = reader.read_on(final=final)
     while batch := await run(lambda: _some(lines, _chars)):
-        for line in batch:
-            yield line
+        yield batch

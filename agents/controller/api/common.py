@@ -65,10 +65,20 @@ def ndjson(documents: AsyncIterator[Any]) -> StreamingResponse:
     other fault cuts the stream, and the client may ask again.
     """
 
+    async def singly() -> AsyncIterator[list[Any]]:
+        async for document in documents:
+            yield [document]
+
+    return ndjson_batches(singly())
+
+
+def ndjson_batches(batches: AsyncIterator[list[Any]]) -> StreamingResponse:
+    """The same of many documents, each batch in one chunk: a chunk costs ten times what a line does."""
+
     async def lines() -> AsyncIterator[bytes]:
         try:
-            async for document in documents:
-                yield _line(document)
+            async for batch in batches:
+                yield b"".join(map(_line, batch))
         except InvalidInput as error:
             yield _line(error.to_json())
 

@@ -17,6 +17,7 @@ from agents.controller.api.common import (
     TheController,
     in_thread,
     ndjson,
+    ndjson_batches,
     resolve,
     time_argument,
     woken,
@@ -88,8 +89,8 @@ async def logs(
     started = number or max(view["attempt"], 1)
     if not follow_:
         over = await _attempt_over(controller, ref.job, started)
-        return ndjson(_all(controller, reader(started), final=over))
-    return ndjson(_follow(controller, ref.job, started, reader, pinned=number is not None))
+        return ndjson_batches(_all(controller, reader(started), final=over))
+    return ndjson_batches(_follow(controller, ref.job, started, reader, pinned=number is not None))
 
 
 async def _run(controller: Controller, job: str, attempt: int | None) -> RunRef:
@@ -101,10 +102,12 @@ async def _run(controller: Controller, job: str, attempt: int | None) -> RunRef:
     return replace(ref, attempt=attempt)
 
 
-async def _all(controller: Controller, reader: LogReader, *, final: bool) -> AsyncIterator[LogLine]:
+async def _all(
+    controller: Controller, reader: LogReader, *, final: bool
+) -> AsyncIterator[list[LogLine]]:
     with contextlib.closing(reader):
-        async for line in batches(reader, final=final, run=in_thread(controller)):
-            yield line
+        async for batch in batches(reader, final=final, run=in_thread(controller)):
+            yield batch
 
 
 async def _follow(
@@ -114,7 +117,7 @@ async def _follow(
     reader: Callable[[int], LogReader],
     *,
     pinned: bool,
-) -> AsyncIterator[LogLine]:
+) -> AsyncIterator[list[LogLine]]:
     """Follow an attempt, and the ones that come after it unless one was named."""
     name = job_name(job)
     subscription = controller.hub.subscribe([f"log:{name}", f"job:{name}"], hints_only=True)
@@ -130,10 +133,10 @@ async def _follow(
                 return await _attempt_over(controller, job, of)
 
             with contextlib.closing(reader(attempt)) as reading:
-                async for line in follow(
+                async for batch in follow(
                     reading, ended=ended, changed=changed, run=in_thread(controller)
                 ):
-                    yield line
+                    yield batch
             view = await controller.job_view(job)
             while not pinned and view["state"] not in TERMINAL and view["attempt"] <= attempt:
                 await changed()
