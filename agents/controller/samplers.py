@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
     from optuna.trial import FrozenTrial
 
+_SOURCES = 10
+"""Trials of which CMA-ES finds out where to begin: it looks at the best tenth of them."""
+
 
 def check_packages(spec: SweepSpec) -> None:
     """Raises InvalidInput when a strategy needs a package that the controller does not have."""
@@ -65,7 +68,7 @@ def make_sampler(spec: SweepSpec, trials: int, lent: Sequence[FrozenTrial] = ())
     if name == "cmaes":
         whole = [trial for trial in lent if trial.state.name == "COMPLETE"]
         whole = [trial for trial in whole if trial.params.keys() == spec.space.keys()]
-        if whole and not {"sigma0", "use_separable_cma"} & options.keys():
+        if len(whole) >= _SOURCES and not {"sigma0", "use_separable_cma"} & options.keys():
             options["source_trials"] = whole
         return samplers.CmaEsSampler(seed=seed, warn_independent_sampling=False, **options)
     if name == "qmc":

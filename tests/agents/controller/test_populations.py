@@ -120,7 +120,10 @@ async def test_members_go_on_from_checkpoints_and_the_worst_copy_the_best(plane:
     assert len(folders) == 12
 
 
-async def test_a_population_survives_its_controller(plane: Plane) -> None:
+async def test_a_population_survives_its_controller_and_goes_from_node_to_node(
+    make_plane: Any,
+) -> None:
+    plane: Plane = await make_plane(nodes=2, cpus=0.5)
     name = await population(plane, f"sleep 0.1; {TRAIN}")
     for seen in (1, 5, 9):
 
@@ -132,10 +135,13 @@ async def test_a_population_survives_its_controller(plane: Plane) -> None:
         await plane.restart()
     view = await ended(plane, name)
     rows = await trials(plane, name)
+    by_number = {row["number"]: row for row in rows}
     assert view["counts"]["complete"] == len(rows) == 12
     assert len({(row["member"], row["generation"]) for row in rows}) == 12
     kept = await checkpoints(plane, rows)
     follows(rows, {row["number"]: weights(plane, row, kept) for row in rows})
+    parents = [(row, by_number[row["parent"]]) for row in rows if row["parent"] is not None]
+    assert any(row["nodes"] != parent["nodes"] for row, parent in parents)
 
 
 async def test_a_member_that_fails_takes_anothers_checkpoint(plane: Plane) -> None:

@@ -188,6 +188,19 @@ async def test_a_study_starts_from_what_others_know(studies: Studies, sampler: A
     plain._storage.remove_session()
 
 
+async def test_cmaes_begins_by_itself_when_it_is_lent_too_little(studies: Studies) -> None:
+    space = {"a": {"low": 0.0, "high": 1.0}, "b": {"low": 0.0, "high": 1.0}}
+    for name, sampler, count in (("s1-x", "random", 3), ("s2-x", "cmaes", 4)):
+        study = await studies.open(name, spec(space=space, sampler=sampler))
+        assert await studies.run(study.warm, ["s1-x"] if name == "s2-x" else []) == (
+            3 if name == "s2-x" else 0
+        )
+        for _ in range(count):
+            asked = await studies.run(study.ask)
+            assert asked is not None
+            await studies.run(study.tell, asked.number, "COMPLETE", [asked.params["a"]])
+
+
 async def test_results_that_break_a_constraint_are_told_so(studies: Studies) -> None:
     study = await studies.open("s1-x", spec(constraints=["latency <= 5"]))
     for excess in (2.0, -1.0):
