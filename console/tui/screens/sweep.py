@@ -217,12 +217,14 @@ class SweepScreen(SweepActions):
             curves = {t["number"]: replay.curve_at(t, c, self.at) for t, c in known}
         self.sweep, self.curves = sweep, curves
         key = (id(self._seen), self._reads, self.at, self.brush, self.look, str(self.zoom))
-        if now or key != self._key:
+        changed = now or key != self._key
+        if changed:
             self._key = key
             self._work_out(sweep, trials)
         self._show_table()
         self._show_board(sweep)
-        self.redraw_pictures(now=now)
+        if changed:
+            self.redraw_pictures(now=now)
 
     def _work_out(self, sweep: SweepView, trials: Sequence[TrialView]) -> None:
         objective = sweep["objectives"][0]
@@ -309,6 +311,7 @@ class SweepScreen(SweepActions):
         self.names = max((len(lane.name) for lane in found), default=4)
         self.lanes = {lane.key: lane for lane in found}
         pane.set_keys(list(self.lanes), [line((" No trial has begun yet.", "dim"))])
+        self.title_board()
         if self.compact or self._full:
             pane.styles.height = "1fr"
             return

@@ -248,6 +248,9 @@ class PictureActions(Frame):
         trials = len(scene.trials)
         some = [f"newest {space.MOST_LINES}"] if trials > space.MOST_LINES else []
         self.set_title("parallel", dot.join(["Parallel", *some, *([told] if told else [])]))
+
+    def title_board(self) -> None:
+        dot = f" {self.deck.glyphs.dot} "
         gpus = len({lane.gpu for lane in self.lanes.values() if lane.gpu})
         what = many(gpus, "GPU") if gpus else many(len(self.lanes), "place")
         sim = ["sim"] if any(gpu["simulated"] for _, gpu in self._board_gpus()) else []

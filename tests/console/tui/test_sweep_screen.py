@@ -23,7 +23,8 @@ from jobs.errors import Conflict
 
 @pytest.fixture(autouse=True)
 def _no_pause(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Pictures follow the cursor at once: nobody holds a key down here."""
+    """Pictures follow the cursor and the news at once: nobody holds a key down here."""
+    monkeypatch.setattr(sweeppictures, "PACE", 0.0)
     monkeypatch.setattr(sweeppictures, "SOON", 0.001)
     yield
 
