@@ -203,6 +203,11 @@ class Intake:
         if prefix != self.cluster_id:
             return None
         ref = parse_run(rest)
+        live = self.reconciler.live.get(ref.job)
+        attempt = live.job.attempt if live is not None else None
+        if attempt is not None and attempt.number == ref.attempt:
+            self._attempts[key] = ref.job, attempt.number, attempt.epoch
+            return self._attempts[key]
 
         def read(session: Session) -> tuple[int, int, int] | None:
             found = queries.epoch_of(session, ref.job, ref.attempt)
