@@ -12,7 +12,7 @@ from agents.controller.studies import Study
 from agents.controller.sweeprun import Plant, SweepRun
 from jobs import sweepqueries, sweepstore
 from jobs.command import Scalar
-from jobs.errors import Conflict
+from jobs.errors import Conflict, InvalidInput
 from jobs.registry import Caller
 from jobs.sweeps import ENDED
 from jobs.sweepspec import SweepSpec
@@ -124,6 +124,7 @@ class Sweeps:
         parallel: int | None = None,
         time: float | None = None,
         gpu_hours: float | None = None,
+        generations: int | None = None,
         points: Sequence[Mapping[str, Scalar]] = (),
     ) -> SweepView:
         """Change the limits of a sweep, or have more points tried. One that was over goes on when its
@@ -131,6 +132,7 @@ class Sweeps:
 
         Args:
             trials, parallel, time, gpu_hours: the new limits; None leaves the old one.
+            generations: turns of each member of a population.
             points: tried before others; they count as trials.
 
         Raises:
@@ -138,13 +140,18 @@ class Sweeps:
         """
         given = {"trials": trials, "parallel": parallel, "time": time, "gpu_hours": gpu_hours}
         data = {name: value for name, value in given.items() if value is not None}
+        if generations is not None:
+            data["generations"] = generations
 
         def change(_session: Session, row: SweepRow, now: float) -> None:
             _may_go_on(row)
             spec = sweepstore.plain(row)
             budget = dict(spec["budget"])
             for name, value in data.items():
-                (spec if name in ("trials", "parallel") else budget)[name] = value
+                if name == "generations":
+                    _extend_population(spec, generations)
+                else:
+                    (spec if name in ("trials", "parallel") else budget)[name] = value
             spec |= {"budget": budget, "enqueue": [*spec["enqueue"], *map(dict, points)]}
             row.spec = sweepstore.stored(SweepSpec.from_json(spec), sweepstore.reruns(row))
             if data.keys() != {"parallel"}:
@@ -273,6 +280,15 @@ def _open(session: Session, number: int, trial: int) -> SweepTrialRow:
     if row.state != "OPEN":
         raise Conflict(f"trial {trial} of s{number} is over: it is {row.state}")
     return row
+
+
+def _extend_population(spec: dict[str, Any], generations: int | None) -> None:
+    options = spec["sampler"].get("pbt")
+    if options is None:
+        raise InvalidInput("generations: only a population has them (`sampler: pbt`)")
+    if generations is None or generations < options["generations"]:
+        raise InvalidInput(f"generations: found {generations}; allowed: more than it has")
+    spec["sampler"] = {"pbt": {**options, "generations": generations}}
 
 
 def _may_go_on(row: SweepRow) -> None:

@@ -246,6 +246,9 @@ def extend(
     parallel: Annotated[int | None, typer.Option(min=1, help="Trials at a time.")] = None,
     time: Annotated[str | None, typer.Option(metavar="SPAN", help="Time in all: 2h.")] = None,
     gpu_hours: Annotated[float | None, typer.Option(help="GPU hours in all.")] = None,
+    generations: Annotated[
+        int | None, typer.Option(min=1, help="Turns of each member of a population.")
+    ] = None,
     point: Annotated[
         list[str] | None,
         typer.Option(metavar="JSON", help='A point to try first, {"lr": 0.01}; repeats.'),
@@ -261,10 +264,14 @@ def extend(
         "parallel": parallel,
         "time": None if time is None else seconds(time, "--time"),
         "gpu_hours": gpu_hours,
+        "generations": generations,
         "points": [_point(text) for text in point or []],
     }
     if not any(body.values()):
-        raise InvalidInput("nothing to change", "Give --trials, --parallel, --time or --point.")
+        raise InvalidInput(
+            "nothing to change",
+            "Give --trials, --parallel, --time, --gpu-hours, --generations or --point.",
+        )
     _steer(sweep, "extend", body, as_json)
 
 

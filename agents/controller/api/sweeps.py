@@ -116,6 +116,7 @@ class ExtendRequest(BaseModel):
     parallel: Annotated[int | None, Field(ge=1)] = None
     time: Annotated[float | None, Field(gt=0)] = None
     gpu_hours: Annotated[float | None, Field(gt=0)] = None
+    generations: Annotated[int | None, Field(ge=1)] = None
     points: Annotated[list[dict[str, Any]], Field(max_length=1000)] = []
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from jobs.errors import Conflict
+from jobs.errors import Conflict, InvalidInput
 from jobs.snapshot import Manifest
 from tests.agents.controller.conftest import Plane, until
 from tests.agents.controller.test_sweeps import ended, logs, study, sweep, trials
@@ -115,9 +115,15 @@ async def test_members_go_on_from_checkpoints_and_the_worst_copy_the_best(plane:
     assert job["spec"]["params"]["epochs"] == 6
     with pytest.raises(Conflict):
         await plane.post(f"/v1/sweeps/{name}/trials/0/rerun")
+    with pytest.raises(InvalidInput, match="allowed: more than it has"):
+        await plane.post(f"/v1/sweeps/{name}/extend", {"generations": 2})
+    await plane.post(f"/v1/sweeps/{name}/extend", {"generations": 4})
+    assert (await ended(plane, name))["counts"]["complete"] == 16
+    best = max(await trials(plane, name), key=lambda row: row["generation"])
+    assert weights(plane, best, await checkpoints(plane, [best]))[-1] == best["params"]["rate"]
     folders = os.listdir(plane.root / "n1" / "checkpoints")  # noqa: PTH208  # blocking, but short
     assert len([name for name in folders if name.startswith(".")]) == 0
-    assert len(folders) == 12
+    assert len(folders) == 16
 
 
 async def test_a_population_survives_its_controller_and_goes_from_node_to_node(
