@@ -52,7 +52,7 @@ class Agent:
         self._revision, self._given = 1, 0.0
         self._news = asyncio.Event()
         self._gpus = [f"{name}-{n}" for n in range(GPUS)]
-        self._phase = random.random()  # noqa: S311 - samples of a fleet are not taken at one moment
+        self._phase = random.random()
         self._samples = [_gpu(i, uuid) for i, uuid in enumerate(self._gpus)]
 
     async def hello(self) -> wire.Hello:
@@ -321,15 +321,15 @@ async def serve(folder: Path) -> None:
     await asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(reader), sys.stdin
     )
-    while sum(node.facts is not None for node in controller.cluster.nodes.values()) < NODES:
+    while sum(node.facts is not None for node in controller.cluster.nodes.values()) < NODES:  # noqa: ASYNC110
         await asyncio.sleep(0.1)
     began = time.perf_counter()
     await fill(controller, [full_node() for _ in range(NODES)])
-    while sum(live.job.state == "RUNNING" for live in controller.reconciler.holding()) < NODES:
+    while sum(live.job.state == "RUNNING" for live in controller.reconciler.holding()) < NODES:  # noqa: ASYNC110
         await asyncio.sleep(0.1)
     started = time.perf_counter() - began
     placing = list(passes)
-    rng = random.Random(7)  # noqa: S311
+    rng = random.Random(7)
     queued = await fill(controller, [spec(rng) for _ in range(QUEUED)])
     await asyncio.sleep(SETTLE)
     passes.clear()
