@@ -125,6 +125,9 @@ def behind(job: int, priority: int, kept: Sequence[str]) -> str:
     return f"behind j{job} (priority {priority}), for which {listed(kept)} {_is(len(kept))} kept"
 
 
+LOOKED_AT_NEXT = "many jobs start at this moment, and it is looked at next"
+
+
 def too_far_behind(job: int) -> str:
     """Why a job was not even looked at."""
     return f"too many other jobs wait between it and j{job}, which starts next"

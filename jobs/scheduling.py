@@ -36,6 +36,10 @@ BACKFILL_DEPTH = 100
 fail again without a search, so that only a queue of very many different shapes ever gets here; each
 search looks at every node once, 0.1 ms for a thousand."""
 
+PLACED_AT_ONCE = 2_000
+"""How many jobs a pass starts at most; the next pass follows at once. Writing the placements down takes
+far longer than deciding on them, and nothing else is decided meanwhile."""
+
 PATIENCE = 3600.0
 """Seconds. A head that waits for ends that nobody knows claims as many nodes again for every such
 time since it arrived: the nodes that it claimed first may be held for ever, and small jobs that
@@ -159,11 +163,16 @@ class _Pass:
         failed: dict[tuple[Shape, bool, frozenset[int]], _Wait] = {}
         waiting: list[tuple[int, _Wait]] = []
         wakes: list[float] = []
+        next_pass = _Wait(reasons.LOOKED_AT_NEXT)
         for request in sorted(queue, key=order):
             if request.not_before > now:
                 wakes.append(request.not_before)
                 text = reasons.backing_off(request.not_before - now)
                 waiting.append((request.job, _Wait(text)))
+                continue
+            if len(result.placements) >= PLACED_AT_ONCE:
+                wakes.append(now)
+                waiting.append((request.job, next_pass))
                 continue
             skip = self._skipped(request) if request.avoid else NOWHERE
             brief = request.timeout is not None and self._ends_before_claim(request.timeout)

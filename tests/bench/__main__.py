@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.bench import commands, console, survival, sweeps
+from tests.bench import commands, console, scale, survival, sweeps
 from tests.bench.report import SUITES, Row, document, table
 
 _SHORT_SLACK = 2.0
@@ -24,6 +24,7 @@ _MEASURES: dict[str, Callable[[int], list[Row]]] = {
     "survival": survival.measure,
     "console": console.measure,
     "sweeps": sweeps.measure,
+    "scale": scale.measure,
 }
 
 

@@ -142,6 +142,13 @@ SUITES: dict[str, tuple[str, str]] = {
         "Ray. Overhead is what a trial's slot is held longer than the same scripts take under `xargs -P 4`. "
         "Opening reads the sweep and all its trials from a server that has just started.",
     ),
+    "scale": (
+        "Scale",
+        "The real controller with its API and its registry on disk; the agents are stand-ins in the same "
+        "process that answer each second, as real ones do, and their work counts in. Clients are threads "
+        "of another process, and an answer means that the job is recorded durably. 1,000 jobs run, one on "
+        "each node of 8 GPUs; those that wait are of 84 shapes.",
+    ),
 }
 """Each suite's heading, and what one must know to read its table."""
 

@@ -393,6 +393,18 @@ def test_after_many_failed_searches_the_pass_gives_up(monkeypatch: pytest.Monkey
     assert result.reasons[5] == "too many other jobs wait between it and j1, which starts next"
 
 
+def test_so_many_start_in_one_pass_and_the_next_follows_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(scheduling, "PLACED_AT_ONCE", 2)
+    queue = [job(1), job(2), job(3, priority=90), job(4, not_before=NOW + 5)]
+    result = plan(queue, [node("n1")], [], NOW)
+    assert placed(result) == {3: ("n1",), 1: ("n1",)}
+    assert result.reasons[2] == "many jobs start at this moment, and it is looked at next"
+    assert "5s" in result.reasons[4]
+    assert result.next_wake == NOW
+
+
 def test_ten_thousand_jobs_of_one_shape_cost_one_search(monkeypatch: pytest.MonkeyPatch) -> None:
     searches = []
     find = Fleet.find
