@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import Connection
+from sqlalchemy import Connection, inspect, text
 
 from jobs.errors import Conflict
+
+if TYPE_CHECKING:  # a controller that comes back finds its schema as it left it, nearly always
+    from alembic.config import Config
 
 VERSION_TABLE = "quarterdeck_schema"
 """Not Alembic's default name: Optuna keeps its studies in the same database, and its own revision in
@@ -18,6 +18,8 @@ VERSION_TABLE = "quarterdeck_schema"
 
 
 def _config(connection: Connection) -> Config:
+    from alembic.config import Config
+
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent))
     config.attributes["connection"] = connection
@@ -26,15 +28,21 @@ def _config(connection: Connection) -> Config:
 
 def current(connection: Connection) -> str | None:
     """The revision that the database is at; None for a new one."""
-    context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
-    return context.get_current_revision()
+    if not inspect(connection).has_table(VERSION_TABLE):
+        return None
+    row = connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).first()  # noqa: S608
+    return str(row[0]) if row is not None else None
 
 
-def head() -> str | None:
+def revisions() -> list[str]:
+    """All that this version of the code knows, oldest first: their files are named for them."""
+    files = (Path(__file__).parent / "versions").glob("[0-9]*_*.py")
+    return sorted(path.name.partition("_")[0] for path in files)
+
+
+def head() -> str:
     """The newest revision that this version of the code knows."""
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent))
-    return ScriptDirectory.from_config(config).get_current_head()
+    return revisions()[-1]
 
 
 def upgrade(connection: Connection) -> None:
@@ -43,17 +51,21 @@ def upgrade(connection: Connection) -> None:
     Raises:
         Conflict: the database was written by a newer version, which this one could misread.
     """
-    config = _config(connection)
     at = current(connection)
-    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
-    if at is not None and at not in known:
+    if at == head():
+        return
+    if at is not None and at not in revisions():
         raise Conflict(
             f"the registry is at schema {at}, which this version does not know",
             "It was written by a newer Quarterdeck: upgrade, or restore the backup beside the database.",
         )
-    command.upgrade(config, "head")
+    from alembic import command
+
+    command.upgrade(_config(connection), "head")
 
 
 def autogenerate(connection: Connection, message: str, revision: str) -> None:
     """Write a migration for what `jobs/tables.py` has and the database lacks (for developers)."""
+    from alembic import command
+
     command.revision(_config(connection), message=message, autogenerate=True, rev_id=revision)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine, text
 from sqlmodel import Session, SQLModel
 
@@ -22,6 +25,26 @@ def test_migrations_make_the_tables(tmp_path: Path) -> None:
         context = MigrationContext.configure(connection, opts={"compare_type": True, **ours})
         assert compare_metadata(context, SQLModel.metadata) == []
     engine.dispose()
+
+
+def test_revisions_are_what_the_files_are_named_for(tmp_path: Path) -> None:
+    """So that a controller which comes back need not load Alembic to see that nothing is to be done."""
+    engine = create_engine(f"sqlite:///{tmp_path / 'r.db'}")
+    with engine.begin() as connection:
+        assert migrations.current(connection) is None
+        script = ScriptDirectory.from_config(migrations._config(connection))
+        known = [revision.revision for revision in script.walk_revisions()]
+        assert migrations.revisions() == known[::-1]
+        migrations.upgrade(connection)
+        assert migrations.current(connection) == migrations.head() == script.get_current_head()
+    engine.dispose()
+    program = (
+        "import sys\nfrom sqlalchemy import create_engine\nfrom jobs import migrations\n"
+        f"with create_engine('sqlite:///{tmp_path / 'r.db'}').begin() as connection:\n"
+        "    migrations.upgrade(connection)\n"
+        "assert 'alembic' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def to(connection: Connection, revision: str) -> None:
