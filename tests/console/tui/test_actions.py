@@ -15,9 +15,10 @@ from console.tui.screens.fleet import Events, Heat, Queue, Util
 from console.tui.screens.job import JobScreen, Ranks
 from console.tui.screens.jobcharts import Gpus, Metrics
 from console.tui.screens.jobs import JobsScreen, JobTable
-from console.tui.screens.sweep import Board, SweepScreen, Trials
+from console.tui.screens.sweep import SweepScreen
 from console.tui.screens.sweeppictures import Front, History, Importance, Parallel, Race
 from console.tui.screens.sweeps import SweepsScreen, SweepTable
+from console.tui.screens.sweeptable import Board, Trials
 from console.tui.widgets.lines import LineView
 
 PLACES: dict[str, tuple[type, ...]] = {

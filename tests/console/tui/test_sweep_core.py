@@ -22,6 +22,7 @@ from console.tui.core.dots import Grid, Layer
 from console.tui.core.glyphs import ASCII, UNICODE
 from console.tui.core.lines import Line, plain, width
 from console.tui.core.order import Order
+from console.tui.core.sweepcurves import Curves
 from console.tui.core.sweepplots import Scene
 from console.tui.core.sweepspace import Brush, Dimension
 from jobs.sweepviews import ObjectiveView, TrialView
@@ -426,3 +427,26 @@ def test_a_trial_that_outlives_thousands_keeps_its_lane() -> None:
     rest = [fake_sweeps.trial(n, "COMPLETE", 0, 8900.0) for n in range(1, 3000)]
     lanes = board.lanes([old, *rest], board.gpus_by_uuid(nodes()), NOW - 60, NOW)
     assert [lane.name for lane in lanes] == ["n01:1"]
+
+
+def test_curves_are_read_once_and_again_when_their_trials_have_ended() -> None:
+    curves, trials = Curves(), fake_sweeps.trials()
+    asked = curves.wanted(trials)
+    assert len(asked) == 40
+    curves.take(asked, fake_sweeps.curves(trials))
+    assert curves.wanted(trials) == {}
+    ended: list[TrialView] = [{**t, "state": "COMPLETE"} for t in trials]
+    assert sorted(curves.wanted(ended)) == [
+        t["number"] for t in trials if t["state"] != "COMPLETE" and t["step"]
+    ]
+
+
+def test_a_curve_grows_by_what_is_watched_and_never_goes_back() -> None:
+    curves, trial = Curves(), fake_sweeps.trial(1, "RUNNING", 0, 30.0)
+    curves.grow([{**trial, "step": 3, "last": 0.5}, {**trial, "step": 3, "last": 0.6}])
+    curves.grow([{**trial, "step": None, "last": None}])
+    assert curves.known[1] == [(3, 0.5)]
+    curves.take({1: "RUNNING"}, [{"number": 1, "state": "RUNNING", "points": [(1, 0.1), (2, 0.3)]}])
+    assert curves.known[1] == [(1, 0.1), (2, 0.3), (3, 0.5)]
+    curves.take({1: "COMPLETE"}, [{"number": 1, "state": "COMPLETE", "points": []}])
+    assert curves.known[1][-1] == (3, 0.5)
