@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
 from textual.app import App
+from textual.command import CommandPalette
 
 from console.tui import clipboard
 from console.tui.core.glyphs import Glyphs
@@ -160,8 +161,13 @@ class Navigation(Acts, App[None]):
         from console.tui.screens.modals import help_lines
 
         scopes = self.top.scopes() if self.top else ("app",)
-        lines = help_lines(scopes, self.keymap, read_only=self.read_only)
-        self.page("help", lambda width: lines)
+        keymap, off = self.keymap, self.read_only
+        self.page("help", lambda width: help_lines(scopes, keymap, width, read_only=off))
+
+    def action_command_palette(self) -> None:
+        """Textual's palette, asking in words that every terminal can draw."""
+        if not CommandPalette.is_open(cast("App[object]", self)):
+            self.push_screen(CommandPalette(placeholder="Find a command", id="--command-palette"))
 
     def do_app_palette(self) -> None:
         self.action_command_palette()

@@ -128,7 +128,7 @@ class Page(Modal[None]):
         self.query_one(".box").border_subtitle = "esc closes"
 
 
-def help_lines(scopes: Sequence[str], keymap: Keymap, *, read_only: bool) -> list[Line]:
+def help_lines(scopes: Sequence[str], keymap: Keymap, width: int, *, read_only: bool) -> list[Line]:
     """What the keys do where the help was asked for: made from the registry, like everything."""
     names = {
         "app": "Everywhere",
@@ -161,13 +161,12 @@ def help_lines(scopes: Sequence[str], keymap: Keymap, *, read_only: bool) -> lis
         for action in actions.in_scopes((scope,)):
             if action.help:
                 off = read_only and action.changes
-                out.append(
-                    line(
-                        ("  " + fit(keymap.show(action), 10), "dim" if off else "key"),
-                        (action.help, "dim" if off else ""),
-                        ("  off: read-only", "warn") if off else "",
+                told = action.help + ("  (off: read-only)" if off else "")
+                for index, part in enumerate(wrap(told, width - 12)):
+                    key = fit(keymap.show(action), 10) if index == 0 else " " * 10
+                    out.append(
+                        line(("  " + key, "dim" if off else "key"), (part, "dim" if off else ""))
                     )
-                )
         out.append(BLANK)
     return out
 

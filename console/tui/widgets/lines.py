@@ -115,7 +115,7 @@ class LineView(Acts, ScrollView, can_focus=True):
         base = self._base
         if highlighted:
             base += self.deck.tones["cursor"]
-        return self.paint(window(parts, start, width, self.glyphs), width, base)
+        return self.paint(window(parts, start, self.room.width, self.glyphs), width, base)
 
     def notify_style_update(self) -> None:
         self._base = None
