@@ -429,6 +429,9 @@ def test_a_trial_that_outlives_thousands_keeps_its_lane() -> None:
     assert [lane.name for lane in lanes] == ["n01:1"]
 
 
+# Curves.
+
+
 def test_curves_are_read_once_and_again_when_their_trials_have_ended() -> None:
     curves, trials = Curves(), fake_sweeps.trials()
     asked = curves.wanted(trials)
