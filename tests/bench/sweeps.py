@@ -199,7 +199,7 @@ def _opened(environ: dict[str, str]) -> float:
         stderr=subprocess.DEVNULL,
     ) as daemon:
         try:
-            client = Client(places(environ).socket)
+            client = Client(places(environ).socket, timeout=60)
             until(lambda: client.get("/v1/status"), "the controller")
             began = time.perf_counter()
             client.get("/v1/sweeps/s1")
