@@ -39,7 +39,7 @@ LOSSES, WINDOW = 3, 3600.0
 """A node that loses so many gangs in so many seconds is quarantined."""
 JOBS = 2
 """... if they were of so many different jobs: one that takes its node down wherever it runs would
-otherwise take the cluster down, node by node (`jobs.lifecycle.MAX_LOSSES` ends it)."""
+otherwise take the cluster down, node by node (`jobs.endings.MAX_LOSSES` ends it)."""
 
 
 @dataclass(frozen=True, slots=True)

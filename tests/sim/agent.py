@@ -291,6 +291,8 @@ class Agent:
                     )
                 offset = request["metrics"].get(key, {}).get(rank.number)
                 if offset is not None:
+                    if self._rng.random() < 0.1:
+                        offset = 0  # as if it had not heard how much is known
                     data = rank.metrics(now)[offset : offset + LOG_CHUNK]
                     data = data[: data.rfind(b"\n") + 1]
                     if data:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import random
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -68,14 +69,26 @@ class Network:
         self.weather = Weather()
         self.head_up, self.generation = True, 1
         self.reserved: dict[str, list[tuple[str, Bundle]]] = {}  # name -> (host id, bundle)
+        self.sent: deque[tuple[FabricNode, str, Any]] = deque(maxlen=60)  # that change something
         self.on_forget: Callable[[Folder], None] = lambda folder: None
         self.nowhere = contextvars.Context()  # messages outlive who sent them
 
     # -- hosts --------------------------------------------------------------------------------------
 
     def add(self, machine: Machine) -> None:
-        self.hosts[machine.name] = Host(machine)
-        self.start_agent(self.hosts[machine.name])
+        host = self.hosts[machine.name] = Host(machine)
+        machine.on_spawn = lambda: self._die_at_launch(host)
+        self.start_agent(host)
+
+    def _die_at_launch(self, host: Host) -> None:
+        """The agent dies before it has seen whether its guard began, and is soon started again."""
+
+        def die() -> None:
+            self.story.tell(host.name, "agent is killed as it launches")
+            self.kill_agent(host)
+            self.later(self.rng.choice((0.1, 0.5)), self.start_agent, host)
+
+        self.later(self.rng.uniform(0.0, 0.05), die)
 
     def start_agent(self, host: Host) -> None:
         if host.machine.up and host.agent is None:
@@ -126,9 +139,16 @@ class Network:
         """On nobody's account."""
         self.loop.call_at(self.loop.time() + seconds, call, *args, context=self.nowhere)
 
+    def replay(self) -> None:
+        """What was sent of late comes once more, in its order."""
+        for number, (node, method, args) in enumerate(self.sent):
+            self.later(0.05 * number, self._deliver, node, method, args, None)
+
     async def call(self, node: FabricNode, timeout: float, method: str, *args: Any) -> Any:
         """Call a node's agent. Raises Unreachable, or what the agent raised."""
         future: asyncio.Future[Any] = self.loop.create_future()
+        if method in ("stage", "launch", "stop"):
+            self.sent.append((node, method, args))
         if not self.lost():
             self.later(self.delay(), self._deliver, node, method, args, future)
             if self.rng.random() < self.weather.twice:

@@ -74,6 +74,7 @@ class Troubles:
             *always,
             self._kill_controller,
             self._kill_controller_in_the_middle,
+            self._kill_agent_in_the_middle,
             self._kill_guard,
             self._kill_rank,
             self._power_cycle,
@@ -81,6 +82,10 @@ class Troubles:
             self._bad_weather,
             self._bad_weather,
             self._no_storage,
+            self._slow_disk,
+            self._slow_disk,
+            self._replay,
+            self._replay,
             self._stop_rank,
             self._stop_rank,
             self._unfit,
@@ -104,6 +109,7 @@ class Troubles:
         network.head_up = True
         faults.clear()
         self.head.logs.full = False
+        self.loop.drag = 1.0
         self.head.start()
         for host in self.hosts:
             host.cut = host.machine.unfit = False
@@ -144,6 +150,7 @@ class Troubles:
     async def _kill_controller_in_the_middle(self) -> None:
         self.head.crash_after(self.rng.randint(1, 400))
         await asyncio.sleep(self._pick(3.0, 20.0))
+        self.head.crash_after(None)  # it had too little to do; nobody would start it again later
         self.head.start()
 
     async def _stop_controller(self) -> None:
@@ -157,6 +164,13 @@ class Troubles:
         self.network.kill_agent(host)
         await asyncio.sleep(self._pick(0.3, 2.0, 15.0))
         self.network.start_agent(host)
+
+    async def _kill_agent_in_the_middle(self) -> None:
+        """Between what it does to launch and what it knows of it."""
+        machine = self.rng.choice(self.hosts).machine
+        machine.fragile = True
+        await asyncio.sleep(15.0)
+        machine.fragile = False
 
     def _running(self) -> list[tuple[Host, Folder]]:
         return [
@@ -238,7 +252,7 @@ class Troubles:
     async def _bad_weather(self) -> None:
         weather, rng = self.network.weather, self.rng
         weather.loss, weather.late = rng.choice((0.05, 0.25)), rng.choice((0.0, 0.1, 0.3))
-        weather.twice = rng.choice((0.02, 0.5))
+        weather.twice = rng.choice((0.02, 0.5, 0.9))
         self.story.tell("network", f"{weather.loss:g} lost, {weather.late:g} late")
         await asyncio.sleep(rng.choice((5.0, 20.0, 40.0)))
         weather.loss = weather.late = 0.0
@@ -253,6 +267,24 @@ class Troubles:
         await asyncio.sleep(rng.choice((2.0, 10.0, 30.0)))
         faults.clear()
         self.head.logs.full = False
+
+    async def _slow_disk(self) -> None:
+        """And a node that comes and goes meanwhile, so that much is cut off while it is written down."""
+        self.story.tell("head", "the disk is slow")
+        self.loop.drag = self.rng.choice((5.0, 30.0))
+        host = self.rng.choice(self.hosts)
+        for _ in range(self.rng.choice((0, 2, 6))):
+            await asyncio.sleep(self.rng.uniform(0.5, 3.0))
+            self.network.leave(host)
+            await asyncio.sleep(self.rng.uniform(0.1, 1.5))
+            self.network.join(host)
+        await asyncio.sleep(5.0)
+        self.loop.drag = 1.0
+
+    async def _replay(self) -> None:
+        await asyncio.sleep(self.rng.uniform(5.0, 30.0))
+        self.story.tell("network", "what was sent comes once more")
+        self.network.replay()
 
     async def _set_clock(self) -> None:
         """The wall clock of the head is set, and perhaps set back."""

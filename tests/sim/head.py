@@ -214,9 +214,11 @@ class Head:
         if power:
             self.logs.lose_power()
 
-    def crash_after(self, callbacks: int) -> None:
-        """SIGKILL somewhere in the middle of what it does next."""
-        if self.process is not None:
+    def crash_after(self, callbacks: int | None) -> None:
+        """SIGKILL somewhere in the middle of what it does next. None: not after all."""
+        if self.process is not None and callbacks is None:
+            self.process.fuse = None
+        elif self.process is not None and callbacks is not None:
             self.process.kill_after(callbacks, self.crash)
 
     async def stop(self) -> None:

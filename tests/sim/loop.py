@@ -84,6 +84,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self._selector = _NoSelector(self)
         self._clock_resolution = 1e-9
         self._busy_until: dict[ThreadPoolExecutor, float] = {}  # when a one-thread pool is free
+        self.drag = 1.0  # how much slower than usual the disk is
         self.after_work: Callable[[], None] = lambda: None
 
     def time(self) -> float:
@@ -143,7 +144,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         that dies in the second has."""
         future = self.create_future()
         # A disk mostly answers in milliseconds, and sometimes it does not.
-        half = self._rng.random() * (0.002 if self._rng.random() < 0.9 else 0.3)
+        half = self._rng.random() * (0.002 if self._rng.random() < 0.9 else 0.3) * self.drag
         start = self._now
         if isinstance(executor, ThreadPoolExecutor) and executor._max_workers == 1:
             start = max(start, self._busy_until.get(executor, 0.0))

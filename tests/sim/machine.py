@@ -136,6 +136,8 @@ class Machine:
         self.closed: dict[str, int] = {}  # job -> newest epoch that is over for good
         self.on_start: Callable[[Machine, Folder], None] = lambda machine, folder: None
         self._pids = 100
+        self.on_spawn: Callable[[], None] = lambda: None
+        self.fragile = False  # its agent dies when it next starts a guard
         self.unfit = False  # what is looked at before a gang starts fails
         self.boot = 0
         self.power_on()
@@ -184,6 +186,9 @@ class Machine:
             begin()
 
         self.process.spawn(later())
+        if self.fragile:
+            self.fragile = False
+            self.on_spawn()
 
     def new_pid(self) -> int:
         self._pids += 1

@@ -19,7 +19,7 @@ from agents.controller import deadlines
 from agents.controller.intake import Intake
 from agents.controller.links import Link
 from agents.controller.reconciler import Reconciler
-from jobs import lifecycle, metricstore
+from jobs import endings, lifecycle, metricstore
 from jobs.tables import RankRow
 from tests.sim.agent import Agent
 from tests.sim.head import Logs
@@ -61,7 +61,7 @@ def _stopping_is_over() -> _Patch:
 
 def _release_before_stop() -> _Patch:
     """As soon as one part of the gang is over, all of it counts as over."""
-    finish = lifecycle._finish_if_over
+    finish = endings.finish_if_over
 
     def early(job: lifecycle.Job, now: float) -> Any:
         attempt = job.attempt
@@ -71,7 +71,7 @@ def _release_before_stop() -> _Patch:
             job = replace(job, attempt=replace(attempt, parts=parts))
         return finish(job, now)
 
-    return mock.patch.object(lifecycle, "_finish_if_over", early)
+    return mock.patch.object(endings, "finish_if_over", early)
 
 
 def _end_before_the_logs_are_here() -> _Patch:
@@ -102,6 +102,7 @@ async def _bare_apply(self: Any, live: Any, event: Any, *, extra: Any = None) ->
 
 
 def _any_epoch() -> _Patch:
+    """Agents do what an old message says."""
     return mock.patch.object(Agent, "_check_epoch", lambda self, key, epoch: None)
 
 
@@ -119,15 +120,17 @@ def _ray_is_never_compared() -> _Patch:
 
 def _old_events_count() -> _Patch:
     """What is told of an earlier attempt is taken for news of the present one."""
-    handle = lifecycle.handle
+    on_report = Intake.on_report
 
-    def mistaken(job: lifecycle.Job, event: Any, now: float) -> Any:
-        told = not isinstance(event, lifecycle.Placed) and hasattr(event, "epoch")
-        if job.attempt is not None and told:
-            event = replace(event, epoch=job.attempt.epoch)
-        return handle(job, event, now)
+    async def mistaken(self: Intake, node: str, report: Any, *, quiet: bool) -> bool:
+        found = await self._attempt(report["key"])
+        live = self.reconciler.live.get(found[0]) if found is not None else None
+        if live is not None and live.job.attempt is not None:
+            present = {**report, "epoch": live.job.attempt.epoch}
+            await self.reconciler.take_report(live, node, present)  # type: ignore[arg-type]
+        return await on_report(self, node, report, quiet=quiet)
 
-    return mock.patch.object(lifecycle, "handle", mistaken)
+    return mock.patch.object(Intake, "on_report", mistaken)
 
 
 def _points_count_again() -> _Patch:

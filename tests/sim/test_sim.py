@@ -11,25 +11,23 @@ import sys
 
 import pytest
 
+from tests.sim.__main__ import play
 from tests.sim.mutations import MUTATIONS
 from tests.sim.world import run
 
-SEEDS = int(os.environ.get("QD_SIM_SEEDS", "60"))
-CHUNK = 20
+SEEDS = int(os.environ.get("QD_SIM_SEEDS", "200"))
+WORKERS = len(os.sched_getaffinity(0))
 TRIES = 600
 """Histories in which a broken safeguard has to show."""
-QUICK = {"lease", "logs", "sync"}
-"""Shown by the first history that is tried, or nearly so."""
 
 
-@pytest.mark.parametrize("first", range(0, SEEDS, CHUNK))
-def test_histories_break_no_promise(first: int) -> None:
-    for seed in range(first, min(first + CHUNK, SEEDS)):
-        outcome = run(seed)
+@pytest.mark.timeout(1200)
+def test_histories_break_no_promise() -> None:
+    for outcome in play(range(SEEDS), WORKERS):
         if outcome.violation is not None:
             pytest.fail(
-                f"{outcome.story}\nseed {seed}: {outcome.violation}\n"
-                f"Replay it with: python -m tests.sim {seed}",
+                f"{outcome.story}\nseed {outcome.seed}: {outcome.violation}\n"
+                f"Replay it with: python -m tests.sim {outcome.seed}",
                 pytrace=False,
             )
 
@@ -47,10 +45,7 @@ def test_a_seed_names_one_history() -> None:
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in MUTATIONS],
-)
+@pytest.mark.parametrize("name", MUTATIONS)
 def test_a_missing_safeguard_shows(name: str) -> None:
     mutation = MUTATIONS[name]
     with mutation.patch():

@@ -307,7 +307,7 @@ async def test_a_lost_trial_runs_again_with_its_point(
     before = await trials(plane, name)
     (plane.root / "go").touch()
     lost = plane.controller.reconciler.live[int(before[0]["job"][1:])]
-    monkeypatch.setattr("jobs.lifecycle.MAX_LOSSES", 0)
+    monkeypatch.setattr("jobs.endings.MAX_LOSSES", 0)
     assert lost.job.attempt is not None
     await plane.controller.reconciler.apply(
         lost, Gone(lost.job.attempt.epoch, "n1", "no contact for longer than its lease")
