@@ -19,7 +19,7 @@ from tests.chaos.soak.load import RANK
 from tests.chaos.soak.run import Outcome, soak
 from tests.chaos.soak.truth import Ask, Fault, Life, Truth, lives
 
-MINUTES, SEED = 0.8, 11
+MINUTES, SEED = 0.6, 11
 
 FIRST = Life("j1", 1, 0, 101, 10.0, 12.0, 0, 3, 3, None, None, ())
 SECOND = Life("j1", 2, 0, 102, 13.0, 15.0, 3, 5, 5, None, 0, ())
@@ -97,6 +97,9 @@ def test_an_end_that_nobody_caused_is_noticed() -> None:
     assert "has not ended" in found(job(FIRST, SECOND, state="QUEUED"), KILL)
     assert "nobody asked for it" in found(job(FIRST, attempt="CANCELLED", state="CANCELLED"))
     assert "SUCCEEDED, and its last ranks" in found(job(FIRST, attempt="SUCCEEDED"))
+    early = [*job(FIRST, SECOND).view["attempts"], {"number": 3, "reason": "", "state": "LOST"}]
+    never = replace(job(FIRST, SECOND), view={**job(SECOND).view, "attempts": early})
+    assert "j1.3" not in found(never, KILL), "given up before it was launched"
     away = Fault("kill", "controller", 11.0, 11.0)
     assert "j1.1 is LOST though" in found(job(FIRST, attempt="LOST", state="SUCCEEDED"), away)
 
@@ -132,6 +135,8 @@ def test_a_trial_that_was_told_wrong_is_noticed() -> None:
     assert check(view) == ""
     assert "for Optuna RUNNING" in check(view, seen=told | {"state": "RUNNING"})
     assert "logged [0.5], has [0.4]" in check(view | {"values": [0.4]})
+    went_on = replace(ran, lives=[*ran.lives, replace(SECOND, attempt=3, loss=None)])
+    assert list(account.trials([view], [told], {"j1": went_on}, 1, [])) == []
     assert "was given to 2 trials" in check(view, view | {"number": 1}, wanted=2)
     assert "has 1 trials, not 2" in check(view, wanted=2)
     assert "though nobody hurt it" in check(

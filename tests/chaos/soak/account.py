@@ -120,9 +120,11 @@ def ended_well(job: Job, faults: Sequence[Fault]) -> Iterator[str]:
 
 
 def _excused(job: Job, run: Run, faults: Sequence[Fault]) -> bool:
-    """Whether an attempt may have been lost: its agent died while it was launched, or its lease was
-    short and contact away for longer."""
+    """Whether an attempt may have been lost: it was given up before it was launched, its agent died
+    while it was, or its lease was short and contact away for longer."""
     those = [life for life in job.lives if life.run == run]
+    if not those and run[1] not in job.started:
+        return True
     started = min((life.began for life in those), default=job.started.get(run[1], 0.0))
     ended = max((life.last for life in those), default=started)
     for fault in faults:
@@ -179,7 +181,8 @@ def trials(
         if states.get(view["state"]) != trial["state"] or view["params"] != trial["params"]:
             yield f"{name} is {view['state']}, and for Optuna {trial['state']}"
         if view["state"] == "COMPLETE":
-            logged = [life.loss for life in jobs[view["job"]].lives][-1:]
+            told = [life.loss for life in jobs[view["job"]].lives]
+            logged = [loss for loss in told if loss is not None][-1:]  # in whichever attempt
             if not view["values"] == trial["values"] == logged:
                 yield f"{name} logged {logged}, has {view['values']}, in Optuna {trial['values']}"
         elif not (view["state"] == "FAILED" and view["job"] in killed):
