@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -81,12 +82,17 @@ async def submit(
             controller.secrets.save(entered.number, dict(secrets))
         return queries.get_job(session, entered.number), entered
 
-    row, entered = await controller.db.write(write)
-    if entered.created:
-        live = controller.reconciler.add(row, registry.new_job(row), checked)
-        controller.hub.publish("jobs", live.view["id"], live.view)
-        for event in entered.events:
-            controller.hub.publish("events", str(event["id"]), event)
+    async def record() -> registry.Entered:
+        row, entered = await controller.db.write(write)
+        if entered.created:
+            live = controller.reconciler.add(row, registry.new_job(row), checked)
+            controller.hub.publish("jobs", live.view["id"], live.view)
+            for event in entered.events:
+                controller.hub.publish("events", str(event["id"]), event)
+        return entered
+
+    # Shielded: who hangs up must not leave a job in the registry that nobody looks after.
+    entered = await asyncio.shield(asyncio.ensure_future(record()))
     view = await controller.job_view(entered.number)
     return {
         "id": view["id"],

@@ -282,9 +282,10 @@ class Troubles:
         self.loop.drag = 1.0
 
     async def _replay(self) -> None:
-        await asyncio.sleep(self.rng.uniform(5.0, 30.0))
-        self.story.tell("network", "what was sent comes once more")
-        self.network.replay()
+        for _ in range(3):
+            await asyncio.sleep(self.rng.uniform(0.5, 6.0))
+            self.story.tell("network", "what was sent comes once more")
+            self.network.replay()
 
     async def _set_clock(self) -> None:
         """The wall clock of the head is set, and perhaps set back."""

@@ -252,11 +252,12 @@ class Head:
             if not future.done():
                 future.set_result(value)
 
-        self.process.spawn(serve(self.controller))
+        serving = self.process.spawn(serve(self.controller))
         try:
             async with asyncio.timeout(timeout):
                 value = await future
         except TimeoutError:
+            serving.cancel()  # as a server may do when nobody waits any more
             raise Unreachable("the controller does not answer") from None
         if isinstance(value, QuarterdeckError):
             raise value

@@ -36,7 +36,10 @@ class Process:
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Begin a task of this process."""
-        return self._loop.create_task(work, context=self._context.copy())
+        task = self._loop.create_task(work, context=self._context.copy())
+        if self.dead:  # nobody else holds what will never begin
+            self._loop.stillborn.append(task)
+        return task
 
     def kill(self) -> None:
         self.dead = True
@@ -84,6 +87,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self._selector = _NoSelector(self)
         self._clock_resolution = 1e-9
         self._busy_until: dict[ThreadPoolExecutor, float] = {}  # when a one-thread pool is free
+        self.stillborn: list[asyncio.Task[Any]] = []
         self.drag = 1.0  # how much slower than usual the disk is
         self.after_work: Callable[[], None] = lambda: None
 

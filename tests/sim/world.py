@@ -194,7 +194,7 @@ class World:
                         secrets={},
                         dry_run=False,
                     ),
-                    10.0,
+                    rng.choice((0.2, 10.0)),
                 )
                 number = int(view["id"][1:])
             except (Unreachable, StorageFull):
@@ -221,7 +221,7 @@ class World:
 
         while True:
             try:
-                await self.head.ask(request, 10.0)
+                await self.head.ask(request, self.rng.choice((0.2, 10.0)))
                 self.story.tell(caller.user, f"asked to {what} j{number}")
                 return
             except (Unreachable, StorageFull):
