@@ -6,6 +6,7 @@ import base64
 import re
 import shlex
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -135,7 +136,9 @@ def test_copy_in_tmux_reaches_its_buffer_and_the_terminal_round_it(tmp_path: Pat
 def test_in_gnu_screen_all_works_and_copy_is_shown(tmp_path: Path) -> None:
     folder = tmp_path / "s"
     folder.mkdir(mode=0o700)
-    environ = environment(SCREENDIR=str(folder), SCREENRC="/dev/null")
+    settings = tmp_path / "screenrc"
+    settings.write_text("autodetach off\n")  # it ends with the terminal that it runs in
+    environ = environment(SCREENDIR=str(folder), SCREENRC=str(settings))
     command = ["env", "-u", "TMUX", "screen", "-U", "-T", "screen-256color", *FAKE]
     with tmux(tmp_path, command, environ, (120, 36)) as seen:
         walk(seen, (120, 36))
@@ -154,11 +157,12 @@ def test_through_ssh_panes_and_copy_work(tmp_path: Path) -> None:
             plain.wait_for(b"pretrain-7b")
             plain.press("y")
             plain.wait_for(osc52("j412"))
-        far = shlex.join(["tmux", "-S", str(tmp_path / "far"), "-f", "/dev/null", "new-session"])
-        with terminal(
-            [*login, f"{far} {shlex.quote(shlex.join([*FAKE, 'j412']))}"], environment()
-        ) as through:
-            through.wait_for(b"pretrain-7b")
-            through.press("y")
-            through.wait_for(osc52("j412"))
-            through.press("q")
+        far = ["tmux", "-S", str(tmp_path / "far"), "-f", "/dev/null"]
+        begin = shlex.join([*far, "new-session", shlex.join([*FAKE, "j412"])])
+        try:
+            with terminal([*login, begin], environment()) as through:
+                through.wait_for(b"pretrain-7b")
+                through.press("y")
+                through.wait_for(osc52("j412"))
+        finally:
+            subprocess.run([*far, "kill-server"], check=False, capture_output=True, timeout=20)
