@@ -7,7 +7,6 @@ are what the kernel says of the process.
 
 from __future__ import annotations
 
-import compileall
 import fcntl
 import os
 import pty
@@ -24,8 +23,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import console as console_package
-import jobs
 from tests.bench.report import Row
 
 COLUMNS, ROWS = 120, 36
@@ -145,8 +142,6 @@ def key_to_paint(terminal: Terminal, presses: int) -> list[float]:
 
 def measure(rounds: int) -> list[Row]:
     """Rows for the table. `rounds` scales how long is measured, in tens of seconds."""
-    for package in (console_package, jobs):  # byte code, as an installation has it
-        compileall.compile_dir(str(Path(package.__file__ or "").parent), quiet=1)
     seconds = 10.0 * max(1, min(rounds, 3))
     with standin() as home:
         paint = statistics.median(first_paint(home) for _ in range(max(3, min(rounds, 5))))
