@@ -72,10 +72,10 @@ async def test_a_job_waits_for_memory_that_others_hold(
     monkeypatch.setattr(check, "__kwdefaults__", {"patience": 0.0})
     with monkeypatch.context() as full:
         full.setattr("agents.node.meter.memory", lambda: (2**30, 2**30 + 5))
-        job = await plane.submit("true", resources={"memory": "1MiB"})
+        job = await plane.submit("true", resources={"memory": "64MiB"})
         view = await lost(plane, job)
-    assert view["attempts"][0]["reason"] == "asks for 1 MiB of memory; 5 B are available"
+    assert view["attempts"][0]["reason"] == "asks for 64 MiB of memory; 5 B are available"
     story = await plane.get(f"/v1/jobs/{job}/explain")
-    assert any("n1: asks for 1 MiB" in line for line in story["story"])
+    assert any("n1: asks for 64 MiB" in line for line in story["story"])
     view = await plane.wait(job)
     assert (view["state"], view["restarts"] > 0) == ("SUCCEEDED", True)
