@@ -44,7 +44,8 @@ RAY_SETTINGS = {
     "RAY_event_stats": "false",
     # What was given back a moment ago is not free yet for Ray: a raylet reports it after up to 100 ms,
     # and the head, once refused, asks again after 100, 150, 225 ms. That was most of the time in which a
-    # gang starts anew on a node that it fills. It costs a raylet 0.2 % of a core.
+    # gang starts anew on a node that it fills. It costs a raylet 0.2 % of a core. Now and then Ray still
+    # takes up to a second; only a reservation that is handed on to the next attempt would end that.
     "RAY_raylet_report_resources_period_milliseconds": "20",
     "RAY_gcs_create_placement_group_retry_min_interval_ms": "10",
     "RAY_gcs_create_placement_group_retry_max_interval_ms": "200",
