@@ -41,7 +41,7 @@ demo: $(VENV)/.demo ## train on two ranks on a one-machine cluster, end to end
 test: $(VENV)/.dev ## every test that fits in minutes
 	$(PYTEST) tests --ignore tests/chaos --ignore tests/cluster --ignore tests/bench
 
-check: lint types contracts ## ruff, mypy --strict, import contracts
+check: lint types contracts ## ruff, mypy --strict (tests too), import contracts
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -75,7 +75,7 @@ def _insert(session: Session, model: Any, rows: list[Any]) -> None:
 
 
 def _job(asked_for: SweepSpec, number: int, point: dict[str, float]) -> JobRow:
-    job = asked_for.job_of("s1", number, point)
+    job = asked_for.job_of("s1", number, {**point})
     return JobRow(
         id=number + 1,
         name=job.name,

@@ -30,6 +30,7 @@ from agents.controller.identity import PeerProtocol
 from agents.controller.submitting import submit
 from agents.daemon import bind
 from jobs import wire
+from jobs.errors import NotFound
 from jobs.registry import Caller
 from jobs.spec import JobSpec
 
@@ -182,6 +183,12 @@ class Agent:
 
     async def read_output(self, key: str, path: str, offset: int, limit: int) -> bytes | None:
         return None
+
+    async def list_checkpoint(self, key: str) -> list[wire.CheckpointFile]:
+        return []
+
+    async def read_checkpoint(self, key: str, path: str, offset: int, limit: int) -> bytes:
+        raise NotFound(f"there is no file {path}")
 
 
 def _gpu(index: int, uuid: str) -> wire.GpuSample:

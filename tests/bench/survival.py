@@ -25,7 +25,8 @@ from jobs.registry import Caller, Submission
 from jobs.wire import AttemptReport
 from tests.bench import mlflow, telemetry
 from tests.bench.report import Row, limited, paired
-from tests.chaos.cluster import Cluster, running, until
+from tests.chaos.cluster import Cluster, running
+from tests.waiting import until
 
 TORCHRUN = Path(sys.executable).with_name("torchrun")
 _MIB = 1 << 20
@@ -70,7 +71,7 @@ def measure(rounds: int) -> list[Row]:
         ]
     with tempfile.TemporaryDirectory(prefix="qdb") as name:
         environ = telemetry.stub(Path(name))
-        with running(cpus=2, simulate_gpus=None, **environ) as cluster:
+        with running(cpus=2, simulate_gpus=None, environ=environ) as cluster:
             rows.append(telemetry.agents_cpu(cluster, min(rounds, 2)))
     return [*rows, *metrics(min(rounds, 3), 20000), *memory]
 
@@ -128,9 +129,15 @@ def gang_again(cluster: Cluster) -> float:
 
 def torchrun_again() -> float:
     with _waiter() as (script, folder):
-        command = [TORCHRUN, "--standalone", "--nproc-per-node=2", "--max-restarts=1"]
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        with subprocess.Popen([*command, script, folder], **quiet) as process:
+        command: list[str | Path] = [
+            TORCHRUN,
+            "--standalone",
+            "--nproc-per-node=2",
+            "--max-restarts=1",
+        ]
+        with subprocess.Popen(
+            [*command, script, folder], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ) as process:
             taken = _kill_and_time(folder)
             assert process.wait(60) == 0
     return taken

@@ -72,7 +72,7 @@ def interpreter() -> Path | None:
     python, ready = folder / "bin" / "python", folder / "ready"
     if ready.exists():
         return python
-    steps = (
+    steps: tuple[list[str | Path], ...] = (
         [sys.executable, "-m", "venv", folder],
         [python, "-m", "pip", "install", "--quiet", *_PACKAGES],
         [python, "-c", _IMPORTS],
@@ -115,16 +115,12 @@ def dashboard(python: Path, url: str) -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [
-        python.with_name("optuna-dashboard"),
-        url,
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-    ]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    with subprocess.Popen(command, **quiet) as process:
+    program = str(python.with_name("optuna-dashboard"))
+    with subprocess.Popen(
+        [program, url, "--host", "127.0.0.1", "--port", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as process:
         try:
             _until_listening(port)
             yield f"http://127.0.0.1:{port}"

@@ -20,7 +20,8 @@ from jobs.places import places
 from jobs.sweepspec import SweepSpec
 from tests.bench import bigstudy, sweeppeers
 from tests.bench.report import Row, alone, limited, paired
-from tests.chaos.cluster import Cluster, running, until
+from tests.chaos.cluster import Cluster, running
+from tests.waiting import until
 
 _TINY = """
 import quarterdeck

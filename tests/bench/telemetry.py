@@ -13,7 +13,8 @@ from pathlib import Path
 import psutil
 
 from tests.bench.report import Row, paired
-from tests.chaos.cluster import Cluster, until
+from tests.chaos.cluster import Cluster
+from tests.waiting import until
 
 STUB = Path(__file__).parents[1] / "agents" / "node" / "telemetry" / "stub_nvml.c"
 GPUS = 8

@@ -8,41 +8,21 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import psutil
 
 from agents.supervisor import record as records
 from console.client import Client
-from jobs.errors import QuarterdeckError
 from jobs.places import Places, places
 from jobs.spec import JobSpec
 from jobs.states import TERMINAL
-
-T = TypeVar("T")
+from tests.waiting import until
 
 STEADY = Path(__file__).with_name("steady.py")
-PATIENCE = 60.0
-"""Seconds within which anything here must have happened, on a machine that is busy. Ray's head needs
-about ten to be back."""
-
-
-def until(look: Callable[[], T], what: str, patience: float = PATIENCE) -> T:
-    """What `look` gives once it is truthy. A control plane that is away meanwhile is no answer."""
-    deadline = time.monotonic() + patience
-    while True:
-        problem = ""
-        try:
-            if found := look():
-                return found
-        except QuarterdeckError as error:
-            problem = f" ({error.message})"
-        assert time.monotonic() < deadline, f"waited {patience:g} s for {what}{problem}"
-        time.sleep(0.05)
 
 
 @dataclass(frozen=True)
@@ -57,10 +37,15 @@ class Cluster:
     """What `qd up` started in `home`."""
 
     def __init__(
-        self, home: Path, *, cpus: int = 4, simulate_gpus: int | None = 2, **environ: str
+        self,
+        home: Path,
+        *,
+        cpus: int = 4,
+        simulate_gpus: int | None = 2,
+        environ: Mapping[str, str] | None = None,
     ) -> None:
         self.home, self.cpus, self.simulate_gpus = home, cpus, simulate_gpus
-        self.environ = {**os.environ, "QD_HOME": str(home), **environ}
+        self.environ = {**os.environ, "QD_HOME": str(home), **(environ or {})}
         self.places: Places = places(self.environ)
         self.client = Client(self.places.socket)
 
@@ -261,14 +246,20 @@ def small_disks(sizes: dict[Path, int]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def running(*, disks: tuple[int, int] | None = None, **options: Any) -> Iterator[Cluster]:
+def running(
+    *,
+    cpus: int = 4,
+    simulate_gpus: int | None = 2,
+    environ: Mapping[str, str] | None = None,
+    disks: tuple[int, int] | None = None,
+) -> Iterator[Cluster]:
     """A cluster in a new folder, taken down at the end, which must leave nothing.
 
     Args:
         disks: KiB of the file systems of its state and of its node's, where we may mount any.
     """
     home = Path(tempfile.mkdtemp(prefix="qdc-", dir="/tmp"))
-    cluster = Cluster(home, **options)
+    cluster = Cluster(home, cpus=cpus, simulate_gpus=simulate_gpus, environ=environ)
     where = cluster.places
     mounts = small_disks(dict(zip((where.state, where.node), disks or (), strict=False)))
     try:

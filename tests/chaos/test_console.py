@@ -15,7 +15,8 @@ from console.tui.core.lines import plain
 from console.tui.screens.job import JobScreen
 from console.tui.source import LiveSource
 from console.tui.widgets.lines import LineView
-from tests.chaos.cluster import PATIENCE, Cluster
+from tests.chaos.cluster import Cluster
+from tests.waiting import PATIENCE
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(180)]
 

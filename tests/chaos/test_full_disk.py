@@ -10,7 +10,8 @@ import pytest
 from agents.supervisor import record as records
 from agents.supervisor import solo
 from agents.supervisor.process import Identity
-from tests.chaos.cluster import Cluster, running, until
+from tests.chaos.cluster import Cluster, running
+from tests.waiting import until
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(180)]
 

@@ -12,7 +12,8 @@ import pytest
 from console.client import Client
 from jobs.errors import QuarterdeckError
 from jobs.spec import JobSpec
-from tests.chaos.cluster import Cluster, until
+from tests.chaos.cluster import Cluster
+from tests.waiting import until
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(240)]
 

@@ -31,7 +31,7 @@ async def submit(plane: Plane, **fields: Any) -> str:
 async def test_the_controller_dies_around_a_call(plane: Plane, method: str, before: bool) -> None:
     node = plane.fabric.node("n1")
     held = Held(node.agent, method, before=before)
-    node.agent = held  # type: ignore[assignment]
+    node.agent = held
     job = await submit(plane)
     async with asyncio.timeout(10):
         await held.reached.wait()
@@ -87,7 +87,7 @@ async def test_the_agent_dies_between_the_launch_and_the_handle_on_disk(
         raise OSError(9, "killed")
 
     monkeypatch.setattr(Nursery, "spawn", killed)
-    plane.fabric.node("n1").agent = Apart(plane.nodes["n1"])  # type: ignore[assignment]
+    plane.fabric.node("n1").agent = Apart(plane.nodes["n1"])
     job = await submit(plane)
     async with asyncio.timeout(10):
         await reached.wait()
@@ -109,7 +109,7 @@ async def test_what_was_staged_and_given_up_is_let_go(plane: Plane) -> None:
     """The node was away when its gang was cancelled: it must not keep the GPUs for it for ever."""
     node = plane.fabric.node("n1")
     held = Held(node.agent, "stage", before=False)
-    node.agent = held  # type: ignore[assignment]
+    node.agent = held
     job = await submit(plane)
     async with asyncio.timeout(10):
         await held.reached.wait()

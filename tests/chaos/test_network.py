@@ -12,6 +12,7 @@ import pytest
 from agents.controller import links
 from agents.node import agent as agent_module
 from jobs.errors import Unreachable
+from jobs.wire import PROTOCOL
 from tests.agents.controller.conftest import Plane, guards_of, until
 from tests.chaos.faults import Lossy, Patched
 
@@ -27,7 +28,7 @@ async def test_a_quarter_of_all_calls_is_lost(
     ledger = plane.root / "ledger"
     node = plane.fabric.node("n1")
     lossy = Lossy(node.agent, random.Random(seed))
-    node.agent = lossy  # type: ignore[assignment]
+    node.agent = lossy
     metric = "import quarterdeck; quarterdeck.log(n=1, step=1); print('told')"
     command = f'echo $QD_RUN >> {ledger}; {sys.executable} -c "{metric}"'
     jobs = [await plane.submit(command, resources={"cpu": 0.1}) for _ in range(JOBS)]
@@ -62,7 +63,7 @@ async def test_a_job_that_ended_before_anybody_heard_that_it_ran(plane: Plane) -
         node.reachable = True
         raise Unreachable("lost")
 
-    node.agent = Patched(node.agent, "launch", launch)  # type: ignore[assignment]
+    node.agent = Patched(node.agent, "launch", launch)
     metric = "import quarterdeck; quarterdeck.log(n=1, step=1); print('told')"
     job = await plane.submit(f'{sys.executable} -c "{metric}"')
     view = await plane.wait(job)
@@ -78,7 +79,7 @@ async def test_an_agent_of_another_version_is_refused_in_words(
     gate = plane.root / "gate"
     job = await plane.submit(f"while ! test -e {gate}; do sleep 0.05; done")
     await plane.wait(job, "RUNNING")
-    monkeypatch.setattr(agent_module, "PROTOCOL", agent_module.PROTOCOL + 1)
+    monkeypatch.setattr(agent_module, "PROTOCOL", PROTOCOL + 1)
 
     async def told() -> bool:
         status = await plane.get("/v1/status")

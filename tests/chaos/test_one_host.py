@@ -8,7 +8,8 @@ import time
 import psutil
 import pytest
 
-from tests.chaos.cluster import Cluster, until
+from tests.chaos.cluster import Cluster
+from tests.waiting import until
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(180)]
 

@@ -10,7 +10,8 @@ import psutil
 import pytest
 
 from agents.fabric.ray import LOSE_CALLS
-from tests.chaos.cluster import Cluster, running, until
+from tests.chaos.cluster import Cluster, running
+from tests.waiting import until
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(420)]
 
@@ -24,7 +25,7 @@ LOST = [
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     share = {"num_failures": -1, "req_failure_prob": 13, "resp_failure_prob": 12}
-    with running(**{LOSE_CALLS: json.dumps(dict.fromkeys(LOST, share))}) as made:
+    with running(environ={LOSE_CALLS: json.dumps(dict.fromkeys(LOST, share))}) as made:
         yield made
 
 

@@ -8,7 +8,8 @@ import psutil
 import pytest
 
 from tests import sweeping
-from tests.chaos.cluster import Cluster, until
+from tests.chaos.cluster import Cluster
+from tests.waiting import until
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 
@@ -24,10 +25,11 @@ def test_a_sweep_outlives_controllers_that_are_killed(
     sweep = sweeping.start(cluster.client, command, trials=trials, parallel=4)
     for kill in range(kills):
         seen = trials * (kill + 0.5) / kills  # spread over the whole of it
-        until(
-            lambda seen=seen: len(ledger.read_text().split()) >= seen if ledger.exists() else 0,
-            f"{seen:g} trials",
-        )
+
+        def reached(seen: float = seen) -> bool:
+            return ledger.exists() and len(ledger.read_text().split()) >= seen
+
+        until(reached, f"{seen:g} trials")
         victim = cluster.controller()
         victim.kill()
         psutil.wait_procs([victim], timeout=5)

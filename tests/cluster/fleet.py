@@ -6,40 +6,20 @@ import json
 import os
 import shutil
 import sys
-import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from console.client import Client
-from jobs.errors import QuarterdeckError
 from jobs.spec import JobSpec
 from jobs.states import TERMINAL
 from tests.cluster.hosts import ROOT, Host, Network
-
-T = TypeVar("T")
+from tests.waiting import PATIENCE, until
 
 STEADY = ROOT / "tests" / "chaos" / "steady.py"
 """Ticks until its gate is there; each tick is a line and a metric point. It starts within a moment."""
 
 GATE = "/tmp/gate"
-PATIENCE = 60.0
-"""Seconds within which anything must have happened, on a machine that is busy."""
-
-
-def until(look: Callable[[], T], what: str, patience: float = PATIENCE) -> T:
-    """What `look` gives once it is truthy. A control plane that is away meanwhile is no answer."""
-    deadline = time.monotonic() + patience
-    while True:
-        problem = ""
-        try:
-            if found := look():
-                return found
-        except QuarterdeckError as error:
-            problem = f" ({error.message})"
-        assert time.monotonic() < deadline, f"waited {patience:g} s for {what}{problem}"
-        time.sleep(0.15)
 
 
 class Fleet:
@@ -163,8 +143,9 @@ class Fleet:
 
     def attempt(self, job: str, number: int) -> dict[str, Any]:
         """An attempt's view; one that is not there yet has no ranks."""
-        attempts = {one["number"]: one for one in self.job(job)["attempts"]}
-        return attempts.get(number, {"number": number, "ranks": []})
+        attempts: list[dict[str, Any]] = self.job(job)["attempts"]
+        known = (one for one in attempts if one["number"] == number)
+        return next(known, {"number": number, "ranks": []})
 
     def wait(self, job: str, *states: str, patience: float = PATIENCE) -> dict[str, Any]:
         """The job once it is in one of `states` (any that is final without)."""

@@ -10,8 +10,9 @@ import time
 import pytest
 
 from jobs.errors import NotAllowed
-from tests.cluster.fleet import Fleet, until
+from tests.cluster.fleet import Fleet
 from tests.cluster.hosts import ROOT
+from tests.waiting import until
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
 
@@ -81,7 +82,11 @@ def test_the_heads_ray_and_controller_are_killed_together(fleet: Fleet) -> None:
     head.kill(*head.pids_of("gcs_server"), *head.pids_of("raylet"), *controllers)
     before = {rank: fleet.ticks(job, 1, rank) for rank in (0, 1)}
     for rank in (0, 1):
-        until(lambda rank=rank: fleet.ticks(job, 1, rank) > before[rank] + 50, f"rank {rank}")
+
+        def ticked(rank: int = rank) -> bool:
+            return fleet.ticks(job, 1, rank) > before[rank] + 50
+
+        until(ticked, f"rank {rank}")
     assert fleet.ranks(job) == ranks
     assert fleet.run_on(ranks)
     view = fleet.finish(job)

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.fleet import until
 from tests.cluster.hosts import ROOT, Host, Network, cannot, network
+from tests.waiting import until
 
 LISTEN = "import socket, time; s = socket.create_server(('', 7000)); time.sleep(60)"
 

@@ -7,7 +7,8 @@ from collections import Counter
 import pytest
 
 from tests import sweeping
-from tests.cluster.fleet import GATE, Fleet, until
+from tests.cluster.fleet import GATE, Fleet
+from tests.waiting import until
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 

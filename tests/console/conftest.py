@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_controller import FakeController
 
 from console.cli.main import main
 from console.client import Client
+from tests.console.fake_controller import FakeController
 
 
 @dataclass(frozen=True)

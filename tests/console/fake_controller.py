@@ -154,7 +154,7 @@ class _Handler(BaseHTTPRequestHandler):
         """The request's body; None when the client left in the middle of it."""
         if self.headers.get("Transfer-Encoding") != "chunked":
             return self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        parts = []
+        parts: list[bytes] = []
         while True:
             line = self.rfile.readline()
             if not line:

@@ -25,7 +25,7 @@ from pathlib import Path
 
 PATIENCE = 30.0
 ROOT = Path(__file__).parents[2]
-FAKE = [sys.executable, str(ROOT / "tests" / "console" / "tui" / "fakes.py")]
+FAKE = ["env", f"PYTHONPATH={ROOT}", sys.executable, "-m", "tests.console.tui.fakes"]
 """The console over a fake cluster, with something in every pane."""
 
 

@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_controller import CUT, FakeController, Reply, Request
-from sample_views import event, failure, gpu, job, node, status
 
 from console.cli.doctor import local_checks
 from console.cli.explain import rank_list
@@ -18,6 +16,8 @@ from console.client import Client
 from console.text import width
 from jobs.errors import Conflict, NotFound
 from jobs.places import places
+from tests.console.fake_controller import CUT, FakeController, Reply, Request
+from tests.console.sample_views import event, failure, gpu, job, node, status
 
 
 def test_status(qd: Any, controller: FakeController) -> None:

@@ -4,11 +4,11 @@ import json
 from typing import Any
 
 import pytest
-from fake_controller import CUT, FakeController, Reply, Request
-from sample_views import attempt, detail, failure, job
 
 from jobs.errors import Conflict, NotFound
 from jobs.states import TERMINAL
+from tests.console.fake_controller import CUT, FakeController, Reply, Request
+from tests.console.sample_views import attempt, detail, failure, job
 
 
 class Shelf:
@@ -237,7 +237,9 @@ def test_wait_times_out(qd: Any, controller: FakeController, clock: Any) -> None
     def hold(request: Request) -> Reply:
         from console.client import Client
 
-        Client.__init__.__kwdefaults__["sleep"](float(request.one("timeout") or 0))
+        defaults = Client.__init__.__kwdefaults__
+        assert defaults is not None
+        defaults["sleep"](float(request.one("timeout") or 0))
         return Reply.of(job(1))
 
     controller.on("GET /v1/jobs/j1/wait", hold)

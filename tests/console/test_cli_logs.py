@@ -8,10 +8,8 @@ import threading
 from typing import Any, cast
 
 import pytest
-from fake_controller import CUT, FakeController, Reply, Request
 from hypothesis import given
 from hypothesis import strategies as st
-from sample_views import detail, job, line
 
 from console.cli.copy import SafeText
 from console.cli.follow import LogCursor
@@ -19,6 +17,8 @@ from console.cli.main import main
 from console.text import neutralise
 from jobs.errors import InvalidInput
 from jobs.views import LogLine
+from tests.console.fake_controller import CUT, FakeController, Reply, Request
+from tests.console.sample_views import detail, job, line
 
 LOGS = "GET /v1/jobs/j1/logs"
 

@@ -8,12 +8,12 @@ import types
 from typing import Any
 
 import pytest
-from fake_controller import CUT, FakeController, Reply
-from sample_views import status
 
 from console.cli.commands import COMMANDS
 from jobs import errors
 from jobs.errors import BY_CODE, Conflict, NotFound, QuarterdeckError
+from tests.console.fake_controller import CUT, FakeController, Reply
+from tests.console.sample_views import status
 
 
 def test_help_lists_every_command_and_imports_none(
@@ -199,10 +199,11 @@ def test_completion_of_commands_and_ids(
         monkeypatch.setenv("COMP_CWORD", str(len(line.split(" ")) - 1))
         with pytest.raises(SystemExit):
             qd()
-        return capsys.readouterr().out.split()
+        words: list[str] = capsys.readouterr().out.split()
+        return words
 
-    page = {"jobs": [], "next": None, "total": 0}
-    from sample_views import job
+    page: dict[str, Any] = {"jobs": [], "next": None, "total": 0}
+    from tests.console.sample_views import job
 
     page["jobs"] = [job(12), job(11), job(3)]
     controller.on("GET /v1/jobs", page)

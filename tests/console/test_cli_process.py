@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_controller import FakeController, Reply
-from sample_views import detail, job, line, node, status
 
 from console.cli.commands import COMMANDS
+from tests.console.fake_controller import FakeController, Reply
+from tests.console.sample_views import detail, job, line, node, status
 
 QD = [sys.executable, "-m", "console.cli.main"]
 HEAVY = ["ray", "textual", "sqlmodel", "sqlalchemy", "optuna", "fastapi", "rich", "asyncio"]

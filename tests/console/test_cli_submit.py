@@ -3,16 +3,17 @@ from __future__ import annotations
 import io
 import json
 import os
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_controller import CUT, FakeController, Reply, Request
-from sample_views import attempt, detail, event, failure, job, line
 
 from console.cli.upload import packed
 from jobs.errors import Conflict, InvalidInput
 from jobs.pack import read_pack
+from tests.console.fake_controller import CUT, FakeController, Reply, Request
+from tests.console.sample_views import attempt, detail, event, failure, job, line
 
 ACCEPTED = {"id": "j1", "state": "QUEUED", "created": True, "reason": ""}
 
@@ -284,5 +285,6 @@ def test_a_pack_that_nobody_reads_leaves_no_thread(tmp_path: Path) -> None:
     before = threading.active_count()
     chunks = packed([(hashlib.sha256(content).hexdigest(), content)])
     next(chunks)
+    assert isinstance(chunks, Generator)
     chunks.close()
     assert threading.active_count() == before

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_controller import CUT, FakeController, Reply
 
 from jobs.errors import Conflict
 from jobs.sweepviews import SweepView, TrialView
+from tests.console.fake_controller import CUT, FakeController, Reply
 
 SWEEP = """
 name: probe
@@ -72,7 +72,7 @@ def sweep(state: str = "RUNNING", **changes: Any) -> SweepView:
 
 
 def detail() -> dict[str, Any]:
-    spec = {"space": {"lr": {}, "kind": {}}}
+    spec: dict[str, Any] = {"space": {"lr": {}, "kind": {}}}
     return {
         **sweep(),
         "spec": spec,
@@ -221,7 +221,12 @@ def test_export(qd: Any, controller: FakeController) -> None:
 
 def test_export_to_a_file(qd: Any, controller: FakeController, tmp_path: Path) -> None:
     controller.on("GET /v1/sweeps/s1", detail())
-    bounded = {"feasible": False, "constraints": {"ms <= 5": 1.5}, "origin": "copied", "parent": 0}
+    bounded: dict[str, Any] = {
+        "feasible": False,
+        "constraints": {"ms <= 5": 1.5},
+        "origin": "copied",
+        "parent": 0,
+    }
     controller.on("GET /v1/sweeps/s1/trials", [trial(0), trial(1, **bounded)])
     place = tmp_path / "trials.csv"
     assert qd("export", "sweep", "s1", "-o", str(place)).out == ""
@@ -308,8 +313,12 @@ def test_a_population_is_told_with_its_lineage(qd: Any, controller: FakeControll
 def test_remarks_say_what_is_broken_pinned_or_run_again(
     qd: Any, controller: FakeController
 ) -> None:
-    remarkable = {"constraints": {"ms <= 5": 1.5, "mb <= 9": -1}, "feasible": False, "pinned": True}
-    again = {"origin": "rerun", "parent": 0}
+    remarkable: dict[str, Any] = {
+        "constraints": {"ms <= 5": 1.5, "mb <= 9": -1},
+        "feasible": False,
+        "pinned": True,
+    }
+    again: dict[str, Any] = {"origin": "rerun", "parent": 0}
     controller.on("GET /v1/sweeps/s1/trials", [trial(0, **remarkable), trial(1, **again)])
     out = qd("trials", "s1").out
     assert "breaks ms <= 5, by 1.5; pinned" in out

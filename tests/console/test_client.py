@@ -4,12 +4,13 @@ import socket
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
-from fake_controller import CUT, FakeController, Reply, Request
 
 from console.client import Client, Cut, Stream
 from jobs.errors import Conflict, InvalidInput, NotAllowed, NotFound, QuarterdeckError, Unreachable
+from tests.console.fake_controller import CUT, FakeController, Reply, Request
 
 
 @pytest.fixture
@@ -186,7 +187,7 @@ def test_a_stream_that_breaks_off_is_no_whole_stream(
     client: Client, controller: FakeController, pieces: list[bytes]
 ) -> None:
     controller.on("GET /v1/events", Reply(lines=pieces, cut=True))
-    got = []
+    got: list[Any] = []
     with client.stream("/v1/events") as stream, pytest.raises(Cut):
         got.extend(stream)
     assert got == [{"a": 1}][: len(pieces)]

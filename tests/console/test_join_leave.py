@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_controller import FakeController
 
 from console.cli import cluster, hosts
 from jobs.errors import Conflict, InvalidInput, NotAllowed
 from jobs.places import places
+from tests.console.fake_controller import FakeController
 
 HEAD = "10.0.0.1:23456"
 STATUS = {

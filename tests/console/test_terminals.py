@@ -10,8 +10,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-import terminals
-from terminals import FAKE, Tmux, environment, terminal, tmux
+
+from tests.console import terminals
+from tests.console.terminals import FAKE, Tmux, environment, terminal, tmux
 
 pytestmark = pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed here")
 
@@ -40,16 +41,16 @@ def walk(seen: Tmux, size: tuple[int, int]) -> None:
     for keys, heads in PANES.values():
         seen.press(*keys)
         for head in heads:
-            seen.press_until(
-                "Tab",
-                lambda shown, head=head: (
+
+            def whole(shown: list[str], head: str = head) -> bool:
+                return (
                     len(shown) == size[1]
                     and ("live" in shown[0] or "delayed" in shown[0])
                     and any(head in line for line in shown[1:])
                     and "? help" in shown[-1]
-                ),
-                head,
-            )
+                )
+
+            seen.press_until("Tab", whole, head)
         seen.press("1")
     seen.press_until("Tab", lambda shown: "drain" in shown[-1], "the heat map has focus")
     seen.press("D")

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_controller import FakeController
-from sample_views import job
 
 from console.cli import cluster
 from console.client import Client
 from jobs.errors import Conflict, Unreachable
 from jobs.places import places
+from tests.console.fake_controller import FakeController
+from tests.console.sample_views import job
 
 STATUS = {
     "state": "ok",

@@ -16,7 +16,9 @@ from typing import Any
 
 import pytest
 
-chromium = pytest.importorskip("chromium", reason="qd web is an extra: pip install '.[web]'")
+chromium = pytest.importorskip(
+    "tests.console.chromium", reason="qd web is an extra: pip install '.[web]'"
+)
 aiohttp = pytest.importorskip("aiohttp")
 import psutil  # noqa: E402
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jobs.command import Scalar
 from jobs.errors import InvalidInput
 from jobs.populations import Choice, Population, Turn, choose, draw, explore
 from jobs.searchspace import Parameter
@@ -21,7 +22,7 @@ SPACE = {
     "kind": Parameter(choices=("sgd", "adam")),
     "momentum": Parameter(low=0.0, high=0.9, step=0.1, when={"kind": "sgd"}),
 }
-POINT = {"lr": 0.01, "layers": 2, "width": 64, "kind": "adam"}
+POINT: dict[str, Scalar] = {"lr": 0.01, "layers": 2, "width": 64, "kind": "adam"}
 
 
 def population(size: int = 4, generations: int = 3, **options: Any) -> Population:
@@ -42,7 +43,7 @@ def pick(turns: list[Turn], count: int = 10, who: Population | None = None) -> C
 
 
 def turn(number: int, member: int, generation: int, value: float | None, **more: Any) -> Turn:
-    given = {"over": True, "checkpoint": value is not None, "params": POINT} | more
+    given: dict[str, Any] = {"over": True, "checkpoint": value is not None, "params": POINT} | more
     return Turn(number=number, member=member, generation=generation, value=value, **given)
 
 

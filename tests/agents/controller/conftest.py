@@ -131,7 +131,10 @@ class Plane:
             view: dict[str, Any] = await self.get(f"/v1/jobs/{job}")
             return view if view["state"] in wanted else None
 
-        return await until(look, what=lambda: f"{job} {wanted}: {self.controller.reconciler.live}")
+        view: dict[str, Any] = await until(
+            look, what=lambda: f"{job} {wanted}: {self.controller.reconciler.live}"
+        )
+        return view
 
 
 async def until(look: Callable[[], Any], what: Callable[[], str] = lambda: "it") -> Any:

@@ -231,7 +231,7 @@ async def test_a_node_that_is_away_when_it_should_launch_has_its_whole_lease(pla
         return agent_of(name)
 
     waited: list[float] = []
-    link.agent = unreachable_at_first  # type: ignore[method-assign]
+    link.agent = unreachable_at_first  # type: ignore[assignment,method-assign]
     job = await plane.submit("true", lease=30.0)
     view = await plane.wait(job)
     assert waited

@@ -11,7 +11,7 @@ import optuna
 import pytest
 
 from agents.controller.database import Database
-from agents.controller.studies import Studies, Study
+from agents.controller.studies import Asked, Studies, Study
 from jobs import searchspace
 from jobs.strategies import PRUNERS, SAMPLERS
 from jobs.sweepspec import SweepSpec
@@ -33,6 +33,20 @@ def spec(**fields: Any) -> SweepSpec:
         "seed": 3,
     }
     return SweepSpec.from_json(base | fields)
+
+
+def place(asked: Asked) -> tuple[float, float]:
+    """The point of a trial in the plane of `a` and `b`."""
+    a, b = asked.params["a"], asked.params["b"]
+    assert isinstance(a, float)
+    assert isinstance(b, float)
+    return a, b
+
+
+def distance(asked: Asked) -> float:
+    """How far from the best point, squared."""
+    a, b = place(asked)
+    return (a - 0.2) ** 2 + (b - 0.3) ** 2
 
 
 @pytest.fixture
@@ -134,12 +148,12 @@ async def test_no_point_breaks_a_constraint(studies: Studies, sampler: str) -> N
     for number in range(14):
         asked = await studies.run(study.ask)
         assert asked is not None
-        assert asked.params["a"] + asked.params["b"] <= 0.5
+        assert sum(place(asked)) <= 0.5
         points.append(asked)
         if number % 5 == 4:  # as after a restart
             study = await studies.open("s1-x", asked_for)
             await studies.run(study.adopt, {item.number for item in points})
-        values = [-asked.params["a"] - asked.params["b"]]  # the best lie where none may be
+        values = [-sum(place(asked))]  # the best lie where none may be
         await studies.run(study.tell, asked.number, "COMPLETE", values)
     assert (points[0].params["a"], points[0].point) == (0.45, 0)
     assert [item.point for item in points[1:]] == [None] * 13
@@ -160,7 +174,7 @@ async def test_a_study_starts_from_what_others_know(studies: Studies, sampler: A
         assert asked is not None
         if number == 19:
             break  # one is still open
-        value = (asked.params["a"] - 0.2) ** 2 + (asked.params["b"] - 0.3) ** 2
+        value = distance(asked)
         await studies.run(first.report, asked.number, [(0, value)])
         await studies.run(
             first.tell, asked.number, "PRUNED" if number == 3 else "COMPLETE", [value]
@@ -179,7 +193,7 @@ async def test_a_study_starts_from_what_others_know(studies: Studies, sampler: A
         asked = await studies.run(again.ask)
         assert asked is not None
         assert asked.number == lent + number
-        value = (asked.params["a"] - 0.2) ** 2 + (asked.params["b"] - 0.3) ** 2
+        value = distance(asked)
         near += value < 0.1
         await studies.run(again.tell, asked.number, "COMPLETE", [value])
     assert near >= 4  # at random, a third of them would be

@@ -136,7 +136,7 @@ async def test_a_crash_between_optuna_and_the_registry_loses_nothing(
     plane: Plane, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
     """The registry refuses one write, in which a new trial or an end would have been recorded."""
-    crashes = []
+    crashes: list[list[int]] = []
     record = sweeprun.SweepRun._record
 
     async def failing(self: Any, found: Any, changes: Any) -> Any:

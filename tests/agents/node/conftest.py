@@ -257,8 +257,10 @@ async def end_all(node: Node) -> None:
         for report in (await node.sync())["attempts"]:
             handle = records.read_json(str(node.folder(report["key"]) / records.HANDLE))
             if handle:  # its record is written just before it ends
-                await eventually(
-                    lambda handle=handle: records.start_time(handle["pid"]) != handle["start_time"]
-                )
+
+                def over(pid: int = handle["pid"], began: float = handle["start_time"]) -> bool:
+                    return records.start_time(pid) != began
+
+                await eventually(over)
     finally:
         await node.agent.close()

@@ -75,7 +75,8 @@ def test_an_adopted_attempt_holds_its_gpus_even_one_that_is_gone() -> None:
     )
 )
 def test_no_gpu_is_ever_given_twice(steps: list[tuple[int, float]]) -> None:
-    ledger, held = Ledger(GPUS), {}
+    ledger = Ledger(GPUS)
+    held: dict[str, tuple[list[str], float]] = {}
     for number, amount in steps:
         key = str(number)
         if key in held:

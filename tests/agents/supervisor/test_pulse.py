@@ -43,7 +43,12 @@ def test_one_that_has_never_answered_is_given_time() -> None:
 
 def test_it_is_not_asked_all_the_time() -> None:
     asked: list[int] = []
-    pulse = Pulse(lambda: asked.append(1) is None)
+
+    def check() -> bool:
+        asked.append(1)
+        return True
+
+    pulse = Pulse(check)
     pulse.started(0.0)
     for tenth in range(200):
         pulse.hangs(tenth / 10)

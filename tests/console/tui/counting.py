@@ -11,12 +11,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-from fakes import FakeClock, FakeSource
-from pilots import settle
 from textual.drivers.headless_driver import HeadlessDriver
 from textual.pilot import Pilot
 
 from console.tui.app import QuarterdeckApp
+from tests.console.tui.fakes import FakeClock, FakeSource
+from tests.console.tui.pilots import settle
 
 
 class CountingDriver(HeadlessDriver):

@@ -6,9 +6,8 @@ import math
 import random
 from typing import Any
 
-from fake_views import NOW, at
-
 from jobs.sweepviews import CurveView, ObjectiveView, SweepDetail, SweepView, TrialView
+from tests.console.tui.fake_views import NOW, at
 
 SPACE: dict[str, dict[str, Any]] = {
     "lr": {"low": 1e-4, "high": 1e-1, "log": True},
@@ -38,7 +37,8 @@ def _point(dice: random.Random) -> dict[str, Any]:
 def _worth(point: dict[str, Any]) -> float:
     """What a point reaches: a broad hill around lr 0.005, width 192, 2 layers."""
     far = (math.log10(point["lr"]) + 2.3) ** 2 * 0.06 + abs(point["width"] - 192) / 2500
-    return 0.985 - far - abs(point["layers"] - 2) * 0.006 - abs(point["dropout"] - 0.2) * 0.03
+    far += abs(point["layers"] - 2) * 0.006 + abs(point["dropout"] - 0.2) * 0.03
+    return 0.985 - float(far)
 
 
 def curve(number: int, point: dict[str, Any], steps: int) -> list[tuple[int, float]]:
@@ -144,7 +144,7 @@ def sweep(number: int, known: list[TrialView], state: str = "RUNNING", **over: A
         "trials": 60 if state == "RUNNING" else len(known),
         "parallel": 4,
         "counts": {**count, "open": len(known) - sum(count.values()), "total": len(known)},
-        "best": best and {k: best[k] for k in ("number", "values", "params", "job")},  # type: ignore[literal-required]
+        "best": best and {k: best[k] for k in ("number", "values", "params", "job")},
         "time_budget": None,
         "gpu_hours_budget": None,
         "gpu_hours": 0.31,
@@ -183,12 +183,11 @@ IMPORTANCE = {
 def tables() -> dict[str, dict[str, Any]]:
     """What is watched: a sweep that runs (s4), one of two objectives that is over (s3), and older ones."""
     live = trials()
-    two = [
-        {**t, "values": [t["values"][0], 40.0 + 200 * t["params"]["width"] / 256 + t["number"] % 7]}
-        if t["values"]
-        else t
-        for t in trials(60, open_=0)
-    ]
+    two = trials(60, open_=0)
+    for trial in two:
+        if trial["values"]:
+            wide: Any = trial["params"]["width"]
+            trial["values"] = [trial["values"][0], 40.0 + 200 * wide / 256 + trial["number"] % 7]
     objectives: list[ObjectiveView] = [
         {"metric": "val_acc", "goal": "maximize"},
         {"metric": "ms", "goal": "minimize"},
@@ -197,7 +196,7 @@ def tables() -> dict[str, dict[str, Any]]:
         sweep(4, live),
         sweep(
             3,
-            two,  # type: ignore[arg-type]
+            two,
             "FINISHED",
             name="digits-latency",
             objectives=objectives,
@@ -218,7 +217,8 @@ def tables() -> dict[str, dict[str, Any]]:
         ),
     ]
     held: dict[str, dict[str, Any]] = {"sweeps": {view["id"]: view for view in views}}
-    for view, known in zip(views, (live, two, live[:12], []), strict=True):
-        rows = {str(t["number"]): t for t in known}  # type: ignore[index]
+    trials_of: tuple[list[TrialView], ...] = (live, two, live[:12], [])
+    for view, known in zip(views, trials_of, strict=True):
+        rows = {str(t["number"]): t for t in known}
         held[f"sweep:{view['id']}"] = {view["id"]: detail(view), **rows}
     return held

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 from jobs.views import (
     AttemptView,
@@ -182,7 +182,7 @@ def jobs() -> list[JobView]:
 
 
 def events() -> list[EventView]:
-    told: list[tuple[float, str, str | None, str | None, str]] = [
+    told: list[tuple[float, Literal["info", "warning", "error"], str | None, str | None, str]] = [
         (4000, "info", "j412", None, "j412 submitted by mira"),
         (3900, "info", "j412", None, "j412.1 running on n02, n03"),
         (2400, "error", "j412", "n03", "j412.1 failed: rank 9 on n03 got SIGKILL"),
@@ -195,7 +195,7 @@ def events() -> list[EventView]:
     return [
         EventView(
             id=i, at=at(ago), kind="job.state", severity=sev, job=j, node=n, user=None, message=m
-        )  # type: ignore[typeddict-item]
+        )
         for i, (ago, sev, j, n, m) in enumerate(told, 1)
     ]
 

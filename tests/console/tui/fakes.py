@@ -1,7 +1,7 @@
 """A plausible cluster for tests and demonstrations of the console: no network, no clock of its own.
 
 Everything is made from fixed numbers, so a screen made from it is the same every time. Run this file
-to look at it: `python tests/console/tui/fakes.py [jobs|j412] [--ascii] [--read-only]`.
+to look at it: `python -m tests.console.tui.fakes [jobs|j412] [--ascii] [--read-only]`.
 """
 
 from __future__ import annotations
@@ -12,9 +12,6 @@ import re
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
-
-import fake_sweeps
-from fake_views import NOW, at, detail, events, history, jobs, nodes
 
 from console.tui.core.format import moment
 from console.tui.core.world import Resume
@@ -30,6 +27,8 @@ from jobs.views import (
     SeriesPoint,
     StacksView,
 )
+from tests.console.tui import fake_sweeps
+from tests.console.tui.fake_views import NOW, at, detail, events, history, jobs, nodes
 
 BOOT = "boot-1"
 _END = object()
@@ -250,7 +249,7 @@ class FakeSource:
         self._check(f"whole {job}")
         stream = FakeStream()
         lines = self.whole or [
-            {"rank": one, "offset": 0, "at": at(1), "line": said}
+            {"attempt": 1, "rank": one, "offset": 0, "at": at(1), "line": said}
             for one in sorted(self.logs)
             for said in self.logs[one].decode().splitlines()[-3:]
         ]

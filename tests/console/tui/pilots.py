@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from fakes import FakeClock, FakeSource
 from textual import events
 from textual.keys import _character_to_key
 from textual.pilot import Pilot
@@ -15,6 +14,7 @@ from textual.pilot import Pilot
 from console.tui.app import QuarterdeckApp
 from console.tui.core.lines import plain
 from console.tui.widgets.lines import LineView
+from tests.console.tui.fakes import FakeClock, FakeSource
 
 
 async def settle(pilot: Pilot[Any]) -> None:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from fake_views import job, node
-from fakes import FakeClock, FakeSource
-from pilots import press, running, screen_text, settle, text, title
-
 from console.tui.screens.cluster import ClusterScreen
 from console.tui.screens.job import JobScreen
 from console.tui.screens.jobs import JobsScreen
 from console.tui.screens.modals import Confirm, Goto, Page
 from jobs.errors import Conflict
+from tests.console.tui.fake_views import job, node
+from tests.console.tui.fakes import FakeClock, FakeSource
+from tests.console.tui.pilots import press, running, screen_text, settle, text, title
 
 # Going places ----------------------------------------------------------------------------------------
 

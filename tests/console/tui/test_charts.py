@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import math
 
-from fake_views import NOW, detail, history
-from fake_views import job as job_view
-from fakes import FakeSource
-
 from console.tui.core import job, metrics
 from console.tui.core.chart import PERCENT, Sample, overlay
 from console.tui.core.glyphs import ASCII, UNICODE
@@ -15,6 +11,9 @@ from console.tui.core.lines import plain, width
 from console.tui.core.look import DEEPEST, Look, nearest, smoothed
 from console.tui.core.timeline import timeline
 from jobs.views import SeriesPoint
+from tests.console.tui.fake_views import NOW, detail, history
+from tests.console.tui.fake_views import job as job_view
+from tests.console.tui.fakes import FakeSource
 
 
 def points(*values: float | None, each: float = 1.0) -> list[SeriesPoint]:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from fake_views import NOW, detail, events, node, nodes, rank
-from fake_views import job as job_view
-from fake_views import jobs as all_jobs
 
 from console.tui.core import cluster, commands, job, jobs, table
 from console.tui.core import queue as waiting
@@ -21,6 +18,9 @@ from console.tui.core.logs import Quiet
 from console.tui.core.look import Look
 from console.tui.core.world import World
 from console.tui.theme import styles
+from tests.console.tui.fake_views import NOW, detail, events, node, nodes, rank
+from tests.console.tui.fake_views import job as job_view
+from tests.console.tui.fake_views import jobs as all_jobs
 
 
 def world() -> World:
@@ -216,7 +216,7 @@ def test_heat_metrics_and_what_was_not_measured() -> None:
     unit = node(5, job="j1")["gpus"][0]
     assert cluster.reading(unit, "temp") == (60.0, 50.0)
     assert cluster.reading(unit, "mem") == (87.5, 87.5)
-    assert cluster.reading(unit, "watt") == (pytest.approx(98.57, abs=0.01),) * 2
+    assert cluster.reading(unit, "watt") == pytest.approx((98.57, 98.57), abs=0.01)
     for metric, name in (
         ("util", "util"),
         ("mem", "mem_used"),

@@ -5,10 +5,10 @@ The limits are some twice of what was measured; they are there to notice a pane 
 
 from __future__ import annotations
 
-from counting import counted
-from fake_views import jobs, node
-from fakes import FakeSource
-from pilots import press, settle
+from tests.console.tui.counting import counted
+from tests.console.tui.fake_views import jobs, node
+from tests.console.tui.fakes import FakeSource
+from tests.console.tui.pilots import press, settle
 
 
 async def test_a_second_in_which_nothing_changes_costs_almost_nothing() -> None:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from fake_views import NOW, detail, nodes
-from fake_views import job as job_view
-
 from console.tui.core.diagnosis import diagnose, pace
 from jobs.views import NodeView, SeriesPoint
+from tests.console.tui.fake_views import NOW, detail, nodes
+from tests.console.tui.fake_views import job as job_view
 
 JOB = detail(job_view(412, "RUNNING"))
 
@@ -104,7 +103,9 @@ def test_a_job_that_is_well_tells_its_pace_and_one_that_ended_nothing() -> None:
 def test_pace_needs_enough_points_and_counts_by_step() -> None:
     assert pace([]) is None
     assert pace(beats(1.0, count=5)["loss"]) is None
-    sparse = [{**p, "step": p["step"] * 50} for p in beats(1.0)["loss"]]
+    sparse: list[SeriesPoint] = beats(1.0)["loss"]
+    for point in sparse:
+        point["step"] *= 50
     found = pace(sparse)
     assert found is not None
     assert round(found.usual, 3) == 0.02

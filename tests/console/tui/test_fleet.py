@@ -4,10 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fake_views import history, node
-from fakes import FakeSource
-from pilots import press, running, screen_text, settle, text, title
-
 from console.tui.core import cluster, commands
 from console.tui.core.commands import Command
 from console.tui.core.glyphs import UNICODE
@@ -16,6 +12,9 @@ from console.tui.core.order import Order
 from console.tui.core.world import World
 from console.tui.memory import Memory
 from console.tui.screens.cluster import ClusterScreen
+from tests.console.tui.fake_views import history, node
+from tests.console.tui.fakes import FakeSource
+from tests.console.tui.pilots import press, running, screen_text, settle, text, title
 
 
 async def test_marked_nodes_are_drained_together_and_taken_back() -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 
-from counting import CountingDriver, counted
-from fake_views import job
-from fakes import FakeSource
-from pilots import press, screen_text, settle
 from rich.cells import cell_len
 
 from console.text import char_width
+from tests.console.tui.counting import CountingDriver, counted
+from tests.console.tui.fake_views import job
+from tests.console.tui.fakes import FakeSource
+from tests.console.tui.pilots import press, screen_text, settle
 
 
 class Screen:

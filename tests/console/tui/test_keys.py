@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from fakes import FakeSource
-from pilots import press, running, send, text
 from textual.dom import DOMNode
 
 from console.tui import actions, app, dispatch
 from console.tui.core import bars
+from tests.console.tui.fakes import FakeSource
+from tests.console.tui.pilots import press, running, send, text
 
 COMPARE = ("space", "space", "C")
 

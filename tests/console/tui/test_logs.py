@@ -14,7 +14,8 @@ def lines(log: RankLog | MergedLog) -> list[str]:
 
 
 def merged(rank: int, offset: int, text: str) -> LogLine:
-    return {"rank": rank, "offset": offset, "at": "2026-01-01T00:00:00Z", "line": text}
+    at = "2026-01-01T00:00:00Z"
+    return {"attempt": 1, "rank": rank, "offset": offset, "at": at, "line": text}
 
 
 def test_a_line_cannot_act_on_the_terminal() -> None:

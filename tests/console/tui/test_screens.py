@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
-from fake_views import job, jobs
-from fakes import FakeSource
-from pilots import press, running, screen_text, settle, text, title
+from textual.strip import Strip
 
 from console.tui.screens.jobs import JobsScreen
+from tests.console.tui.fake_views import job, jobs
+from tests.console.tui.fakes import FakeSource
+from tests.console.tui.pilots import press, running, screen_text, settle, text, title
 
 # Jobs ------------------------------------------------------------------------------------------------
 
@@ -33,7 +36,12 @@ async def test_ten_thousand_jobs_draw_only_what_is_seen() -> None:
         table = app.screen.query_one("#table")
         drawn: list[str] = []
         row = table._row  # type: ignore[attr-defined]
-        table._row = lambda key, width: (drawn.append(key), row(key, width))[1]  # type: ignore[attr-defined]
+
+        def draw(key: str, width: int) -> Any:
+            drawn.append(key)
+            return row(key, width)
+
+        table._row = draw  # type: ignore[attr-defined]
         await press(pilot, "G")
         assert table.cursor_key == "j1"  # type: ignore[attr-defined]
         assert len(drawn) < 500
@@ -46,7 +54,12 @@ async def test_only_rows_that_changed_are_painted_again() -> None:
         table = app.screen.query_one("#table")
         painted: list[int] = []
         paint = table.render_line
-        table.render_line = lambda y: (painted.append(y), paint(y))[1]  # type: ignore[method-assign]
+
+        def paint_line(y: int) -> Strip:
+            painted.append(y)
+            return paint(y)
+
+        table.render_line = paint_line  # type: ignore[method-assign]
         source.put("jobs", "j432", {**jobs()[1], "reason": "placing now"})
         await settle(pilot)
         assert painted == [2]

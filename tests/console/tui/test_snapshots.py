@@ -7,10 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from fakes import FakeClock, FakeSource
-from pilots import settle
 
 from console.tui.app import QuarterdeckApp
+from tests.console.tui.fakes import FakeClock, FakeSource
+from tests.console.tui.pilots import settle
 
 SMALL, USUAL, WIDE = (80, 24), (120, 36), (200, 50)
 Compare = Callable[..., bool]

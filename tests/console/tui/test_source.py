@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_controller import FakeController, Reply
-from fakes import BOOT, FakeClock, FakeSource
 
 from console.client import Client
 from console.tui.core.world import Resume
 from console.tui.feed import Feed, Fetches
 from console.tui.source import LiveSource
 from jobs.errors import NotFound, QuarterdeckError, Unreachable
+from tests.console.fake_controller import FakeController, Reply
+from tests.console.tui.fakes import BOOT, FakeClock, FakeSource
 
 
 def wait_for(condition: Callable[[], bool]) -> None:

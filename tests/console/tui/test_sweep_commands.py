@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import fake_sweeps
 import pytest
 
 from console.tui.core import sweepcommands as commands
 from console.tui.core import sweepspace as space
 from console.tui.core.commands import Command, Refusal
 from jobs.sweepviews import ObjectiveView, SweepView
+from tests.console.tui import fake_sweeps
 
 UP: ObjectiveView = {"metric": "val_acc", "goal": "maximize"}
 TRIALS = fake_sweeps.trials()

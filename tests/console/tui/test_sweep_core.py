@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import fake_sweeps
 import pytest
-from fake_views import NOW, at, nodes
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,6 +24,8 @@ from console.tui.core.sweepcurves import Curves
 from console.tui.core.sweepplots import Scene
 from console.tui.core.sweepspace import Brush, Dimension
 from jobs.sweepviews import ObjectiveView, TrialView
+from tests.console.tui import fake_sweeps
+from tests.console.tui.fake_views import NOW, at, nodes
 
 UP: ObjectiveView = {"metric": "val_acc", "goal": "maximize"}
 DOWN: ObjectiveView = {"metric": "ms", "goal": "minimize"}

@@ -7,11 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
-import fake_sweeps
 import pytest
-from counting import counted
-from fakes import FakeSource
-from pilots import press, running, screen_text, settle, text, title
 
 from console.tui.app import QuarterdeckApp
 from console.tui.screens import sweeppictures
@@ -19,6 +15,10 @@ from console.tui.screens.job import JobScreen
 from console.tui.screens.sweep import SweepScreen
 from console.tui.screens.sweeps import SweepsScreen
 from jobs.errors import Conflict
+from tests.console.tui import fake_sweeps
+from tests.console.tui.counting import counted
+from tests.console.tui.fakes import FakeSource
+from tests.console.tui.pilots import press, running, screen_text, settle, text, title
 
 
 @pytest.fixture(autouse=True)

@@ -7,15 +7,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from fake_views import NOW
-from fakes import FakeSource
-from pilots import press, running, screen_text, settle, text, title
 
 from console.tui.core import whole
 from console.tui.core.format import moment
 from console.tui.core.whole import Spot
 from jobs.times import rfc3339
 from jobs.views import LogLine
+from tests.console.tui.fake_views import NOW
+from tests.console.tui.fakes import FakeSource
+from tests.console.tui.pilots import press, running, screen_text, settle, text, title
 
 
 def written(count: int, every: float = 1.0) -> list[LogLine]:
@@ -26,7 +26,8 @@ def written(count: int, every: float = 1.0) -> list[LogLine]:
         rank = number % 3
         said = f"line {number}" + (" Needle" if number in (7, 4000) else "")
         when = rfc3339(NOW - 9000 + number * every)
-        out.append({"rank": rank, "offset": offsets[rank], "at": when, "line": said})
+        start = offsets[rank]
+        out.append({"attempt": 1, "rank": rank, "offset": start, "at": when, "line": said})
         offsets[rank] += len(said) + 1
     return out
 

@@ -6,9 +6,6 @@ import os
 from pathlib import Path
 
 import pytest
-from fake_views import job
-from fakes import FakeSource
-from pilots import press, running, screen_text, settle, text, title
 
 from console.tui import clipboard, outside
 from console.tui.keymap import parse
@@ -19,6 +16,9 @@ from console.tui.screens.job import JobScreen
 from console.tui.screens.jobs import JobsScreen
 from console.tui.screens.modals import Page
 from console.tui.screens.submit import Submit
+from tests.console.tui.fake_views import job
+from tests.console.tui.fakes import FakeSource
+from tests.console.tui.pilots import press, running, screen_text, settle, text, title
 
 # Marks and order -------------------------------------------------------------------------------------
 

@@ -8,9 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_views import NOW
-from fakes import FakeSource
-from pilots import press, running, screen_text, settle, text, title
 from textual import events
 from textual.pilot import Pilot
 
@@ -20,6 +17,9 @@ from console.tui.memory import Memory
 from console.tui.screens.compare import CompareScreen
 from console.tui.screens.job import JobScreen
 from console.tui.screens.jobs import JobsScreen
+from tests.console.tui.fake_views import NOW
+from tests.console.tui.fakes import FakeSource
+from tests.console.tui.pilots import press, running, screen_text, settle, text, title
 
 # Logs ------------------------------------------------------------------------------------------------
 
