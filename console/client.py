@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import socket
-import struct
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
+from console.dial import dial
 from jobs.errors import (
     BY_CODE,
     NotAllowed,
@@ -27,9 +26,14 @@ from jobs.errors import (
 )
 from jobs.places import places
 
-_LONGEST_PATH = 107  # bytes that the kernel allows in the path of a unix socket
+if TYPE_CHECKING:
+    from console.remote.link import Link
+    from console.remote.target import Target
+
 _READ = 65536
-_PIECE = 1 << 20
+_PIECE = 1 << 16
+"""Bytes copied at a time. They stay in the processor's cache; by the megabyte a copy takes twice as long,
+and the kernel looks for whole megabytes of free memory for the file that they are written to."""
 
 
 class Cut(Unreachable):
@@ -58,6 +62,7 @@ class Client:
     Args:
         socket: path of the controller's unix socket.
         timeout: seconds that the socket may stay silent before a call raises Unreachable.
+        link: the way to a control plane on another host, whose carrier has that socket.
         clock: seconds, monotonic; `sleep` waits that many. Only `act` uses them.
     """
 
@@ -66,24 +71,45 @@ class Client:
         socket: Path,
         timeout: float = 10.0,
         *,
+        link: Link | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.socket = socket
         self.timeout = timeout
+        self.link = link
         self.clock = clock
         self.sleep = sleep
 
     @classmethod
     def from_environment(
-        cls, timeout: float = 10.0, environ: Mapping[str, str] | None = None
+        cls,
+        timeout: float = 10.0,
+        environ: Mapping[str, str] | None = None,
+        *,
+        patience: float | None = None,
     ) -> Client:
-        """The control plane that the environment names (see `jobs.places`)."""
-        return cls(places(environ).socket, timeout)
+        """The control plane that the environment names: that of this machine (see `jobs.places`), or one
+        that is reached by SSH (`console.remote.contexts`), for which `patience` is the seconds that it
+        may take to connect."""
+        from console.remote.contexts import chosen
+
+        target = chosen(environ)
+        if target is None:
+            return cls(places(environ).socket, timeout)
+        from console.remote.link import PATIENCE, Link
+
+        link = Link(target, PATIENCE if patience is None else patience, environ)
+        return cls(link.carrier, timeout, link=link)
+
+    @property
+    def remote(self) -> Target | None:
+        """The host on which the control plane is; None when it is this one."""
+        return None if self.link is None else self.link.target
 
     def with_timeout(self, timeout: float) -> Client:
         """The same control plane with another patience, in seconds."""
-        return Client(self.socket, timeout, clock=self.clock, sleep=self.sleep)
+        return Client(self.socket, timeout, link=self.link, clock=self.clock, sleep=self.sleep)
 
     def get(self, path: str, **query: Any) -> Any:
         """The JSON document at `path`. A query value of None is left out; a list repeats."""
@@ -169,7 +195,10 @@ class Client:
     def _connect(self) -> http.client.HTTPConnection:
         connection = http.client.HTTPConnection("localhost", timeout=self.timeout)
         try:
-            connection.sock = _dial(self.socket, self.timeout)
+            if self.link is None:
+                connection.sock = dial(self.socket, self.timeout)
+            else:
+                connection.sock = self.link.connect(self.timeout)
         except OSError as error:
             raise self._failure(error) from error
         return connection
@@ -314,30 +343,6 @@ class Stream(Iterator[dict[str, Any]]):
 def segment(text: str) -> str:
     """`text` as one segment of a path."""
     return quote(text, safe="")
-
-
-def _dial(path: Path, timeout: float) -> socket.socket:
-    """Connect to a unix socket, also one whose path is longer than the kernel takes."""
-    connected = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        # Blocking, with the kernel's own timeout: a connect that does not block fails at once while
-        # the queue of a busy controller is full.
-        whole, part = divmod(timeout, 1)
-        limit = struct.pack("ll", int(whole), int(part * 1e6))
-        connected.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
-        if len(os.fsencode(path)) <= _LONGEST_PATH:
-            connected.connect(str(path))
-        else:
-            folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                connected.connect(f"/proc/self/fd/{folder}/{path.name}")
-            finally:
-                os.close(folder)
-        connected.settimeout(timeout)
-    except BaseException:
-        connected.close()
-        raise
-    return connected
 
 
 def _query(query: Mapping[str, Any]) -> str:

@@ -78,7 +78,7 @@ def test_a_socket_of_someone_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     def refuse(*_: object) -> None:
         raise PermissionError
 
-    monkeypatch.setattr("console.client._dial", refuse)
+    monkeypatch.setattr("console.client.dial", refuse)
     with pytest.raises(NotAllowed, match="no permission"):
         Client(tmp_path / "api.sock").get("/v1/status")
 
