@@ -31,18 +31,14 @@ from agents.fabric.actor import (
     name_prefix,
 )
 from agents.fabric.channel import Channel
+from agents.fabric.groups import KEPT, Bundles, Groups
 from jobs.errors import QuarterdeckError, Unreachable
-
-PREFIX = "qd:"
-"""Begins the names of our placement groups; others may have theirs in the same cluster."""
 
 THREADS = 8
 """Blocking calls into Ray at a time. One that hangs keeps its thread until the head answers."""
 
 HEAD_TIMEOUT = 20.0
 """Seconds to wait for the head's port: a head takes about 4 s to start."""
-
-Bundles = list[tuple[str, float, float]]  # node id, CPUs, GPUs
 
 
 class Driver:
@@ -52,6 +48,7 @@ class Driver:
         import ray
 
         self._ray: Any = ray
+        self._groups = Groups(ray.util)
         self._threads = ThreadPoolExecutor(THREADS)
         self._handles: dict[str, Any] = {}  # node id -> actor
         self._creating: dict[str, asyncio.Lock] = {}
@@ -109,61 +106,14 @@ class Driver:
         )
 
     async def reserve(self, name: str, bundles: Bundles, patience: float) -> bool:
-        return bool(await self._blocking(self._reserve, PREFIX + name, bundles, patience))
-
-    def _reserve(self, name: str, bundles: Bundles, patience: float) -> bool:
-        """All of it within `patience` seconds, or nothing.
-
-        A group that has lost a node waits for that very incarnation of it, in vain: it is made anew.
-        """
-        util = self._ray.util
-        group = self._find(name)
-        if group is not None and not self._stands(group, bundles):
-            util.remove_placement_group(group)
-            group = None
-        if group is None:
-            group = util.placement_group(
-                # A bundle of nothing is refused; a thousandth of a CPU is nothing to anybody.
-                [{"CPU": cpus or 0.001} | ({"GPU": g} if g else {}) for _, cpus, g in bundles],
-                strategy="PACK",
-                name=name,
-                lifetime="detached",
-                bundle_label_selector=[{"ray.io/node-id": node_id} for node_id, _, _ in bundles],
-            )
-        if group.wait(patience):
-            return True
-        util.remove_placement_group(group)
-        return False
-
-    def _find(self, name: str) -> Any | None:
-        try:
-            return self._ray.util.get_placement_group(name)
-        except ValueError:
-            return None  # not there, or removed already
-
-    def _stands(self, group: Any, bundles: Bundles) -> bool:
-        """Whether it is granted, on the nodes as they are now."""
-        told = self._ray.util.placement_group_table(group)
-        lies_on = told["bundles_to_node_id"]
-        wanted = {index: node_id for index, (node_id, _, _) in enumerate(bundles)}
-        return bool(told["state"] == "CREATED" and lies_on == wanted)
+        return bool(await self._blocking(self._groups.reserve, name, bundles, patience))
 
     async def release(self, name: str) -> None:
-        await self._blocking(self._release, PREFIX + name)
-
-    def _release(self, name: str) -> None:
-        group = self._find(name)
-        if group is not None:
-            self._ray.util.remove_placement_group(group)
+        await self._blocking(self._groups.release, name)
+        asyncio.get_running_loop().call_later(KEPT, self._threads.submit, self._groups.expire)
 
     async def reservations(self) -> list[str]:
-        groups = await self._blocking(self._ray.util.placement_group_table)
-        return [
-            group["name"].removeprefix(PREFIX)
-            for group in groups.values()
-            # One that waits for a lost node still holds its share of the others.
-            if group["state"] != "REMOVED" and group["name"].startswith(PREFIX)
-        ]
+        return list(await self._blocking(self._groups.names))
 
     async def answer(self, operation: str, args: tuple[Any, ...]) -> Reply:
         """One reply; errors become data."""

@@ -43,9 +43,9 @@ RAY_SETTINGS = {
     "RAY_task_events_report_interval_ms": "0",
     "RAY_event_stats": "false",
     # What was given back a moment ago is not free yet for Ray: a raylet reports it after up to 100 ms,
-    # and the head, once refused, asks again after 100, 150, 225 ms. That was most of the time in which a
-    # gang starts anew on a node that it fills. It costs a raylet 0.2 % of a core. Now and then Ray still
-    # takes up to a second; only a reservation that is handed on to the next attempt would end that.
+    # and the head, once refused, asks again after 100, 150, 225 ms. Who wants the very same is handed it
+    # on (`agents.fabric.groups`); this is for who wants another shape of it. It costs a raylet 0.2 % of
+    # a core. Now and then Ray still takes up to a second.
     "RAY_raylet_report_resources_period_milliseconds": "20",
     "RAY_gcs_create_placement_group_retry_min_interval_ms": "10",
     "RAY_gcs_create_placement_group_retry_max_interval_ms": "200",

@@ -50,6 +50,12 @@ async def joined(fabric: Fabric, seconds: float = 40.0) -> FabricNode:
             await asyncio.sleep(0.1)
 
 
+async def nothing_reserved(fabric: Fabric) -> None:
+    """Release what an earlier test has left."""
+    for name in await fabric.reservations():
+        await fabric.release(name)
+
+
 @pytest.fixture(params=["local", pytest.param("ray", marks=pytest.mark.ray)])
 async def fabric(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Fabric]:
     """A connected fabric of one node n1 with 4 CPUs and 2 GPUs, nothing reserved."""
@@ -64,8 +70,7 @@ async def fabric(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
         made = LocalFabric([LocalNode("n1", 4, 2, agent)])
     assert made.state == "connecting"
     await joined(made)
-    for name in await made.reservations():
-        await made.release(name)
+    await nothing_reserved(made)
     yield made
     await made.close()
     if agent is not None:
@@ -120,6 +125,37 @@ async def test_nothing_can_be_asked_once_closed(fabric: Fabric) -> None:
     assert (await agent.hello())["node"] == "n1", "a client outlives the connection"
 
 
+async def test_a_reservation_goes_on_to_the_next_that_wants_the_same(fabric: Fabric) -> None:
+    whole = [Bundle("n1", 4, 2)]
+    assert await fabric.reserve("c", whole)
+    for name, next_name in (("c", "d"), ("d", "e"), ("e", "f")):
+        await fabric.release(name)
+        assert await fabric.reserve(next_name, whole)
+        assert await fabric.reservations() == {next_name}
+    await fabric.release("f")
+    assert await fabric.reserve("g", [Bundle("n1", 1, 0)]), "what is kept is in nobody's way"
+    assert await fabric.reservations() == {"g"}
+
+
+@pytest.mark.ray
+async def test_a_new_driver_hands_on_what_it_did_not_make(cluster: Cluster) -> None:
+    whole = [Bundle("n1", 4, 2)]
+    first = RayFabric(cluster.where, cluster.environ)
+    await joined(first)
+    await nothing_reserved(first)
+    assert await first.reserve("h", whole)
+    await first.release("h")
+    assert await first.reserve("i", whole)
+    await first.close()
+    second = RayFabric(cluster.where, cluster.environ)
+    await joined(second)
+    assert await second.reservations() == {"h"}, "the name that Ray has for it"
+    await second.release("h")  # as the controller does with what nobody wants
+    assert await second.reserve("i", whole)
+    assert await second.reservations() == {"i"}
+    await second.close()
+
+
 @pytest.mark.ray
 async def test_a_killed_agent_is_back_with_what_it_held(cluster: Cluster) -> None:
     fabric = RayFabric(cluster.where, cluster.environ)
@@ -151,6 +187,7 @@ async def test_ray_dies_and_everything_is_back(cluster: Cluster) -> None:
     node = await joined(fabric)
     agent = await fabric.agent(node)
     await agent.hello()
+    await nothing_reserved(fabric)
     assert await fabric.reserve("before", [Bundle("n1", 1, 1)])
     address = cluster.record()["ray_address"]
     os.kill(cluster.pid("gcs_server"), 9)
