@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from agents.node.agent import NodeAgent
 from agents.node.config import AgentConfig
 from console.client import Client
 from jobs.spec import JobSpec
+from tests.agents.controller.registries import make_empty, postgres_server
 
 DEADLINE = 60.0
 
@@ -201,3 +202,19 @@ async def make_plane(tmp_path: Path) -> AsyncIterator[Callable[..., Any]]:
 async def plane(make_plane: Callable[..., Any]) -> Plane:
     made: Plane = await make_plane()
     return made
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """The URL of a PostgreSQL server that all tests share; each makes its database empty."""
+    with postgres_server() as url:
+        yield url
+
+
+@pytest.fixture
+async def postgres_plane(make_plane: Callable[..., Any], postgres: str) -> AsyncIterator[Plane]:
+    """A control plane with its registry on PostgreSQL."""
+    make_empty(postgres)
+    made: Plane = await make_plane(database_url=postgres)
+    yield made
+    await made.stop()

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
 import sqlalchemy
 
 from tests.agents.controller.conftest import Plane, until
-from tests.agents.controller.registries import postgres_server
 
 pytestmark = pytest.mark.postgres
 
@@ -23,22 +21,9 @@ print('hello')
 " """
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with postgres_server() as url:
-        yield url
-
-
 @pytest.fixture
-async def plane(make_plane: Callable[..., Any], server: str) -> AsyncIterator[Plane]:
-    made: Plane = await make_plane(database_url=server)
-    yield made
-    await made.stop()
-    engine = sqlalchemy.create_engine(server, isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        connection.exec_driver_sql("DROP SCHEMA public CASCADE")
-        connection.exec_driver_sql("CREATE SCHEMA public")
-    engine.dispose()
+def plane(postgres_plane: Plane) -> Plane:
+    return postgres_plane
 
 
 async def test_a_job_runs_and_everything_is_recorded(plane: Plane) -> None:
@@ -78,8 +63,8 @@ async def test_a_new_controller_goes_on_where_the_old_one_was(plane: Plane) -> N
     assert [line["line"] for line in lines] == ["one", "two"]
 
 
-async def test_a_connection_that_the_server_cut_is_made_anew(plane: Plane, server: str) -> None:
-    engine = sqlalchemy.create_engine(server, isolation_level="AUTOCOMMIT")
+async def test_a_connection_that_the_server_cut_is_made_anew(plane: Plane, postgres: str) -> None:
+    engine = sqlalchemy.create_engine(postgres, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
         connection.exec_driver_sql(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import sqlalchemy
 from sqlmodel import Session, col, func, select
 
 from agents.controller.database import Database
@@ -17,15 +16,9 @@ from jobs.lifecycle import Granted, Placed, Reported, Staged
 from jobs.registry import Caller, Submission
 from jobs.tables import ArtifactRow, AuditRow, JobRow
 from jobs.views import JobPage
-from tests.agents.controller.registries import postgres_server
+from tests.agents.controller.registries import make_empty
 
 ANN, BOB = Caller("ann", 1001), Caller("bob", 1002)
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with postgres_server() as url:
-        yield url
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
@@ -34,12 +27,8 @@ def db(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
     if request.param == "sqlite":
         url = f"sqlite:///{tmp_path / 'registry.db'}"
     else:
-        url = request.getfixturevalue("server")
-        engine = sqlalchemy.create_engine(url, isolation_level="AUTOCOMMIT")
-        with engine.connect() as connection:
-            connection.exec_driver_sql("DROP SCHEMA public CASCADE")
-            connection.exec_driver_sql("CREATE SCHEMA public")
-        engine.dispose()
+        url = request.getfixturevalue("postgres")
+        make_empty(url)
     database = Database.open(url)
     yield database
     database.close()

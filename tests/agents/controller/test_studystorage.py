@@ -14,23 +14,16 @@ from optuna.testing.pytest_storages import StorageTestCase
 from optuna.trial import FrozenTrial, TrialState
 
 from agents.controller.studystorage import StudyStorage, open_storage
-from tests.agents.controller.registries import postgres_server
 
 MINIMIZE = optuna.study.StudyDirection.MINIMIZE
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with postgres_server() as url:
-        yield url
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'optuna.db'}"
-    server: str = request.getfixturevalue("server")
-    plain = RDBStorage(server)
+    server: str = request.getfixturevalue("postgres")
+    plain = RDBStorage(server)  # whose tables take long to make
     for study in plain.get_all_studies():
         plain.delete_study(study._study_id)
     plain.engine.dispose()

@@ -6,14 +6,11 @@ import asyncio
 import json
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
-import sqlalchemy
 
 from tests.agents.controller.conftest import Plane, until
-from tests.agents.controller.registries import postgres_server
 from tests.agents.controller.test_populations import PBT, TRAIN
 from tests.agents.controller.test_populations import SPACE as RATES
 from tests.agents.controller.test_sweeps import ONE, PRUNABLE, ended, sweep, trials
@@ -21,22 +18,9 @@ from tests.agents.controller.test_sweeps import ONE, PRUNABLE, ended, sweep, tri
 pytestmark = pytest.mark.postgres
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with postgres_server() as url:
-        yield url
-
-
 @pytest.fixture
-async def plane(make_plane: Callable[..., Any], server: str) -> AsyncIterator[Plane]:
-    made: Plane = await make_plane(database_url=server)
-    yield made
-    await made.stop()
-    engine = sqlalchemy.create_engine(server, isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        connection.exec_driver_sql("DROP SCHEMA public CASCADE")
-        connection.exec_driver_sql("CREATE SCHEMA public")
-    engine.dispose()
+def plane(postgres_plane: Plane) -> Plane:
+    return postgres_plane
 
 
 def plain(plane: Plane, name: str) -> list[list[Any]]:
