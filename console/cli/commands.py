@@ -17,26 +17,35 @@ class Entry:
         help: one line, the first of the function's docstring.
         section: heading under which `qd --help` lists it.
         takes_command: what follows `--` is a command line of the user's, not arguments of ours.
+        here: it acts on the machine on which it is typed, and refuses where another cluster is chosen.
     """
 
     place: str
     help: str
     section: str
     takes_command: bool = False
+    here: bool = False
 
 
 _CLUSTER, _JOBS, _FLEET, _SWEEPS = "Cluster", "Jobs", "Nodes", "Sweeps"
 
 COMMANDS: dict[str, Entry] = {
-    "up": Entry("console.cli.cluster:up", "Start a cluster on this machine.", _CLUSTER),
-    "down": Entry("console.cli.cluster:down", "Stop the cluster on this machine.", _CLUSTER),
-    "join": Entry("console.cli.hosts:join", "Add this host to a cluster.", _CLUSTER),
-    "leave": Entry("console.cli.hosts:leave", "Take this host out of its cluster.", _CLUSTER),
+    "up": Entry("console.cli.cluster:up", "Start a cluster on this machine.", _CLUSTER, here=True),
+    "down": Entry(
+        "console.cli.cluster:down", "Stop the cluster on this machine.", _CLUSTER, here=True
+    ),
+    "join": Entry("console.cli.hosts:join", "Add this host to a cluster.", _CLUSTER, here=True),
+    "leave": Entry(
+        "console.cli.hosts:leave", "Take this host out of its cluster.", _CLUSTER, here=True
+    ),
     "status": Entry(
         "console.cli.status:status", "Say in one look whether the cluster is well.", _CLUSTER
     ),
     "doctor": Entry(
         "console.cli.doctor:doctor", "Check every part, with the fix for what is wrong.", _CLUSTER
+    ),
+    "context": Entry(
+        "console.cli.context:context", "Name clusters on other hosts, and choose one.", _CLUSTER
     ),
     "events": Entry("console.cli.events:events", "Show what happened, newest last.", _CLUSTER),
     "web": Entry(

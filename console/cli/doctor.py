@@ -21,6 +21,7 @@ from jobs.errors import QuarterdeckError
 from jobs.places import Places, places
 
 if TYPE_CHECKING:
+    from console.remote.target import Target
     from jobs.views import CheckView, StatusView
 
 LEAST_DISK = 2 << 30
@@ -36,7 +37,11 @@ def doctor(as_json: Json = False) -> None:
     The exit code is 0 when every check passed, and 1 when one did not.
     """
     client = Client.from_environment()
-    checks = [*local_checks(places(), time.time()), *control_plane_checks(client)]
+    if client.remote is None:
+        here = local_checks(places(), time.time())
+    else:  # the rest of this machine has no part in that cluster
+        here = [_python(), _ssh(client, client.remote)]
+    checks = [*here, *control_plane_checks(client)]
     if as_json:
         emit(checks)
     else:
@@ -72,7 +77,8 @@ def control_plane_checks(client: Client) -> list[CheckView]:
         status = cast("StatusView", client.get("/v1/status"))
         told = cast("list[CheckView]", client.get("/v1/doctor"))
     except QuarterdeckError as error:
-        return [_check("control plane", False, f"{error.message} ({client.socket})", error.hint)]
+        where = client.remote.words if client.remote else client.socket
+        return [_check("control plane", False, f"{error.message} ({where})", error.hint)]
     ours, theirs = version("quarterdeck"), status["version"]
     same = _check(
         "control plane",
@@ -81,6 +87,20 @@ def control_plane_checks(client: Client) -> list[CheckView]:
         "Restart it with the version installed here: `qd down`, then `qd up`.",
     )
     return [same, *told]
+
+
+def _ssh(client: Client, target: Target) -> CheckView:
+    """Whether the head is reached, as whom, and how far it is."""
+    try:
+        client.get("/v1/status")
+        began = time.monotonic()
+        client.get("/v1/status")
+    except QuarterdeckError as error:
+        return _check("ssh", False, f"{target.words}: {error.message}", error.hint)
+    told = client.link.told if client.link else {}
+    took = time.monotonic() - began
+    words = f"{target.words}, as {told.get('account')}, {told.get('way')}, {took * 1e3:.0f} ms"
+    return _check("ssh", True, words, "")
 
 
 def _check(name: str, ok: bool, detail: str, fix: str) -> CheckView:

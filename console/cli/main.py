@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 _PLACE = re.compile(r"[js]\d+")
+_TAKE_A_WORD = ("--host", "--context", "--screen")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -22,6 +23,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _console(words)
     if options is not None and sys.stdin.isatty() and sys.stdout.isatty():
         try:
+            if place := {
+                name: options.pop(name) for name in ("host", "context") if name in options
+            }:
+                from console.remote.contexts import choose
+
+                choose(place.get("host"), place.get("context"))
             open_console(**options)
         except (KeyboardInterrupt, Exception) as error:
             from console.cli.program import told
@@ -46,6 +53,8 @@ def open_console(**options: Any) -> None:
 def _opened(words: list[str]) -> list[str]:
     """`qd j12` is short for `qd --screen j12`."""
     for index, word in enumerate(words):
+        if index and words[index - 1] in _TAKE_A_WORD:
+            continue
         if _PLACE.fullmatch(word):
             return [*words[:index], "--screen", word, *words[index + 1 :]]
         if not word.startswith("-"):
@@ -58,15 +67,16 @@ def _console(words: Sequence[str]) -> dict[str, Any] | None:
     options: dict[str, Any] = {"screen": None, "read_only": False, "ascii_only": False}
     rest = iter(words)
     for word in rest:
+        option, given, value = word.partition("=")
         if word == "--read-only":
             options["read_only"] = True
         elif word == "--ascii":
             options["ascii_only"] = True
-        elif word == "--screen":
-            name = next(rest, "-")
-            if name.startswith("-"):
+        elif option in _TAKE_A_WORD:
+            name = value if given else next(rest, "-")
+            if not name or name.startswith("-"):
                 return None
-            options["screen"] = name
+            options[option.removeprefix("--")] = name
         else:
             return None
     return options

@@ -16,7 +16,8 @@ def _ask(path: str, **query: Any) -> Any:
     from jobs.errors import QuarterdeckError
 
     try:
-        return Client.from_environment(timeout=_COMPLETION_TIMEOUT).get(path, **query)
+        client = Client.from_environment(_COMPLETION_TIMEOUT, patience=_COMPLETION_TIMEOUT)
+        return client.get(path, **query)
     except QuarterdeckError:
         return None
 

@@ -20,6 +20,8 @@ from console.cli.coercion import lighten
 from console.cli.commands import COMMANDS, Entry
 from console.cli.main import open_console
 from console.cli.output import narrate, paint
+from console.cli.where import act_here, options, take
+from console.remote.contexts import unchanged
 from jobs.errors import QuarterdeckError
 
 INTERRUPTED = 130
@@ -29,8 +31,21 @@ _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
 class _Command(TyperCommand):
+    here = False
+
     def get_params(self, ctx: Any) -> list[Any]:
-        return lighten(super().get_params(ctx))
+        *own, help_ = lighten(super().get_params(ctx))
+        return [*own, *options(), help_]
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        rest = super().parse_args(ctx, args)
+        take(ctx)
+        return rest
+
+    def invoke(self, ctx: Any) -> Any:
+        if self.here:
+            act_here(ctx.info_name)
+        return super().invoke(ctx)
 
 
 class _WithCommand(_Command):
@@ -47,7 +62,13 @@ class _LazyGroup(TyperGroup):
     """The root command. It knows its commands from the table, and imports the one that is used."""
 
     def get_params(self, ctx: Any) -> list[Any]:
-        return lighten(super().get_params(ctx))
+        *own, help_ = lighten(super().get_params(ctx))
+        return [*own, *options(), help_]
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        rest = super().parse_args(ctx, args)
+        take(ctx)
+        return rest
 
     def list_commands(self, ctx: Any) -> list[str]:
         return list(COMMANDS)
@@ -95,7 +116,10 @@ def build(name: str, entry: Entry) -> Any:
     callback: Callable[..., Any] = getattr(importlib.import_module(module), function)
     app = typer.Typer(add_completion=False, rich_markup_mode=None, context_settings=_SETTINGS)
     app.command(name, cls=_WithCommand if entry.takes_command else _Command)(callback)
-    return typer.main.get_command(app)
+    command = typer.main.get_command(app)
+    if isinstance(command, _Command):
+        command.here = entry.here
+    return command
 
 
 def _version(value: bool) -> None:
@@ -161,7 +185,8 @@ def run(words: Sequence[str]) -> int:
         if isinstance(stream, io.TextIOWrapper):  # no encoding may break a command
             stream.reconfigure(errors="backslashreplace")
     try:
-        code = _application().main(args=words, prog_name="qd", standalone_mode=False)
+        with unchanged():
+            code = _application().main(args=words, prog_name="qd", standalone_mode=False)
         sys.stdout.flush()
     except BrokenPipeError:
         return _leave_quietly()

@@ -27,6 +27,7 @@ def status(as_json: Json = False) -> None:
     it does not.
     """
     client = Client.from_environment()
+    remote = client.remote
     code = 0
     try:
         found = cast("StatusView", client.get("/v1/status"))
@@ -34,10 +35,18 @@ def status(as_json: Json = False) -> None:
         code = error.exit_code
         found = _absent(error)
     if as_json:
-        emit({**found, "socket": str(client.socket)})
+        emit({**found, **_where(client)})
     else:
-        _show(found)
+        _show(found, remote.words if remote else "")
     raise typer.Exit(code)
+
+
+def _where(client: Client) -> dict[str, str]:
+    """The socket of the control plane, and the host on which that is when it is another one."""
+    if client.link is None:
+        return {"socket": str(client.socket)}
+    told = client.link.told
+    return {"socket": str(told.get("socket", "")), "host": client.link.target.address}
 
 
 def _absent(error: Unreachable) -> StatusView:
@@ -65,11 +74,12 @@ def jobs_line(status: StatusView) -> str:
     return ", ".join(f"{n} {state.lower()}" for state, n in status["cluster"]["jobs"].items() if n)
 
 
-def _show(status: StatusView) -> None:
+def _show(status: StatusView, host: str) -> None:
     say(f"{paint_state(status['state'])}  quarterdeck {neutralise(status['version'])}")
     if status["state"] != "unreachable":
         facts(
             [
+                ("host", neutralise(host)),
                 ("cluster", cluster_line(status)),
                 ("jobs", jobs_line(status) or "none active"),
                 ("ray", neutralise(status.get("ray", ""))),

@@ -87,6 +87,7 @@ def submit(
     """
     from jobs.spec import from_options, load_job
 
+    client = Client.from_environment()
     command: list[str] = ctx.meta.get("command", [])
     _usage(file, command, workdir, no_workdir)
     base = load_job(file)[0] if file is not None else None
@@ -114,10 +115,11 @@ def submit(
     if python is not None:
         # An option counts from where it is typed; `python:` in a file from the work folder.
         here = Path(python).expanduser()
-        options["python"] = str(here.absolute()) if here.exists() else python
+        known = here.exists() and client.remote is None
+        options["python"] = str(here.absolute()) if known else python
     spec = from_options(command, base, **options)
     folder = _folder(spec, file, workdir)
-    interpreter = find_python(spec, folder, os.environ)
+    interpreter = spec.python if client.remote else find_python(spec, folder, os.environ)
     if interpreter != spec.python:
         spec = from_options([], spec, python=interpreter)
     body: dict[str, Any] = {
@@ -125,7 +127,6 @@ def submit(
         "key": key or str(uuid.uuid4()),
         "secrets": secret_values(spec.secrets, os.environ),
     }
-    client = Client.from_environment()
     scan = None if no_workdir else _scan(folder)
     if scan is not None and not dry_run:
         body |= _code(client, scan)

@@ -45,15 +45,16 @@ def sweep(
     """
     from jobs.sweepspec import load_sweep
 
+    client = Client.from_environment()
     spec, folder = load_sweep(file)
     folder = folder / spec.job.workdir
-    spec = _with_python(spec, folder)
+    if client.remote is None:  # the interpreters of this machine are of no use elsewhere
+        spec = _with_python(spec, folder)
     body: dict[str, Any] = {
         "spec": spec.to_json(),
         "key": key or str(uuid.uuid4()),
         "secrets": secret_values(spec.job.secrets, os.environ),
     }
-    client = Client.from_environment()
     if dry_run:
         body["dry_run"] = True
     else:

@@ -13,6 +13,7 @@ Every command asks, so this imports nothing that takes time.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -24,6 +25,9 @@ from jobs.errors import InvalidInput
 from jobs.places import places
 
 HOST, CONTEXT = "QD_HOST", "QD_CONTEXT"
+
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
+"""How a context may be called: what TOML takes as a key without quotes."""
 
 LOCAL = "local"
 """The name of this machine's own cluster."""

@@ -134,7 +134,8 @@ class Line(asyncssh.SSHClient):
             raise words.no_answer(self._target, OPEN_TIMEOUT) from error
         except Exception as error:
             raise words.of_error(self._target, error, OPEN_TIMEOUT) from error
-        return channel, {"ok": True, "socket": path, "account": self._account}
+        way = "socket forwarded" if self._forwards else "through a program there"
+        return channel, {"ok": True, "socket": path, "account": self._account, "way": way}
 
     @property
     def _account(self) -> str:

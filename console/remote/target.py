@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -57,6 +56,8 @@ class Target:
 
     def digest(self, environ: Mapping[str, str] = os.environ) -> str:
         """Names the carrier. Another SSH agent or home may open other doors, so it is another carrier."""
+        import hashlib  # takes as long as all the rest here together
+
         held = [self.host, self.user, self.port, self.socket]
         ours = [environ.get(name) for name in ("SSH_AUTH_SOCK", "HOME")]
         text = json.dumps([_PROTOCOL, held, ours])

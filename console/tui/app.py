@@ -76,6 +76,7 @@ class QuarterdeckApp(Navigation):
     ascii_only: draws with ASCII characters.
     memory: the last session.
     config: theme and keys that the person chose.
+    host: where the cluster is, when it is not on this machine.
     """
 
     TITLE = "Quarterdeck"
@@ -95,6 +96,7 @@ class QuarterdeckApp(Navigation):
         ascii_only: bool = False,
         memory: Memory | None = None,
         config: Config | None = None,
+        host: str = "",
     ) -> None:
         # Without colour Textual must keep to the terminal's own two, or it would write greys.
         super().__init__(ansi_color=True if "NO_COLOR" in os.environ else None)
@@ -102,6 +104,7 @@ class QuarterdeckApp(Navigation):
         self.source = source
         self.clock: Clock = clock or SystemClock()
         self.read_only = read_only
+        self.host = host
         self.glyphs: Glyphs = ASCII if ascii_only else UNICODE
         self.memory = memory or Memory()
         self.config = config or Config()
@@ -377,12 +380,16 @@ def run(screen: str | None = None, *, read_only: bool = False, ascii_only: bool 
     from console.client import Client
     from console.tui.source import LiveSource
 
-    where = places()
+    where, client = places(), Client.from_environment()
+    remote = client.remote
+    # What was open on one cluster says nothing about another.
+    session = f"console-{remote.digest({})}.json" if remote else "console.json"
     QuarterdeckApp(
-        LiveSource(Client.from_environment()),
+        LiveSource(client),
         start=screen,
         read_only=read_only,
         ascii_only=ascii_only,
-        memory=Memory(where.state / "console.json"),
+        memory=Memory(where.state / session),
         config=read(where.config_file),
+        host=(remote.context or remote.address) if remote else "",
     ).run()

@@ -25,12 +25,16 @@ def header(
     read_only: bool,
     frozen: bool = False,
     alerts: int = 0,
+    host: str = "",
 ) -> Line:
     """`qd ▸ Cluster   1·Cluster 2·Jobs   ● live · 0.6s`: where you are, where you can go, how fresh.
 
-    The badge is never dropped; the list of screens is, when the line is short.
+    The badge is never dropped; the list of screens is, when the line is short. `host` is where the
+    cluster is when it is not on this machine.
     """
     left: list[Span] = [Span(" qd", "strong")]
+    if host:
+        left += [Span(" "), Span(f" {host} ", "found")]
     for crumb in crumbs:
         left += [Span(f" {glyphs.crumb} ", "dim"), Span(crumb, "strong")]
     tabs: list[Span] = [Span("  ")]

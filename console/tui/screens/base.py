@@ -118,6 +118,7 @@ class Frame(Acts, Screen[None]):
                 read_only=deck.read_only,
                 frozen=deck.frozen,
                 alerts=deck.alerts,
+                host=deck.host,
             )
         ]
 
