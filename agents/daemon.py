@@ -11,7 +11,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from pathlib import Path
 
 import uvicorn
@@ -19,9 +19,11 @@ import uvicorn
 from agents.controller.api import create_app
 from agents.controller.controller import Controller
 from agents.controller.identity import PeerProtocol
+from agents.controller.pruning import GRACE
 from agents.supervisor import solo
-from jobs.errors import Conflict
+from jobs.errors import Conflict, InvalidInput
 from jobs.places import Places, places
+from jobs.units import parse_duration
 
 log = logging.getLogger("agents.daemon")
 
@@ -54,6 +56,18 @@ def ray_address(where: Places) -> str | None:
     return str(address) if address else None
 
 
+def prune_after(environ: Mapping[str, str]) -> float:
+    """Seconds after which a blob goes that nothing refers to: QD_PRUNE_AFTER, such as "7d".
+
+    Raises InvalidInput.
+    """
+    text = environ.get("QD_PRUNE_AFTER")
+    try:
+        return parse_duration(text) if text else GRACE
+    except ValueError as error:
+        raise InvalidInput(f"QD_PRUNE_AFTER: {error}", "It is a time such as 7d.") from error
+
+
 class _Server(uvicorn.Server):
     """uvicorn without its signal handlers, which raise the signal again after a clean end."""
 
@@ -65,8 +79,8 @@ class _Server(uvicorn.Server):
         self.should_exit = True
 
 
-async def serve(where: Places) -> None:
-    """Run until SIGTERM or SIGINT. What runs on the nodes runs on."""
+async def serve(where: Places, grace: float) -> None:
+    """Run until SIGTERM or SIGINT. What runs on the nodes runs on. `grace`: see `prune_after`."""
     # Imported late: the API answers while Ray's half second of imports still goes on elsewhere.
     from agents.fabric.ray import RayFabric
 
@@ -75,6 +89,7 @@ async def serve(where: Places) -> None:
         fabric=RayFabric(where),
         database_url=os.environ.get("QD_DATABASE_URL"),
         ray_address=lambda: ray_address(where),
+        prune_after=grace,
     )
     await controller.start()
     config = uvicorn.Config(
@@ -106,11 +121,12 @@ def main() -> int:
     where = places()
     where.state.mkdir(parents=True, exist_ok=True)
     try:
+        grace = prune_after(os.environ)
         solo.hold(where.controller_lock)
-    except Conflict as error:
+    except (Conflict, InvalidInput) as error:
         log.error("%s", error.message)
         return error.exit_code
-    asyncio.run(serve(where))
+    asyncio.run(serve(where, grace))
     return 0
 
 

@@ -7,13 +7,18 @@ and *explores*, which is to change the copied parameters a little.
 
 No generation waits for its slowest: a member goes on as soon as half of all have come as far as it.
 Members are compared at the same generation only, after the same amount of training.
+
+A person may have a turn run again: the same point, begun where that turn began. If it ends with a value
+and a checkpoint, it takes that turn's place for all that is decided from then on; what others have
+begun from the old one stays as it is.
 """
 
 from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -76,6 +81,8 @@ class Turn:
         value: of its objective; None while it is open, and when it failed.
         feasible: it meets the sweep's constraints.
         checkpoint: it left one.
+        parent: the trial whose checkpoint it began with, or that it runs again.
+        again: it runs another turn again.
     """
 
     number: int
@@ -86,6 +93,12 @@ class Turn:
     value: float | None = None
     feasible: bool = True
     checkpoint: bool = False
+    parent: int | None = None
+    again: bool = False
+
+    @property
+    def place(self) -> tuple[int, int]:
+        return self.member, self.generation
 
     @property
     def usable(self) -> bool:
@@ -99,14 +112,17 @@ class Next:
 
     Args:
         params: its point; what a first one leaves out is drawn.
-        parent: the trial whose checkpoint it begins with; None for a first one.
+        parent: the trial whose checkpoint it begins with; None for a first one. Of one that runs
+            another again, that one.
+        again: which of the turns that are to run again (`pending`) it is.
     """
 
     member: int
     generation: int
     params: dict[str, Scalar]
     parent: int | None
-    origin: Literal["drawn", "enqueued", "continued", "copied"]
+    origin: Literal["drawn", "enqueued", "continued", "copied", "rerun"]
+    again: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +143,7 @@ def choose(
     enqueued: Sequence[Mapping[str, Scalar]],
     admits: Callable[[Mapping[str, Scalar]], bool],
     seed: str,
+    reruns: Sequence[int] = (),
 ) -> Choice:
     """Which turns to begin, those that lag behind first; at most `count` of them.
 
@@ -135,13 +152,19 @@ def choose(
         enqueued: points that the first members begin with.
         admits: whether a point breaks no constraint.
         seed: the same seed and the same turns give the same choice, also after a restart.
+        reruns: numbers of the turns that a person has had run again, in that order; they come first.
     """
-    newest: dict[int, Turn] = {}
-    for turn in turns:
-        if turn.member not in newest or turn.generation > newest[turn.member].generation:
-            newest[turn.member] = turn
+    standing, ended = _standing(turns), _standing(turn for turn in turns if turn.over)
+    newest = _newest(standing.values())
+    by_number = {turn.number: turn for turn in turns}
     chosen: list[Next] = []
     waiting = 0
+    held = set()  # members whose next turn depends on one that is to run again first
+    for index, number in pending(reruns, turns):
+        known = by_number[number]
+        held.add(known.place)
+        member, generation = known.place
+        chosen.append(Next(member, generation, dict(known.params), number, "rerun", index))
     for member in range(population.size):
         if member not in newest:
             point = dict(enqueued[member]) if member < len(enqueued) else {}
@@ -150,11 +173,11 @@ def choose(
     ready = [
         turn
         for turn in newest.values()
-        if turn.over and turn.generation + 1 < population.generations
+        if turn.over and turn.generation + 1 < population.generations and turn.place not in held
     ]
     for turn in sorted(ready, key=lambda turn: (turn.generation, turn.member)):
         rng = random.Random(f"{seed}:{turn.member}:{turn.generation + 1}")  # noqa: S311
-        peers = [peer for peer in turns if peer.over and peer.generation == turn.generation]
+        peers = [peer for peer in ended.values() if peer.generation == turn.generation]
         parent = _parent(population, turn, peers, maximize, rng)
         if parent is None:
             waiting += 1
@@ -169,6 +192,72 @@ def choose(
     if not chosen and not is_open and waiting:
         return Choice((), f"no checkpoint to go on with: {waiting} members failed, or left none")
     return Choice(tuple(chosen[:count]))
+
+
+def _standing(turns: Iterable[Turn]) -> dict[tuple[int, int], Turn]:
+    """Of each place (member, generation) the turn that counts. One that ran again counts while it is
+    open, and for good unless it has failed where the one before had not."""
+    found: dict[tuple[int, int], Turn] = {}
+    for turn in sorted(turns, key=lambda turn: turn.number):
+        known = found.get(turn.place)
+        if known is None or not turn.over or turn.usable or not known.usable:
+            found[turn.place] = turn
+    return found
+
+
+def _newest(standing: Iterable[Turn]) -> dict[int, Turn]:
+    """Each member's turn of its latest generation."""
+    found: dict[int, Turn] = {}
+    for turn in standing:
+        if turn.member not in found or turn.generation > found[turn.member].generation:
+            found[turn.member] = turn
+    return found
+
+
+def pending(reruns: Sequence[int], turns: Sequence[Turn]) -> list[tuple[int, int]]:
+    """Those of the turns to run again that have not begun: (place in `reruns`, number)."""
+    begun = Counter(turn.parent for turn in turns if turn.again)
+    found = []
+    for index, number in enumerate(reruns):
+        if begun[number] > 0:
+            begun[number] -= 1
+        else:
+            found.append((index, number))
+    return found
+
+
+def start_of(turn: Turn, by_number: Mapping[int, Turn]) -> int | None:
+    """The trial whose checkpoint a turn begins with, None for a first one."""
+    while turn.again:
+        assert turn.parent is not None
+        turn = by_number[turn.parent]
+    return turn.parent
+
+
+def spent(
+    population: Population, turns: Sequence[Turn], *, maximize: bool, reruns: Sequence[int] = ()
+) -> set[int]:
+    """Turns whose checkpoints no further turn can begin with, now or ever.
+
+    Kept are those of the generation that the slowest member is in and of all later ones, among which
+    its parent will be, what open turns began with and turns that are to run again will, and the best.
+    """
+    newest = _newest(_standing(turns).values())
+    slowest = min((turn.generation for turn in newest.values()), default=0)
+    if len(newest) < population.size:
+        slowest = 0
+    by_number = {turn.number: turn for turn in turns}
+    waited_for = [by_number[number] for _, number in pending(reruns, turns)]
+    waited_for += [turn for turn in turns if not turn.over]
+    kept: set[int | None] = {start_of(turn, by_number) for turn in waited_for}
+    good = [turn for turn in turns if turn.usable and turn.feasible]
+    if good:
+        kept.add(max(good, key=lambda turn: (turn.value or 0.0) * (1 if maximize else -1)).number)
+    return {
+        turn.number
+        for turn in turns
+        if turn.checkpoint and turn.generation < slowest and turn.number not in kept
+    }
 
 
 def _parent(

@@ -14,7 +14,7 @@ from sqlalchemy import func
 from sqlmodel import Session, col, select
 
 from jobs import audit, metricstore, registry
-from jobs.errors import InvalidInput, NotFound
+from jobs.errors import Conflict, InvalidInput, NotFound
 from jobs.lifecycle import Note
 from jobs.names import CHECKPOINT
 from jobs.populations import Turn
@@ -106,9 +106,13 @@ def stored(spec: SweepSpec, reruns: Mapping[str, int] | None = None) -> dict[str
     """A spec as its row holds it.
 
     With it stand `limit`, the number of trials, which takes a while to count for a grid, and
-    `reruns`, which of the enqueued points (by their place, in decimal) run which trial again.
+    `reruns`, which of the enqueued points (by their place, in decimal) run which trial again. A
+    population enqueues nothing for them: they are counted, and add to its limit.
     """
-    return {**spec.to_json(), "limit": spec.limit, "reruns": dict(reruns or {})}
+    limit = spec.limit
+    if limit is not None and spec.sampler.name == "pbt":
+        limit += len(reruns or {})
+    return {**spec.to_json(), "limit": limit, "reruns": dict(reruns or {})}
 
 
 def plain(row: SweepRow) -> dict[str, Any]:
@@ -119,6 +123,11 @@ def plain(row: SweepRow) -> dict[str, Any]:
 def reruns(row: SweepRow) -> dict[str, int]:
     """Which enqueued points run a trial again: see `stored`."""
     return dict(row.spec.get("reruns", {}))
+
+
+def to_run_again(row: SweepRow) -> list[int]:
+    """Of a population: the trials that a person has had run again, in that order."""
+    return [trial for _, trial in sorted(reruns(row).items(), key=lambda item: int(item[0]))]
 
 
 def spec_of(row: SweepRow) -> SweepSpec:
@@ -323,10 +332,33 @@ def turns(session: Session, sweep: int) -> list[Turn]:
             value=row.value if row.state == "COMPLETE" else None,
             feasible=row.feasible is not False,
             checkpoint=row.checkpoint is not None,
+            parent=row.parent,
+            again=row.origin == "rerun",
         )
         for row in rows
         if row.member is not None and row.generation is not None
     ]
+
+
+def start_of(session: Session, trial: SweepTrialRow) -> str | None:
+    """The checkpoint that a turn of a population begins with; None for a first one. One that runs
+    another again begins where that one did.
+
+    Raises:
+        Conflict: it is not kept any more.
+    """
+    while trial.origin == "rerun" and trial.parent is not None:
+        trial = trial_of(session, trial.sweep_id, trial.parent)
+    if trial.parent is None:
+        return None
+    start = trial_of(session, trial.sweep_id, trial.parent).checkpoint
+    if start is None:
+        raise Conflict(
+            f"the checkpoint of trial {trial.parent}, with which trial {trial.number} of "
+            f"s{trial.sweep_id} began, is not kept any more",
+            "What further turns may begin with is kept, and the best one's: docs/sweeps.md.",
+        )
+    return start
 
 
 def _best(session: Session, job: JobRow, metric: str, goal: str) -> float | None:

@@ -44,6 +44,27 @@ class ClusterView(TypedDict):
     jobs: dict[str, int]  # how many jobs are in each state that is not terminal
 
 
+class StorageView(TypedDict):
+    """The store of blobs: snapshots, outputs and checkpoints."""
+
+    blobs: int
+    bytes: int  # on disk
+    free: int  # bytes left on its disk now
+    measured_at: str  # when the first two were found
+
+
+class PruneView(TypedDict):
+    """What `qd prune` has let go of, or would."""
+
+    dry_run: bool
+    older_than: float  # seconds for which nobody has counted on it
+    blobs: int
+    bytes: int  # on disk
+    checkpoints: int  # of populations, that no further turn can begin with
+    kept: int
+    kept_bytes: int
+
+
 class StatusView(TypedDict):
     state: Literal["ok", "degraded", "unreachable"]
     version: str
@@ -54,6 +75,7 @@ class StatusView(TypedDict):
     pid: NotRequired[int]
     memory: NotRequired[int]  # resident bytes of the controller
     ray: NotRequired[str]  # "connected", "connecting"
+    storage: NotRequired[StorageView]
 
 
 class CheckView(TypedDict):

@@ -1,6 +1,10 @@
 """Large things by content: `blobs/sha256/ab/abcdef...`, written once, never changed.
 
 A blob is written to a temporary name, checked, fsynced and renamed, so a name that exists is whole.
+
+Its file's time says when somebody last counted on it: stored it, or was told that it is here. Whoever
+was told so may refer to it in a moment, so `remove` takes only what has been left alone for long
+(`agents/controller/pruning.py`), and asks and takes in one step.
 """
 
 from __future__ import annotations
@@ -9,7 +13,10 @@ import contextlib
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterable
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -17,6 +24,17 @@ from jobs.errors import InvalidInput, NotFound, StorageFull
 
 _CHUNK = 1 << 20
 _INCOMING = ".incoming-"
+REFRESH = 600.0
+"""Seconds after which a blob's time is set anew when somebody is told that it is here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A blob that lies in the store: hex digest, bytes on disk, and when it was last counted on."""
+
+    digest: str
+    size: int
+    held_at: float
 
 
 def hex_of(digest: str) -> str:
@@ -32,10 +50,15 @@ def hex_of(digest: str) -> str:
 
 
 class BlobStore:
-    """One process at a time has a store open: what another left unfinished is removed."""
+    """One process at a time has a store open: what another left unfinished is removed.
 
-    def __init__(self, root: Path) -> None:
-        self._root = root / "sha256"
+    Args:
+        now: unix time, seconds.
+    """
+
+    def __init__(self, root: Path, now: Callable[[], float] = time.time) -> None:
+        self._root, self._now = root / "sha256", now
+        self._lock = threading.Lock()  # between a blob's time and its name
         self._root.mkdir(parents=True, exist_ok=True)
         for unfinished in self._root.glob(f"{_INCOMING}*"):
             unfinished.unlink(missing_ok=True)
@@ -46,10 +69,50 @@ class BlobStore:
         return self._root / text[:2] / text
 
     def has(self, digest: str) -> bool:
-        return self.path(digest).exists()
+        """Whether it is here. If so, it stays for a while though nothing refers to it yet."""
+        path, now = self.path(digest), self._now()
+        with self._lock:
+            try:
+                if abs(now - path.stat().st_mtime) > REFRESH:
+                    os.utime(path, (now, now))
+            except FileNotFoundError:
+                return False
+        return True
 
     def missing(self, digests: Iterable[str]) -> list[str]:
+        """Those that are not here; the others stay for a while, as with `has`."""
         return [digest for digest in digests if not self.has(digest)]
+
+    def items(self) -> list[Stored]:
+        """All blobs."""
+        found = []
+        with os.scandir(self._root) as folders:
+            for folder in folders:
+                if not folder.is_dir(follow_symlinks=False):
+                    continue
+                with os.scandir(folder) as files:
+                    for file in files:
+                        with contextlib.suppress(FileNotFoundError):  # it has just gone
+                            status = file.stat(follow_symlinks=False)
+                            size = status.st_blocks * 512
+                            found.append(Stored(file.name, size, status.st_mtime))
+        return found
+
+    def remove(self, digest: str, before: float) -> bool:
+        """Let go of a blob, unless somebody has counted on it since `before` (unix time).
+
+        Raises:
+            OSError: it cannot be removed.
+        """
+        path = self.path(digest)
+        with self._lock:
+            try:
+                if path.stat().st_mtime >= before:
+                    return False
+                path.unlink()
+            except FileNotFoundError:
+                return False
+        return True
 
     def read(self, digest: str) -> bytes:
         try:
@@ -74,14 +137,15 @@ class BlobStore:
 
     def incoming(self) -> Incoming:
         """A blob in the making, its digest not known yet. Use it in a `with`."""
-        return Incoming(self._root)
+        return Incoming(self._root, self._lock, self._now)
 
 
 class Incoming:
     """Write chunks, then `commit`; without that, leaving the `with` drops them."""
 
-    def __init__(self, root: Path) -> None:
-        self._root, self._hasher = root, hashlib.sha256()
+    def __init__(self, root: Path, lock: threading.Lock, now: Callable[[], float]) -> None:
+        self._root, self._lock, self._now = root, lock, now
+        self._hasher = hashlib.sha256()
         handle, name = tempfile.mkstemp(prefix=_INCOMING, dir=root)
         self._file, self._path = os.fdopen(handle, "wb"), Path(name)
 
@@ -110,10 +174,13 @@ class Incoming:
         """Make it durable under its digest, which is returned in hex."""
         try:
             self._file.flush()
+            now = self._now()
+            os.utime(self._file.fileno(), (now, now))
             os.fsync(self._file.fileno())
             target = self._root / self.digest[:2] / self.digest
             target.parent.mkdir(exist_ok=True)
-            self._path.replace(target)
+            with self._lock:  # else what `remove` has just found to be old could be this one
+                self._path.replace(target)
             _sync_folder(target.parent)
         except OSError as error:
             raise _full(error) from error

@@ -25,6 +25,7 @@ from agents.controller.links import Links
 from agents.controller.logread import LogQuery, LogReader
 from agents.controller.logstore import LogStore
 from agents.controller.problems import Problems
+from agents.controller.pruning import GRACE, Pruning
 from agents.controller.reconciler import Reconciler
 from agents.controller.secretstore import SecretStore
 from agents.controller.studies import Studies
@@ -54,6 +55,7 @@ class Controller:
         state: folder of the registry, blobs and logs.
         database_url: an SQLAlchemy URL; None for SQLite in `state`.
         ray_address: what `kind: ray` jobs get as RAY_ADDRESS.
+        prune_after: seconds after which a blob goes that nothing refers to.
         now: unix time. monotonic: a clock that never jumps. Both in seconds.
     """
 
@@ -64,6 +66,7 @@ class Controller:
         fabric: Fabric,
         database_url: str | None = None,
         ray_address: Callable[[], str | None] = lambda: None,
+        prune_after: float = GRACE,
         now: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -73,10 +76,11 @@ class Controller:
         url = database_url or f"sqlite:///{state / 'registry.db'}"
         self.db = Database.open(url)
         self._studies = Studies(url, self.db.turn)
-        self.blobs = BlobStore(state / "blobs")
+        self.blobs = BlobStore(state / "blobs", now)
         self.logs = LogStore(state / "logs")
         self.secrets = SecretStore(state / "secrets")
         self.hub = Hub()
+        self.pruning = Pruning(self.blobs, self.db, self.hub, state, now, prune_after)
         self.cluster = Cluster(monotonic)
         self._problems = Problems()
         self._intake = Intake(
@@ -153,6 +157,7 @@ class Controller:
             asyncio.create_task(self.reconciler.run(), name="reconciler"),
             asyncio.create_task(self._watch_registry(), name="registry"),
             asyncio.create_task(self.health.run(), name="health"),
+            asyncio.create_task(self.pruning.run(), name="pruning"),
         ]
 
     async def close(self) -> None:
@@ -335,7 +340,8 @@ class Controller:
         views = self.node_views()
         problems = self.problems()
         present = [view for view in views if view["state"] != "LOST"]
-        return {
+        storage = self.pruning.storage()
+        told: StatusView = {
             "state": "degraded" if problems or not present else "ok",
             "version": __version__,
             "cluster": {
@@ -352,3 +358,4 @@ class Controller:
             "memory": psutil.Process().memory_info().rss,
             "ray": self.fabric.state,
         }
+        return {**told, "storage": storage} if storage is not None else told

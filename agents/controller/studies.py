@@ -56,7 +56,7 @@ class Asked:
     number: int
     params: dict[str, Scalar]
     point: int | None = None  # which of the enqueued points it is
-    turn: Mapping[str, Any] | None = None  # of a population: member, generation, parent and origin
+    turn: Mapping[str, Any] | None = None  # of a population: what `Next` says of it
 
 
 class Studies:
@@ -245,13 +245,14 @@ class Study:
 
     def begin(self, turn: Next) -> Asked | None:
         """The trial of a turn of a population; one that was chosen before may come first."""
-        key = (turn.member, turn.generation)
+        key = (turn.member, turn.generation, turn.again)
         if key not in self._turns:  # else it waits since before a crash
             told = {
                 "member": turn.member,
                 "generation": turn.generation,
                 "parent": turn.parent,
                 "origin": turn.origin,
+                "again": turn.again,
             }
             self._enqueue(turn.params, {_TURN: told})
             self._turns.add(key)
@@ -364,5 +365,5 @@ class Study:
         return {name: float(value) for name, value in found.items()}
 
 
-def _turn(told: Mapping[str, Any]) -> tuple[int, int]:
-    return told["member"], told["generation"]
+def _turn(told: Mapping[str, Any]) -> tuple[int, int, int | None]:
+    return told["member"], told["generation"], told.get("again")

@@ -10,7 +10,7 @@ from sqlmodel import Session
 
 from agents.controller.controller import Controller
 from jobs import queries, registry
-from jobs.errors import InvalidInput
+from jobs.errors import InvalidInput, NotFound
 from jobs.fields import MAX_ENV_VALUE
 from jobs.registry import Caller, Submission
 from jobs.scheduling import Request, plan
@@ -45,6 +45,7 @@ async def submit(
     checked = JobSpec.from_json(dict(spec))
     check_secrets(checked, secrets)
     manifest = stored_manifest(controller, snapshot)
+    check_start(controller, checked)
     check_fits(controller, checked)
     if dry_run:
         return {
@@ -147,6 +148,19 @@ def stored_manifest(controller: Controller, snapshot: str | None) -> Manifest | 
     if missing:
         raise InvalidInput(f"{len(missing)} files of snapshot {snapshot[:19]} are not here")
     return manifest
+
+
+def check_start(controller: Controller, spec: JobSpec) -> None:
+    """Raises NotFound when the checkpoint that a job begins with is not all here."""
+    start = spec.checkpoint.start
+    if start is None:
+        return
+    blobs = controller.blobs
+    if not blobs.has(start) or blobs.missing(Manifest.from_bytes(blobs.read(start)).blobs):
+        raise NotFound(
+            f"checkpoint.start: {start[:19]} is not here, or not any more",
+            "`qd job` lists what is kept of a run; of a population, docs/sweeps.md tells what is.",
+        )
 
 
 def forecast(controller: Controller, spec: JobSpec) -> str:

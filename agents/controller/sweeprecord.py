@@ -155,8 +155,8 @@ def _job(
 ) -> JobRow:
     """A trial's (new) job."""
     start = None
-    if trial.generation is not None and trial.parent is not None:
-        start = sweepstore.trial_of(session, trial.sweep_id, trial.parent).checkpoint
+    if trial.generation is not None:
+        start = sweepstore.start_of(session, trial)
     job_spec = spec.job_of(
         sweepstore.sweep_name(trial.sweep_id),
         trial.number,
@@ -189,7 +189,7 @@ def _wishes(session: Session, found: Facts, changes: Changes) -> None:
 def _origin(asked: Asked, reruns: Mapping[str, int]) -> dict[str, Any]:
     """Where a trial's point comes from, as its row says it."""
     if asked.turn is not None:
-        return dict(asked.turn)
+        return {key: value for key, value in asked.turn.items() if key != "again"}
     if asked.point is None:
         return {"origin": "drawn"}
     again = reruns.get(str(asked.point))

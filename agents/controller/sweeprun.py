@@ -312,6 +312,7 @@ class SweepRun:
             enqueued=spec.enqueue,
             admits=spec.admits,
             seed=f"{found.row.submitted_at if spec.seed is None else spec.seed}",
+            reruns=sweepstore.to_run_again(found.row),
         )
         if choice.stuck:
             self._exhausted, self._stuck, changes.again = True, choice.stuck, True

@@ -199,11 +199,12 @@ class Sweeps:
 
     async def rerun(self, number: int, trial: int, who: Caller) -> SweepView:
         """Run a trial's point once more, as a new trial, before others; a sweep that is over goes on
-        for it.
+        for it. In a population, it begins with the checkpoint that the trial began with.
 
         Raises:
             NotFound: no such trial.
-            Conflict: a sweep whose budget is used up, or whose trials follow from each other.
+            Conflict: a sweep whose secrets are gone; of a population a trial that is not over, or
+                whose beginning is not kept any more.
         """
 
         def change(session: Session, row: SweepRow, now: float) -> None:
@@ -211,10 +212,12 @@ class Sweeps:
             _may_go_on(row)
             spec = sweepstore.spec_of(row)
             if spec.sampler.name == "pbt":
-                raise Conflict(
-                    f"the trials of s{number} follow from each other: none runs again alone",
-                    f"`qd retry j{again.job_id}` runs its job again, outside of the sweep.",
-                )
+                if again.state == "OPEN":
+                    raise Conflict(f"trial {trial} of s{number} is not over")
+                sweepstore.start_of(session, again)  # refuses when it is gone
+                known = sweepstore.reruns(row)
+                row.spec = sweepstore.stored(spec, {**known, str(len(known)): trial})
+                return _go_on(row, now)
             data = sweepstore.plain(row)
             points = data["enqueue"]
             data["enqueue"] = [*points, again.params]
@@ -222,7 +225,7 @@ class Sweeps:
                 data["trials"] = spec.trials + 1  # it takes the place of none
             reruns = {**sweepstore.reruns(row), str(len(points)): trial}
             row.spec = sweepstore.stored(SweepSpec.from_json(data), reruns)
-            _go_on(row, now)
+            return _go_on(row, now)
 
         return await self._steer(number, who, "sweep.rerun", {"trial": trial}, change, ended=True)
 

@@ -9,7 +9,13 @@ from sqlmodel import Session
 
 from agents.controller.controller import Controller
 from agents.controller.samplers import check_packages
-from agents.controller.submitting import check_fits, check_secrets, forecast, stored_manifest
+from agents.controller.submitting import (
+    check_fits,
+    check_secrets,
+    check_start,
+    forecast,
+    stored_manifest,
+)
 from jobs import registry, sweepstore
 from jobs.errors import InvalidInput
 from jobs.registry import Caller
@@ -41,6 +47,7 @@ async def submit_sweep(
     check_packages(checked)
     check_secrets(checked.job, secrets)
     check_fits(controller, checked.job)
+    check_start(controller, checked.job)
     manifest = stored_manifest(controller, snapshot)
     limit = checked.limit
     if dry_run:

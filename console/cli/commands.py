@@ -44,6 +44,9 @@ COMMANDS: dict[str, Entry] = {
     "doctor": Entry(
         "console.cli.doctor:doctor", "Check every part, with the fix for what is wrong.", _CLUSTER
     ),
+    "prune": Entry(
+        "console.cli.prune:prune", "Let go of stored files that nothing refers to.", _CLUSTER
+    ),
     "context": Entry(
         "console.cli.context:context", "Name clusters on other hosts, and choose one.", _CLUSTER
     ),

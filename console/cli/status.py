@@ -74,6 +74,15 @@ def jobs_line(status: StatusView) -> str:
     return ", ".join(f"{n} {state.lower()}" for state, n in status["cluster"]["jobs"].items() if n)
 
 
+def _storage(status: StatusView) -> str:
+    """How much the store of blobs holds: `1.5GiB in 210 blobs, 80GiB free`."""
+    found = status.get("storage")
+    if found is None:
+        return ""
+    held = f"{size(found['bytes'])} in {counted(found['blobs'], 'blob')}"
+    return f"{held}, {size(found['free'])} free"
+
+
 def _show(status: StatusView, host: str) -> None:
     say(f"{paint_state(status['state'])}  quarterdeck {neutralise(status['version'])}")
     if status["state"] != "unreachable":
@@ -85,6 +94,7 @@ def _show(status: StatusView, host: str) -> None:
                 ("ray", neutralise(status.get("ray", ""))),
                 ("up", span(status["uptime"]) if "uptime" in status else ""),
                 ("memory", size(status["memory"]) if "memory" in status else ""),
+                ("storage", _storage(status)),
             ]
         )
     for problem in status["problems"]:

@@ -13,6 +13,7 @@ from agents.controller.api.common import TheCaller, TheController, resolve, woke
 from jobs import queries
 from jobs.errors import InvalidInput
 from jobs.names import job_name
+from jobs.spec import JobSpec
 from jobs.states import JOB_STATES, TERMINAL
 from jobs.views import ExplainView, GitView, JobDetail, JobPage, JobView, StacksView, SubmitView
 
@@ -127,6 +128,8 @@ async def cancel(
 @router.post("/jobs/{job}/retry")
 async def retry(job: str, controller: TheController, who: TheCaller) -> JobView:
     ref = await resolve(controller, job)
+    spec = (await controller.job_detail(ref.job))["spec"]
+    await asyncio.to_thread(submitting.check_start, controller, JobSpec.from_json(spec))
     await controller.reconciler.retry(ref.job, who)
     return await controller.job_view(ref.job)
 

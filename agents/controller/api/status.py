@@ -7,7 +7,9 @@ import shutil
 from fastapi import APIRouter
 
 from agents.controller.api.common import TheController
+from jobs.units import format_size
 from jobs.views import CheckView, StatusView
+from jobs.words import counted
 
 router = APIRouter()
 
@@ -36,6 +38,16 @@ async def doctor(controller: TheController) -> list[CheckView]:
             "fix": "Free some space: submissions are refused when nothing can be recorded.",
         },
     ]
+    storage = controller.pruning.storage()
+    if storage is not None:
+        checks.append(
+            {
+                "name": "blobs",
+                "ok": storage["bytes"] < free or free > _LOW_DISK,
+                "detail": f"{counted(storage['blobs'], 'blob')}, {format_size(storage['bytes'])}",
+                "fix": "`qd prune` lets go of those that nothing refers to.",
+            }
+        )
     for view in controller.node_views():
         checks.append(
             {

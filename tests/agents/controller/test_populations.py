@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from jobs.errors import Conflict, InvalidInput
+from jobs.errors import Conflict, InvalidInput, NotFound
 from jobs.snapshot import Manifest
 from tests.agents.controller.conftest import Plane, until
 from tests.agents.controller.test_sweeps import ended, logs, study, sweep, trials
@@ -113,8 +113,6 @@ async def test_members_go_on_from_checkpoints_and_the_worst_copy_the_best(plane:
     ]
     job = await plane.get(f"/v1/jobs/{rows[-1]['job']}")
     assert job["spec"]["params"]["epochs"] == 6
-    with pytest.raises(Conflict):
-        await plane.post(f"/v1/sweeps/{name}/trials/0/rerun")
     with pytest.raises(InvalidInput, match="allowed: more than it has"):
         await plane.post(f"/v1/sweeps/{name}/extend", {"generations": 2})
     await plane.post(f"/v1/sweeps/{name}/extend", {"generations": 4})
@@ -168,3 +166,70 @@ async def test_a_population_whose_scripts_leave_no_checkpoint_ends_in_words(plan
     assert view["reason"] == "no checkpoint to go on with: 4 members failed, or left none"
     reasons = {row["reason"] for row in await trials(plane, name)}
     assert reasons == {"left no checkpoint in quarterdeck.checkpoint_dir"}
+
+
+async def test_a_turn_runs_again_from_where_it_began(plane: Plane) -> None:
+    """It failed for a reason of its own; its member goes on from what it comes to."""
+    mended = plane.root / "mended"
+    command = f"if test {{rate}} = 1 && ! test -e {mended}; then exit 1; fi; {TRAIN}"
+    name = await population(plane, command, population=2, generations=1, quantile=0.5)
+    assert (await ended(plane, name))["counts"]["failed"] == 1
+    rows = await trials(plane, name)
+    [failed] = [row for row in rows if row["state"] == "FAILED"]
+    mended.touch()
+    view = await plane.post(f"/v1/sweeps/{name}/trials/{failed['number']}/rerun")
+    assert (view["state"], view["trials"]) == ("RUNNING", 3)
+    assert (await ended(plane, name))["state"] == "FINISHED"
+    again = (await trials(plane, name))[2]
+    assert {key: again[key] for key in ("state", "origin", "parent", "member", "generation")} == {
+        "state": "COMPLETE",
+        "origin": "rerun",
+        "parent": failed["number"],
+        "member": failed["member"],
+        "generation": 0,
+    }
+    assert again["params"] == failed["params"]
+    await plane.post(f"/v1/sweeps/{name}/extend", {"generations": 2})
+    assert (await ended(plane, name))["counts"]["total"] == 5
+    rows = await trials(plane, name)
+    [one] = [row for row in rows if row["origin"] == "continued"]
+    later = rows[3]
+    await plane.post(f"/v1/sweeps/{name}/trials/{later['number']}/rerun")
+    await plane.restart()
+    assert (await ended(plane, name))["counts"]["total"] == 6
+    rows = await trials(plane, name)
+    kept = await checkpoints(plane, rows)
+    left = {row["number"]: weights(plane, row, kept) for row in rows if row["state"] == "COMPLETE"}
+    assert left[5] == left[later["number"]], "the same point, begun with the same checkpoint"
+    assert left[one["number"]][:2] == left[one["parent"]]
+
+
+async def test_checkpoints_go_that_no_turn_can_begin_with_any_more(plane: Plane) -> None:
+    name = await population(plane)
+    await ended(plane, name)
+    before = await checkpoints(plane, await trials(plane, name))
+    assert (await plane.post("/v1/blobs/prune", {}))["checkpoints"] == 0, "they are of today"
+    plane.now.offset += 2 * 86_400
+    found = await plane.post("/v1/blobs/prune", {})
+    rows = await trials(plane, name)
+    best = max(rows, key=lambda row: row["values"][0])["number"]
+    after = await checkpoints(plane, rows)
+    last = {row["number"] for row in rows if row["generation"] == 2}
+    assert {number for number, digest in after.items() if digest} == last | {best}
+    assert found["checkpoints"] == 12 - len(last | {best})
+    assert found["blobs"] == 2 * found["checkpoints"]  # its manifest, and its one file
+    assert all(after[number] == before[number] for number in last | {best})
+    for row in rows:
+        if after[row["number"]]:
+            weights(plane, row, after)
+        artifacts = (await plane.get(f"/v1/jobs/{row['job']}"))["artifacts"]
+        assert len(artifacts) == (1 if after[row["number"]] else 0)
+    # What follows from what was kept is possible, and what does not is refused in words.
+    first, second = (next(row for row in rows if row["generation"] == g) for g in (0, 1))
+    with pytest.raises(Conflict, match="is not kept any more"):
+        await plane.post(f"/v1/sweeps/{name}/trials/{second['number']}/rerun")
+    with pytest.raises(NotFound, match="is not here, or not any more"):
+        await plane.post(f"/v1/jobs/{second['job']}/retry")
+    await plane.post(f"/v1/sweeps/{name}/trials/{first['number']}/rerun")
+    await plane.post(f"/v1/sweeps/{name}/extend", {"generations": 4})
+    assert (await ended(plane, name))["counts"]["complete"] == 17

@@ -1,0 +1,76 @@
+"""`qd prune`."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+
+from console.cli.format import size, span
+from console.cli.options import Json
+from console.cli.output import emit, narrate, say
+from console.client import Client
+from jobs.errors import InvalidInput
+from jobs.words import counted
+
+if TYPE_CHECKING:
+    from jobs.views import PruneView
+
+_TIMEOUT = 600.0
+"""Seconds of silence allowed: a store of a million files takes a while to look through."""
+
+
+def prune(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    older_than: Annotated[
+        str | None,
+        typer.Option(metavar="SPAN", help="Left alone for so long; by default 24h, 1h at least."),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Let go of stored files that nothing refers to.
+
+    Snapshots, outputs and checkpoints of jobs stay. The controller does the same by itself every day.
+    """
+    from jobs.units import parse_duration
+
+    body: dict[str, Any] = {}
+    if older_than is not None:
+        try:
+            body["older_than"] = parse_duration(older_than)
+        except ValueError as error:
+            raise InvalidInput(f"--older-than: {error}") from error
+    client = Client.from_environment().with_timeout(_TIMEOUT)
+    path = "/v1/blobs/prune"
+    if dry_run or not yes:
+        found = cast("PruneView", client.post(path, {**body, "dry_run": True}))
+        if dry_run:
+            _show(found, as_json)
+            return
+        if not found["blobs"] and not found["checkpoints"]:
+            _show({**found, "dry_run": False}, as_json)
+            return
+        if as_json or not sys.stdin.isatty():
+            raise InvalidInput(f"{_what(found)} would go", "Confirm with --yes.")
+        typer.confirm(f"{_what(found)} will go. Continue?", abort=True, err=True)
+    _show(cast("PruneView", client.post(path, body)), as_json)
+
+
+def _what(found: PruneView) -> str:
+    text = f"{counted(found['blobs'], 'blob')} ({size(found['bytes'])})"
+    if found["checkpoints"]:
+        text += f", with {counted(found['checkpoints'], 'checkpoint')} of populations"
+    return text
+
+
+def _show(found: PruneView, as_json: bool) -> None:
+    if as_json:
+        emit(found)
+        return
+    say(f"{_what(found)} {'would go' if found['dry_run'] else 'gone'}")
+    narrate(
+        f"{counted(found['kept'], 'blob')} stay, {size(found['kept_bytes'])}: they are referred to, or "
+        f"somebody counted on them in the last {span(found['older_than'])}"
+    )
