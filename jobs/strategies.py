@@ -163,8 +163,10 @@ SAMPLERS: dict[str, Entry] = {
         needs=("scipy",),
         several=True,
     ),
-    "nsga2": Entry(_POPULATION, several=True),
-    "nsga3": Entry({**_POPULATION, "dividing": Option("dividing_parameter", low=1)}, several=True),
+    "nsga2": Entry(_POPULATION, several=True, learns=True),
+    "nsga3": Entry(
+        {**_POPULATION, "dividing": Option("dividing_parameter", low=1)}, several=True, learns=True
+    ),
     "pbt": Entry(
         {
             "population": Option("population", low=2, high=1000, required=True),

@@ -86,6 +86,16 @@ def make_sampler(spec: SweepSpec, trials: int, lent: Sequence[FrozenTrial] = ())
     return samplers.NSGAIIISampler(seed=seed, **options)
 
 
+def first_generation(sampler: BaseSampler) -> dict[str, int]:
+    """System attributes with which a genetic sampler counts another study's trial to its first
+    generation, of which it takes the best as parents; none for others."""
+    from optuna.samplers import BaseGASampler
+
+    if isinstance(sampler, BaseGASampler):
+        return {sampler._get_generation_key(): 0}
+    return {}
+
+
 def make_pruner(strategy: Strategy) -> BasePruner:
     from optuna import pruners
 

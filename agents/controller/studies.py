@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from agents.controller.points import distributions, suggest
-from agents.controller.samplers import make_pruner, make_sampler, quietly
+from agents.controller.samplers import first_generation, make_pruner, make_sampler, quietly
 from jobs import searchspace
 from jobs.command import Scalar
 from jobs.populations import Next
@@ -154,6 +154,8 @@ class Study:
                     for key, value in trial.system_attrs.items()
                     if key.startswith("constraints")
                 }
+                if trial.state == states.COMPLETE:
+                    kept |= first_generation(self._study.sampler)
                 self._study.add_trial(
                     self._optuna.trial.create_trial(
                         state=trial.state,
