@@ -10,18 +10,17 @@ from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from agents.controller.zerocopy import zero_copy
 from jobs.registry import Caller
 
 _UCRED = struct.Struct("3i")  # pid, uid, gid
-_SEND_BUFFER = 2 << 20
-"""Bytes that the kernel takes from us before its reader has read them. The default is a tenth of that,
-and a log of gigabytes would be copied in as many small steps."""
 
 
 class PeerProtocol(H11Protocol):
     """uvicorn's HTTP protocol, with the peer's credentials as ASGI's `client`: ("uid:1000", pid).
 
-    ASGI has no field for them; `client` is empty on a unix socket, and is what servers log.
+    ASGI has no field for them; `client` is empty on a unix socket, and is what servers log. It can also
+    send stretches of files (zerocopy.py).
     """
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -29,8 +28,8 @@ class PeerProtocol(H11Protocol):
         peer = transport.get_extra_info("socket")
         packed = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
         pid, uid, _ = _UCRED.unpack(packed)
-        peer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
         self.client = (f"uid:{uid}", pid)
+        self.app = zero_copy(self.app, self)
 
 
 def caller_of(scope: Any) -> Caller:

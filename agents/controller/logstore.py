@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 from jobs.errors import StorageFull
 
@@ -155,11 +155,14 @@ class LogStore:
     def read(self, job: int, attempt: int, rank: int, offset: int, limit: int) -> bytes:
         """Raw bytes, at most `limit`, from `offset`; empty at the end."""
         try:
-            with self.path(job, attempt, rank).open("rb") as file:
-                file.seek(offset)
-                return file.read(limit)
+            with self.open(job, attempt, rank) as file:
+                return os.pread(file.fileno(), limit, offset)
         except FileNotFoundError:
             return b""
+
+    def open(self, job: int, attempt: int, rank: int) -> BinaryIO:
+        """A log to read from. Raises FileNotFoundError for one that does not exist yet."""
+        return self.path(job, attempt, rank).open("rb", buffering=0)
 
     def offset_at(self, job: int, attempt: int, rank: int, since: float) -> int:
         """Where the bytes begin that were first seen at `since` (unix time) or later."""

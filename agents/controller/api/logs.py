@@ -22,6 +22,7 @@ from agents.controller.api.common import (
     time_argument,
     woken,
 )
+from agents.controller.api.files import FileStretches, Stretch
 from agents.controller.controller import Controller
 from agents.controller.logread import LogQuery, LogReader, batches, follow
 from jobs import metricstore, queries
@@ -38,8 +39,6 @@ _POLL = 1.0
 _PAGE = 1000
 _RAW_LIMIT = 4 << 20
 """Bytes of a log that are given to who names no limit."""
-_RAW_PIECE = 1 << 20
-"""Bytes of it that are held at a time: what amortises the hop to a thread, and fits its socket."""
 MAX_TAIL = 100_000
 """Lines. They are all held at once; whoever wants more reads on from an offset, or from a time."""
 
@@ -175,32 +174,24 @@ async def raw(
     number = ref.attempt or max(view["attempt"], 1)
     size = controller.logs.size(ref.job, number, rank)
     headers = {"X-Size": str(size)}
+    stretches: AsyncIterator[Stretch]
     if follow_:
-        pieces = _raw_follow(controller, ref.job, number, rank, offset)
+        stretches = _raw_follow(controller, ref.job, number, rank, offset)
     else:
         end = max(offset, min(offset + limit, size))
         headers["Content-Length"] = str(end - offset)
-        pieces = _raw_pieces(controller, ref.job, number, rank, offset, end)
-    return StreamingResponse(pieces, media_type="application/octet-stream", headers=headers)
+        stretches = _just((offset, end))
+    opened = partial(controller.logs.run_reader, controller.logs.open, ref.job, number, rank)
+    return FileStretches(opened, stretches, headers)
 
 
-async def _raw_pieces(
-    controller: Controller, job: int, attempt: int, rank: int, offset: int, end: int
-) -> AsyncIterator[bytes]:
-    """What a log holds between two offsets, as it lies on disk."""
-    store = controller.logs
-    while offset < end:
-        piece = min(_RAW_PIECE, end - offset)
-        data = await store.run_reader(store.read, job, attempt, rank, offset, piece)
-        if not data:
-            return  # it was cut from outside: the reply ends short, and its reader hears of it
-        offset += len(data)
-        yield data
+async def _just(stretch: Stretch) -> AsyncIterator[Stretch]:
+    yield stretch
 
 
 async def _raw_follow(
     controller: Controller, job: int, attempt: int, rank: int, offset: int
-) -> AsyncIterator[bytes]:
+) -> AsyncIterator[Stretch]:
     """A log from an offset on, until its attempt has ended."""
     name = job_name(job)
     subscription = controller.hub.subscribe([f"log:{name}", f"job:{name}"], hints_only=True)
@@ -208,13 +199,12 @@ async def _raw_follow(
         while True:
             over = await _attempt_over(controller, job, attempt)  # asked before: see logread.follow
             end = controller.logs.size(job, attempt, rank)
-            async for data in _raw_pieces(controller, job, attempt, rank, offset, end):
-                offset += len(data)
-                yield data
+            if offset < end:
+                yield offset, end
+                offset = end
             if over:
                 return
-            if offset >= end:
-                await woken(subscription, _POLL)
+            await woken(subscription, _POLL)
     finally:
         controller.hub.unsubscribe(subscription)
 
