@@ -46,20 +46,38 @@ class Fleet:
             kind = (node.cpus, node.gpus, node.memory, node.accelerator)
             self._kinds.setdefault(kind, []).append(i)
         self._depth = 1 + max((int(node.gpus) for node in usable), default=0)
-        self._pools: list[_Pool] = []
+        self._pools: list[_Pool] = []  # the index, which only a copy has
         self._pool_of: list[_Pool] = []
         self._matching: dict[str, list[_Pool]] = {}  # by the accelerator asked for
 
     def hold(self, node: str, share: Share, until: float | None) -> None:
-        """Something that runs. To be called before `build`; nodes that are unknown or out of service
-        are passed over."""
+        """Something that runs. Nodes that are unknown or out of service are passed over."""
         i = self.index.get(node)
         if i is not None:
             ask = need(share.cpus, share.gpus, share.memory)
             self.rooms[i].take(ask, share.gpu_ids)
             self.tenants[i].append((until, ask, share.gpu_ids))
 
-    def build(self) -> None:
+    def let_go(self, node: str, share: Share, until: float | None) -> None:
+        """Undo a `hold` with the same arguments."""
+        i = self.index.get(node)
+        if i is not None:
+            ask = need(share.cpus, share.gpus, share.memory)
+            self.rooms[i].release(ask, share.gpu_ids)
+            self.tenants[i].remove((until, ask, share.gpu_ids))
+
+    def copy(self) -> Fleet:
+        """What a pass takes from: the same resources, with the index that `find` and `take` need."""
+        twin = Fleet.__new__(Fleet)
+        twin.nodes, twin.names, twin.index = self.nodes, self.names, self.index
+        twin._kinds, twin._depth = self._kinds, self._depth
+        twin.rooms = [room.copy() for room in self.rooms]
+        twin.tenants = [tenants.copy() for tenants in self.tenants]
+        twin._matching = {}
+        twin._build()
+        return twin
+
+    def _build(self) -> None:
         """Make the index."""
         kinds = sorted({(node.gpus >= 1, node.accelerator) for node in self.nodes})
         pools = {kind: _Pool(kind[1], [[] for _ in range(self._depth)]) for kind in kinds}

@@ -18,17 +18,19 @@ Clocks: `now`, `arrival`, `not_before` and `ends_by` are seconds on one clock, t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import heapq
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from jobs import reasons
 from jobs.capacity import NodeCapacity, Room, Shape, Share, need_of
 from jobs.fleet import Fleet
 from jobs.reasons import never_fits
+from jobs.waiting import Line, Queue, Request, order
 
 __all__ = [
-    "BACKFILL_DEPTH", "Claim", "NodeCapacity", "Placement", "Plan", "Request", "Running", "Shape",
-    "Share", "never_fits", "order", "plan",
+    "BACKFILL_DEPTH", "Claim", "NodeCapacity", "Placement", "Plan", "Queue", "Request", "Running",
+    "Shape", "Share", "Standing", "never_fits", "order", "plan", "plan_on",
 ]  # fmt: skip
 
 BACKFILL_DEPTH = 100
@@ -36,7 +38,7 @@ BACKFILL_DEPTH = 100
 fail again without a search, so that only a queue of very many different shapes ever gets here; each
 search looks at every node once, 0.1 ms for a thousand."""
 
-PLACED_AT_ONCE = 2_000
+PLACED_AT_ONCE = 500
 """How many jobs a pass starts at most; the next pass follows at once. Writing the placements down takes
 far longer than deciding on them, and nothing else is decided meanwhile."""
 
@@ -46,25 +48,6 @@ time since it arrived: the nodes that it claimed first may be held for ever, and
 follow one another on all the others would starve it."""
 
 NOWHERE: frozenset[int] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """A job that waits.
-
-    `timeout` is the longest that it will hold its nodes once placed, staging and grace included; None
-    without a limit. It is not considered before `not_before`. The nodes it should `avoid` (where it
-    has just failed) are left out as long as enough others could run it.
-    """
-
-    job: int
-    shape: Shape
-    priority: int
-    arrival: float
-    user: str
-    timeout: float | None = None
-    avoid: frozenset[str] = frozenset()
-    not_before: float = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,15 +91,10 @@ class Plan:
     claim: Claim | None = None
 
 
-def order(request: Request) -> tuple[int, float, int]:
-    """The sort key of the queue."""
-    return (-request.priority, request.arrival, request.job)
-
-
 def plan(
-    queue: Sequence[Request],
+    queue: Iterable[Request],
     nodes: Sequence[NodeCapacity],
-    running: Sequence[Running],
+    running: Iterable[Running],
     now: float,
 ) -> Plan:
     """Decide who starts now. The order of the arguments' items does not matter.
@@ -127,7 +105,51 @@ def plan(
         running: everything that holds a share of a node, adopted and stopping attempts included.
         now: the moment of the decision.
     """
-    return _Pass(nodes, running, now).run(queue)
+    return plan_on(Queue(queue), Standing(), nodes, running, now)
+
+
+def plan_on(
+    queue: Queue,
+    standing: Standing,
+    nodes: Sequence[NodeCapacity],
+    running: Iterable[Running],
+    now: float,
+) -> Plan:
+    """As `plan`, for who decides again and again: of the queue and of what runs, only what has
+    changed since costs anything."""
+    return _Pass(standing.fleet(nodes, running), nodes, now).run(queue)
+
+
+class Standing:
+    """The nodes with all that runs on them, kept from one pass to the next."""
+
+    def __init__(self) -> None:
+        self._nodes: list[NodeCapacity] = []
+        self._running: dict[int, Running] = {}
+        self._fleet = Fleet(())
+
+    def fleet(self, nodes: Sequence[NodeCapacity], running: Iterable[Running]) -> Fleet:
+        """The resources that are free, for one pass to take from."""
+        if self._nodes != nodes:
+            self._nodes, self._running, self._fleet = list(nodes), {}, Fleet(nodes)
+        before, self._running = self._running, {attempt.job: attempt for attempt in running}
+        for job, attempt in self._running.items():
+            known = before.pop(job, None)
+            if known is not attempt and known != attempt:
+                self._hold(attempt)
+                if known is not None:
+                    self._let_go(known)
+        for attempt in before.values():
+            self._let_go(attempt)
+        return self._fleet.copy()
+
+    def _hold(self, attempt: Running) -> None:
+        for name, share in attempt.node_shares.items():
+            self._fleet.hold(name, share, attempt.ends_by)
+
+    def _let_go(self, attempt: Running) -> None:
+        for name, share in attempt.node_shares.items():
+            self._fleet.let_go(name, share, attempt.ends_by)
 
 
 @dataclass(slots=True)
@@ -142,66 +164,75 @@ class _Wait:
 class _Pass:
     """One decision in the making."""
 
-    def __init__(
-        self, nodes: Sequence[NodeCapacity], running: Sequence[Running], now: float
-    ) -> None:
-        self.nodes = nodes
-        self.now = now
-        self.fleet = Fleet(nodes)
-        for attempt in running:
-            for name, share in attempt.node_shares.items():
-                self.fleet.hold(name, share, attempt.ends_by)
-        self.fleet.build()
+    def __init__(self, fleet: Fleet, nodes: Sequence[NodeCapacity], now: float) -> None:
+        self.fleet, self.nodes, self.now = fleet, nodes, now
         self.result = Plan()
         self.beside: dict[int, Room] = {}  # what the claim leaves over, by node
         self.failures = 0  # searches behind the head that found too little
-
-    def run(self, queue: Sequence[Request]) -> Plan:
-        result, now = self.result, self.now
         # A shape that failed fails for the rest of the pass, since resources only shrink. Whether a
         # job would end before the claim begins, and the nodes it avoids, are part of the question.
-        failed: dict[tuple[Shape, bool, frozenset[int]], _Wait] = {}
-        waiting: list[tuple[int, _Wait]] = []
-        wakes: list[float] = []
-        next_pass = _Wait(reasons.LOOKED_AT_NEXT)
-        for request in sorted(queue, key=order):
-            if request.not_before > now:
-                wakes.append(request.not_before)
-                text = reasons.backing_off(request.not_before - now)
-                waiting.append((request.job, _Wait(text)))
+        self.failed: dict[tuple[Shape, bool, frozenset[int]], _Wait] = {}
+
+    def run(self, queue: Queue) -> Plan:
+        result, now = self.result, self.now
+        paused = queue.paused(now)
+        waiting = [([job], _Wait(reasons.backing_off(at - now))) for job, at in paused.items()]
+        lines = [line for line in queue.lines() if _first(line, 0, paused) < len(line)]
+        at = [_first(line, 0, paused) for line in lines]
+        heads = [(order(queue[line[at[n]][1]]), n) for n, line in enumerate(lines)]
+        heapq.heapify(heads)
+        while heads:
+            (*_, job), n = heads[0]
+            line, wait = lines[n], self._start(queue[job])
+            if wait is not None:
+                # It speaks for the whole line, but for those that pause.
+                rest = [job for _, job in line[at[n] :] if job not in paused]
+                waiting.append((rest, wait))
+                heapq.heappop(heads)
                 continue
-            if len(result.placements) >= PLACED_AT_ONCE:
-                wakes.append(now)
-                waiting.append((request.job, next_pass))
-                continue
-            skip = self._skipped(request) if request.avoid else NOWHERE
-            brief = request.timeout is not None and self._ends_before_claim(request.timeout)
-            wait = failed.get((request.shape, brief, skip))
-            if wait is None and self.failures >= BACKFILL_DEPTH:
-                wait = _Wait(reasons.too_far_behind(self._claim.job))
-            if wait is None:
-                chosen = self._search(request.shape, brief, skip)
-                if len(chosen) == request.shape.nodes:
-                    self._place(request, chosen, brief)
-                    continue
-                wait = self._fail(request, skip)
-                failed[request.shape, brief, skip] = wait
-                if wait.shape is not None:  # there is no room at all, however soon it would end
-                    failed[request.shape, not brief, skip] = wait
-            waiting.append((request.job, wait))
+            at[n] = _first(line, at[n] + 1, paused)
+            if at[n] < len(line):
+                heapq.heapreplace(heads, (order(queue[line[at[n]][1]]), n))
+            else:
+                heapq.heappop(heads)
         result.reasons = self._explained(waiting)
-        result.next_wake = min(wakes, default=None)
+        if result.next_wake is None:
+            result.next_wake = min(paused.values(), default=None)
         return result
 
-    def _explained(self, waiting: Sequence[tuple[int, _Wait]]) -> dict[int, str]:
+    def _start(self, request: Request) -> _Wait | None:
+        """Place a job, or say why it waits."""
+        if len(self.result.placements) >= PLACED_AT_ONCE:
+            self.result.next_wake = self.now
+            return _Wait(reasons.LOOKED_AT_NEXT)
+        skip = self._skipped(request) if request.avoid else NOWHERE
+        brief = request.timeout is not None and self._ends_before_claim(request.timeout)
+        wait = self.failed.get((request.shape, brief, skip))
+        if wait is None and self.failures >= BACKFILL_DEPTH:
+            wait = _Wait(reasons.too_far_behind(self._claim.job))
+        if wait is not None:
+            return wait
+        chosen = self._search(request.shape, brief, skip)
+        if len(chosen) == request.shape.nodes:
+            self._place(request, chosen, brief)
+            return None
+        wait = self._fail(request, skip)
+        self.failed[request.shape, brief, skip] = wait
+        if wait.shape is not None:  # there is no room at all, however soon it would end
+            self.failed[request.shape, not brief, skip] = wait
+        return wait
+
+    def _explained(self, waiting: Sequence[tuple[Sequence[int], _Wait]]) -> dict[int, str]:
         """The sentences, made last and once per shape: counting what is free has its price."""
         survey = reasons.Survey(self.fleet, self.nodes)
-        head = self.result.claim.job if self.result.claim else None
         texts: dict[int, str] = {}
-        for job, wait in waiting:
+        for jobs, wait in waiting:
             if not wait.text and wait.shape is not None:
                 wait.text = survey.occupied(wait.shape, wait.skip)
-            texts[job] = f"starts next: {wait.text}" if job == head else wait.text
+            texts.update(dict.fromkeys(jobs, wait.text))
+        if self.result.claim is not None:
+            head = self.result.claim.job
+            texts[head] = f"starts next: {texts[head]}"
         return texts
 
     def _skipped(self, request: Request) -> frozenset[int]:
@@ -269,3 +300,10 @@ class _Pass:
             self.beside[i] = left
         names = tuple(fleet.names[i] for i in sorted(p[-1] for p in picked))
         self.result.claim = Claim(request.job, request.priority, names, at)
+
+
+def _first(line: Line, at: int, paused: Mapping[int, float]) -> int:
+    """The place of the first job from `at` on that does not pause; the line's length without one."""
+    while paused and at < len(line) and line[at][1] in paused:
+        at += 1
+    return at

@@ -6,7 +6,7 @@ which is in the registry.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 
 from agents.controller.fabric import FabricNode
@@ -48,6 +48,8 @@ class Node:
     seen: float | None = None  # the controller's monotonic clock
     bindings: dict[str, Binding] = field(default_factory=dict)  # GPU uuid -> user
     history: dict[str, RingHistory] = field(default_factory=dict)  # metric or GPU uuid -> series
+    capacity: NodeCapacity | None = None
+    capacity_of: tuple[object, ...] = ()  # what it was made of
 
     def state(self, monotonic: float, busy: bool) -> NodeState:
         if self.seen is None or monotonic - self.seen > LOST_AFTER:
@@ -159,33 +161,37 @@ class Cluster:
         seen = float(len(node.facts["gpus"]))
         return min(seen, node.fabric.gpus) if node.fabric else seen
 
-    def capacities(self, busy: Iterable[str]) -> list[NodeCapacity]:
-        """The scheduler's view of every node, in order of name."""
-        monotonic, busy = self._monotonic(), set(busy)
-        result = []
-        for node in sorted(self.nodes.values(), key=lambda node: node.name):
+    def capacities(self, busy: Container[str]) -> list[NodeCapacity]:
+        """The scheduler's view of every node, in order of name. That of a node which has not changed
+        is the same object as before.
+
+        Args:
+            busy: the nodes on which something is held.
+        """
+        monotonic, result = self._monotonic(), []
+        for _, node in sorted(self.nodes.items()):
             state = node.state(monotonic, node.name in busy)
-            facts = node.facts
-            models = sorted({gpu["model"] for gpu in facts["gpus"]}) if facts else []
-            why_not = "" if state == "READY" else state.lower()
-            if state == "READY" and facts is None:
-                why_not = "still starting"
-            result.append(
-                NodeCapacity(
-                    name=node.name,
-                    cpus=node.fabric.cpus
-                    if node.fabric
-                    else float(facts["cpus"])
-                    if facts
-                    else 0.0,
-                    gpus=int(self.gpus(node)),
-                    memory=facts["memory"] if facts else 0,
-                    accelerator=", ".join(models),
-                    schedulable=not why_not,
-                    why_not=why_not,
-                )
-            )
+            if node.capacity is None or node.capacity_of != (state, node.facts, node.fabric):
+                node.capacity_of = (state, node.facts, node.fabric)
+                node.capacity = self._capacity(node, state)
+            result.append(node.capacity)
         return result
+
+    def _capacity(self, node: Node, state: NodeState) -> NodeCapacity:
+        facts = node.facts
+        models = sorted({gpu["model"] for gpu in facts["gpus"]}) if facts else []
+        why_not = "" if state == "READY" else state.lower()
+        if state == "READY" and facts is None:
+            why_not = "still starting"
+        return NodeCapacity(
+            name=node.name,
+            cpus=node.fabric.cpus if node.fabric else float(facts["cpus"]) if facts else 0.0,
+            gpus=int(self.gpus(node)),
+            memory=facts["memory"] if facts else 0,
+            accelerator=", ".join(models),
+            schedulable=not why_not,
+            why_not=why_not,
+        )
 
     def history(
         self, name: str | None, metric: str, seconds: float, points: int, now: float

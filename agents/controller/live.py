@@ -37,6 +37,8 @@ class Live:
     driver: asyncio.Task[None] | None = None
     shape: Shape = field(init=False)
     _request: Request | None = None
+    _running: Running | None = None
+    _counted: tuple[object, ...] = ()  # what `_running` was made of
 
     def __post_init__(self) -> None:
         self.shape = self.spec.shape()
@@ -82,18 +84,22 @@ class Live:
 
     def running(self) -> Running:
         """What it holds, for the scheduler. A part that is over holds nothing any more, but its
-        reservation stays until the whole gang is released, so it counts until then."""
+        reservation stays until the whole gang is released, so it counts until then. Kept, as the
+        request is."""
         attempt = self.job.attempt
         assert attempt is not None
-        shares = {}
-        for part in attempt.parts:
-            report = self.reports.get(part.node)
-            known = tuple(report["gpus"]) if report and report["epoch"] == attempt.epoch else ()
-            shape = self.shape
-            shares[part.node] = Share(shape.cpus, shape.gpus, shape.memory, known)
-        return Running(
-            job=self.job.id,
-            node_shares=shares,
-            priority=self.spec.priority,
-            ends_by=self.ends_by,
-        )
+        told = [self.reports.get(part.node) for part in attempt.parts]
+        counted = (attempt, self.moved, told)
+        if self._running is None or self._counted != counted:
+            shape, shares = self.shape, {}
+            for part, report in zip(attempt.parts, told, strict=True):
+                known = tuple(report["gpus"]) if report and report["epoch"] == attempt.epoch else ()
+                shares[part.node] = Share(shape.cpus, shape.gpus, shape.memory, known)
+            self._counted = counted
+            self._running = Running(
+                job=self.job.id,
+                node_shares=shares,
+                priority=self.spec.priority,
+                ends_by=self.ends_by,
+            )
+        return self._running

@@ -10,7 +10,7 @@ from agents.controller.links import Links
 from agents.controller.roster import Roster
 from jobs.capacity import NodeCapacity, Shape
 from jobs.reasons import never_fits
-from jobs.scheduling import Plan, plan
+from jobs.scheduling import Plan, Standing, plan_on
 
 JUDGED_FOR = 1.0
 """Seconds for which what could never run is judged by the same nodes: submissions come by the hundred."""
@@ -32,6 +32,7 @@ class Planner:
     ) -> None:
         self._roster, self._fabric, self._links, self._cluster = roster, fabric, links, cluster
         self._now, self._monotonic = now, monotonic
+        self._standing = Standing()
         self._started = monotonic()
         self._judged_at = -JUDGED_FOR
         self._nodes: list[NodeCapacity] | None = None  # None: too little is known to judge by
@@ -54,8 +55,9 @@ class Planner:
 
     def decide(self) -> Plan:
         """One pass of the scheduler over all that waits."""
-        return plan(
-            [live.request() for live in self._roster.waiting.values()],
+        return plan_on(
+            self._roster.queue,
+            self._standing,
             self._cluster.capacities(self._roster.busy),
             [live.running() for live in self._roster.holding.values()],
             self._now(),

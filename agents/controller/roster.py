@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from agents.controller.live import Live
 from jobs.names import job_name
+from jobs.scheduling import Queue
 
 Holdings = Mapping[str, tuple[set[str], float, float]]
 """Node -> (ids of jobs there, GPUs held, CPUs held). Nodes on which nothing is held are left out."""
@@ -19,6 +20,7 @@ class Roster:
     def __init__(self) -> None:
         self.live: dict[int, Live] = {}
         self.waiting: dict[int, Live] = {}  # those of them that may be placed,
+        self.queue = Queue()  # the same as the scheduler sees them,
         self.holding: dict[int, Live] = {}  # and those that hold capacity: a queue can be long
         self._booked: dict[int, tuple[str, ...]] = {}  # job -> nodes
         self._on: dict[str, dict[int, Live]] = {}  # node -> jobs
@@ -46,6 +48,10 @@ class Roster:
                 index[number] = live
             else:
                 index.pop(number, None)
+        if number in self.waiting:
+            self.queue.put(live.request())
+        else:
+            self.queue.drop(number)
         attempt = live.job.attempt
         held = known and live.holding and attempt is not None
         nodes = tuple(part.node for part in attempt.parts) if held and attempt else ()
