@@ -264,9 +264,11 @@ class Performer:
         try:
             report = await agent.launch(request)
         except (Conflict, InvalidInput, NotFound) as error:
-            # The agent will not ever launch this one: tell it as a failure of the part.
+            # The agent will not ever launch this one: tell it as the part's end. What it was told to
+            # stage and knows no more was lost with the node's power, which is not the job's fault.
+            outcome = "died" if isinstance(error, NotFound) else "failed"
             await self._applier.apply(
-                live, lc.Reported(attempt.epoch, node, "ended", "failed", error.message)
+                live, lc.Reported(attempt.epoch, node, "ended", outcome, error.message)
             )
             return
         if report["state"] != "ended" or not report["ranks"]:

@@ -98,7 +98,17 @@ def look(folder: Path) -> Standing:
         return _standing("stopping", state, orphaned=True)
     if refused is not None:
         return Standing("ended", "refused", str(refused.get("reason", "")))
-    return Standing("staged")
+    # What came before a power cut may be on disk in part, so it is never begun after one. That is why
+    # starting a gang need not wait for the disk.
+    return (
+        _standing("stopping", {}, orphaned=True) if _of_another_boot(folder) else Standing("staged")
+    )
+
+
+def _of_another_boot(folder: Path) -> bool:
+    known = records.read_json(str(folder / records.HANDLE))
+    known = known or records.read_json(str(folder / records.PLAN)) or {}
+    return bool(known.get("boot_id", _this_boot()) != _this_boot())
 
 
 def _standing(state: State, record: dict[str, Any], *, orphaned: bool = False) -> Standing:
@@ -129,11 +139,11 @@ def bury(folder: Path, tag: str) -> None:
         with contextlib.suppress(OSError):
             os.rmdir(cgroup)  # noqa: PTH106 - a cgroup
     reason = "the guard was killed, and its ranks with it"
-    if handle is None:
+    if _of_another_boot(folder):
+        reason = "the node was restarted"
+    elif handle is None:
         words = (folder / records.LOG).read_text(errors="replace").strip().splitlines()
         reason = "the guard could not start" + (f": {words[-1]}" if words else "")
-    elif handle["boot_id"] != _this_boot():
-        reason = "the node was restarted"
     state = records.read_json(str(folder / records.STATE)) or {}
     now = time.time()
     ranks = [
@@ -246,28 +256,30 @@ class Attempt:
     @classmethod
     def create(cls, folder: Path, plan: LaunchPlan) -> Attempt:
         """Make a new attempt's folder. Raises StorageFull."""
-        cls._make(folder, "plan.json", dict(plan))
+        content = {**plan, "boot_id": _this_boot()}
+        cls._make(folder, records.PLAN, content, durable=False)
         return cls(plan["key"], plan["epoch"], folder, plan)
 
     @classmethod
     def tombstone(cls, folder: Path, key: str, epoch: int, reason: str) -> Attempt:
         """Note that an attempt was stopped before this node knew it. Raises StorageFull."""
-        cls._make(folder, records.REFUSED, {"epoch": epoch, "reason": reason})
+        cls._make(folder, records.REFUSED, {"epoch": epoch, "reason": reason}, durable=True)
         return cls(key, epoch, folder, standing=look(folder))
 
     @staticmethod
-    def _make(folder: Path, name: str, content: dict[str, Any]) -> None:
+    def _make(folder: Path, name: str, content: dict[str, Any], *, durable: bool) -> None:
         try:
             folder.mkdir(mode=0o700)
-            records.write_file(str(folder / name), json.dumps(content).encode(), durable=True)
-            records.sync_folder(str(folder.parent))
+            records.write_file(str(folder / name), json.dumps(content).encode(), durable=durable)
+            if durable:
+                records.sync_folder(str(folder.parent))
         except OSError as error:
             raise StorageFull(f"cannot write to {folder}: {error.strerror}") from error
 
     @classmethod
     def load(cls, folder: Path) -> Attempt | None:
         """Read back what an earlier agent left; None for a folder that was never finished."""
-        plan: Any = records.read_json(str(folder / "plan.json"))
+        plan: Any = records.read_json(str(folder / records.PLAN))
         known = plan or records.read_json(str(folder / records.REFUSED))
         if known is None:
             return None

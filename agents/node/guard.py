@@ -16,11 +16,14 @@ can hurt a running gang. It talks to the agent through files alone, all in the a
              stop           the flag that ranks see as should_stop()
              rank-N.log     both streams of rank N, appended to by the rank itself
 
+Nothing is synced to disk before the end is: what the power cut would take with it are processes, too, and
+an attempt of an earlier boot is never begun (`attempts.look`).
+
 A hint (one datagram) wakes the agent when something changed; losing it costs a moment, no more.
 """
 
 # pathlib would add a fifth to a guard's memory.
-# ruff: noqa: PTH100, PTH102, PTH106, PTH108, PTH110, PTH123, PTH208
+# ruff: noqa: PTH100, PTH106, PTH108, PTH110, PTH123, PTH208
 
 from __future__ import annotations
 
@@ -34,11 +37,12 @@ import signal
 import socket
 import sys
 import time
+import warnings  # noqa: F401 - for os.execvpe, which would load it in each rank
 
 if __name__ == "__main__":  # isolated mode knows no folder but the standard library's
     sys.path.append(os.path.abspath(__file__ + "/../../.."))
 
-from agents.node import memlimit, records
+from agents.node import cgroups, memlimit, records
 from agents.node.records import boot_clock, read_json, write_file
 
 TYPE_CHECKING = False  # the real one would load `typing`
@@ -121,9 +125,7 @@ class Rank:
         return {name: getattr(self, name) for name in self._TOLD}
 
 
-def _become_rank(
-    spec: dict[str, Any], launch: dict[str, Any], cgroup: str | None, guard: int
-) -> None:
+def _become_rank(spec: dict[str, Any], launch: dict[str, Any], guard: int) -> None:
     """Turn this fresh child of `guard` into a rank. Never returns; a failure goes to the rank's log."""
     code = 127
     try:
@@ -140,9 +142,6 @@ def _become_rank(
         # Yama lets only ancestors look into a process, and the agent, whose py-spy looks, is none.
         libc.prctl(_PR_SET_PTRACER, _PTRACER_ANY, 0, 0, 0)
         _reset_priority(0)
-        if cgroup:
-            with contextlib.suppress(OSError), open(f"{cgroup}/cgroup.procs", "w") as file:
-                file.write("0")
         os.umask(0o022)
         signal.set_wakeup_fd(-1)
         for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
@@ -169,22 +168,6 @@ def _reset_priority(oom_score: int) -> None:
             file.write(str(score))
 
 
-def _make_cgroup(name: str) -> str | None:
-    """A cgroup (v2) of our own for the ranks, where we may make one: killing it misses nothing."""
-    with contextlib.suppress(OSError):
-        with open("/proc/self/mounts") as mounts:
-            mount = next((line.split()[1] for line in mounts if line.split()[2] == "cgroup2"), None)
-        with open("/proc/self/cgroup") as groups:
-            own = next((line[3:].strip() for line in groups if line.startswith("0::")), None)
-        if mount and own:
-            path = f"{mount}{own.rstrip('/')}/{name}"
-            os.mkdir(path)
-            if os.access(f"{path}/cgroup.kill", os.W_OK):
-                return path
-            os.rmdir(path)
-    return None
-
-
 class Guard:
     """Runs in the attempt's folder. `ready` is written to once the ranks run."""
 
@@ -193,7 +176,7 @@ class Guard:
         self.ranks = [Rank(spec["rank"], spec["local_rank"]) for spec in launch["ranks"]]
         self.ending: Ending | None = None
         self.first_failed: Rank | None = None
-        self.cgroup = _make_cgroup(f"qd-{launch['key']}-{os.getpid()}")
+        self.cgroup = cgroups.make(f"qd-{launch['key']}-{os.getpid()}")
         self.memory = memlimit.Limit(launch.get("memory"), self.cgroup)
         self.lease = float(launch["lease_until"])
         self.unsaved = False
@@ -209,7 +192,7 @@ class Guard:
         pid = os.getpid()
         handle = {"pid": pid, "start_time": records.start_time(pid), "boot_id": records.boot_id()}
         handle |= {"cgroup": self.cgroup, "tag": self.launch["tag"]}
-        write_file(records.HANDLE, json.dumps(handle).encode(), durable=True)
+        write_file(records.HANDLE, json.dumps(handle).encode(), durable=False)
         if failure := self._start_ranks():
             self._end("failed", failure, boot_clock())
         self._save()
@@ -223,6 +206,10 @@ class Guard:
         self._kill_descendants()
         self._record()
         self._hint()
+        with contextlib.suppress(OSError):
+            records.sync_file(
+                records.EXIT
+            )  # only now: nobody has to wait for the disk to hear of it
 
     def _start_ranks(self) -> str:
         """Start all ranks; why not, in words, when one could not be started."""
@@ -231,9 +218,9 @@ class Guard:
             # Blocked until the child has handlers of its own: ours would write to the guard's pipe.
             signal.pthread_sigmask(signal.SIG_BLOCK, signals)
             try:
-                pid = os.fork()
+                pid = cgroups.fork_into(self.cgroup)
                 if pid == 0:
-                    _become_rank(spec, self.launch, self.cgroup, guard)
+                    _become_rank(spec, self.launch, guard)
             except OSError as error:
                 return f"rank {rank.rank} could not be started: {error.strerror}"
             finally:
@@ -400,7 +387,7 @@ class Guard:
     def _save(self) -> None:
         """Record where we are. With a full disk it is tried again at the next tick."""
         try:
-            write_file(records.STATE, json.dumps(self._summary()).encode(), durable=True)
+            write_file(records.STATE, json.dumps(self._summary()).encode(), durable=False)
             self.unsaved = False
         except OSError as error:
             self.unsaved = True
@@ -412,7 +399,7 @@ class Guard:
         record["outcome"] = record["outcome"] or "done"
         while os.path.exists(records.LAUNCH):  # the folder may be removed under us
             try:
-                return write_file(records.EXIT, json.dumps(record).encode(), durable=True)
+                return write_file(records.EXIT, json.dumps(record).encode(), durable=False)
             except OSError as error:
                 complain(f"cannot record the end: {error}")
                 time.sleep(TICK)
@@ -440,7 +427,6 @@ def begin(ready: int) -> None:
         os.close(os.open(records.STARTED, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     except (BlockingIOError, PermissionError, FileExistsError):
         return  # another guard is or was here
-    records.sync_folder(".")
     # Looked at after STARTED is made, as the agent looks for STARTED after it made this: one sees the other.
     if os.path.exists(records.REFUSED):
         return

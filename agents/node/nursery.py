@@ -48,6 +48,12 @@ class Nursery:
         What came of it is on disk: a guard that finds another one, or `started`, does nothing. A guard
         that could not be started at all leaves no trace there, and raises OSError.
         """
+        # No word is what a guard says that found another one, or a nursery that was just being killed.
+        # To ask again changes nothing in the first case.
+        if not self._spawn(folder):
+            self._spawn(folder)
+
+    def _spawn(self, folder: Path) -> bytes:
         ready, told = os.pipe2(os.O_CLOEXEC)
         try:
             try:
@@ -65,6 +71,7 @@ class Nursery:
         if words.startswith(b"!"):
             number = int(words[1:])
             raise OSError(number, os.strerror(number))
+        return words
 
     def _ask(self, folder: bytes, descriptors: list[int]) -> None:
         with self._lock:

@@ -5,7 +5,7 @@ Standard library only, and little of it: the guard loads this too, and its memor
 """
 
 # pathlib would add a fifth to a guard's memory.
-# ruff: noqa: PTH105, PTH108, PTH120, PTH123, PTH208
+# ruff: noqa: PTH105, PTH108, PTH115, PTH120, PTH123, PTH208
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-LAUNCH, SECRETS, LEASE, STOP = "launch.json", "secrets.json", "lease", "stop.json"
-REFUSED, LOCK, STARTED, HANDLE = "refused.json", "guard.lock", "started", "handle.json"
-STATE, EXIT, STOP_FLAG, LOG = "state.json", "exit.json", "stop", "guard.log"
+PLAN, LAUNCH, SECRETS, LEASE = "plan.json", "launch.json", "secrets.json", "lease"
+STOP, REFUSED, LOCK, STARTED = "stop.json", "refused.json", "guard.lock", "started"
+HANDLE, STATE, EXIT, STOP_FLAG, LOG = "handle.json", "state.json", "exit.json", "stop", "guard.log"
 
 
 _FLOCK = "hhqqi"  # struct flock on 64-bit Linux: type, whence, start, length, pid
@@ -51,6 +51,16 @@ def write_file(path: str, data: bytes, *, durable: bool, mode: int = 0o600) -> N
     os.replace(temporary, path)
     if durable:
         sync_folder(os.path.dirname(path) or ".")
+
+
+def sync_file(path: str) -> None:
+    """Make a file that is there durable, and its name. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    sync_folder(os.path.dirname(path) or ".")
 
 
 def sync_folder(path: str) -> None:
@@ -97,9 +107,25 @@ def tagged(tag: str) -> Iterator[int]:
     """Pids of live processes started with QD_GUARD=`tag` in their environment, this one excepted."""
     needle = b"\0QD_GUARD=" + tag.encode() + b"\0"
     for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
-        with contextlib.suppress(OSError), open(f"/proc/{pid}/environ", "rb") as file:
-            if needle in b"\0" + file.read() and pid != os.getpid() and start_time(pid) is not None:
+        with contextlib.suppress(OSError):
+            if (
+                needle in b"\0" + _environ(pid)
+                and pid != os.getpid()
+                and start_time(pid) is not None
+            ):
                 yield pid
+
+
+def _environ(pid: int) -> bytes:
+    """A process's environment. In the middle of an exec it is empty for a moment, and a process that
+    is not found then is one that nobody kills. Raises OSError."""
+    for _ in range(3):
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            if content := file.read():
+                return content
+        os.readlink(f"/proc/{pid}/exe")  # the kernel's own threads have none, and no environment
+        time.sleep(0.001)
+    return b""
 
 
 def kill_left_over(tag: str, cgroup: str | None) -> int:

@@ -98,6 +98,20 @@ async def test_a_guard_of_an_earlier_boot_is_dead(node: Node) -> None:
         await stranger.wait()
 
 
+async def test_what_was_staged_before_a_power_cut_is_not_begun_after_it(node: Node) -> None:
+    """The disk may have kept it in part, and what its guard had begun may be missing of all things."""
+    await node.stage_ready("true")
+    await node.agent.close()
+    path = node.folder() / records.PLAN
+    path.write_text(json.dumps({**json.loads(path.read_text()), "boot_id": "another"}))
+    node.agent = node.make()
+    await node.agent.start()
+    report = await node.end()
+    assert (report["outcome"], report["reason"]) == ("died", "the node was restarted")
+    assert (await node.agent.launch(node.request()))["state"] == "ended"
+    assert not (node.folder() / records.STARTED).exists()
+
+
 async def test_an_agent_killed_while_it_launches_starts_the_ranks_once(root: Path) -> None:
     """`kill -9` at the worst moment: the guard runs, and nobody has heard of it."""
     program = (
