@@ -95,6 +95,11 @@ def many(value: float, noun: str) -> str:
     return f"{count(value)} {noun}" if value == 1 else f"{count(value)} {noun}s"
 
 
+def counted(shown: int, whole: int, noun: str) -> str:
+    """`12 of 40 trials`, or `40 trials`."""
+    return f"{shown} of {many(whole, noun)}" if shown != whole else many(whole, noun)
+
+
 STATE_TONE = {
     "QUEUED": "dim",
     "PLACING": "info",

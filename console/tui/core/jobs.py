@@ -9,8 +9,8 @@ from console.tui.core.cluster import natural
 from console.tui.core.filter import Filter, parse
 from console.tui.core.format import STATE_TONE, age, clock, count, moment, number, span, state_glyph
 from console.tui.core.glyphs import Glyphs
-from console.tui.core.order import Order, arranged
-from console.tui.core.table import Column
+from console.tui.core.order import Order
+from console.tui.core.table import Column, in_order
 from jobs.states import JOB_STATES, TERMINAL
 from jobs.views import JobView
 
@@ -101,8 +101,6 @@ COLUMNS: tuple[Column[JobView], ...] = (
     Column("on", 16, lambda j, n, g: (", ".join(j["placed_on"]), "dim"), rank=7, grow=1),
 )
 
-SORTABLE: tuple[str, ...] = tuple(c.title for c in COLUMNS if c.order is not None)
-
 FIELDS: Mapping[str, Callable[[JobView], Any]] = {
     "id": lambda job: job["id"],
     "name": lambda job: job["name"],
@@ -140,8 +138,4 @@ def rows(
         else [job for job in jobs.values() if wanted.matches(job)]
     )
     matching.sort(key=lambda job: (job["state"] in TERMINAL, -number_of(job)))
-    if order is not None and order.column:
-        key = next(column.order for column in COLUMNS if column.title == order.column)
-        assert key is not None
-        matching = arranged(matching, key, descending=order.descending)
-    return [job["id"] for job in matching]
+    return [job["id"] for job in in_order(matching, COLUMNS, order)]

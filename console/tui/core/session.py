@@ -16,7 +16,7 @@ class Session:
         theme: name of a Textual theme; empty for the default.
         filter: the filter of the jobs table.
         sort: the order of the jobs table (`core.order.Order.text`).
-        nodes, queue, events: the orders of the other lists, in the same way.
+        nodes, queue, events, sweeps, trials: the orders of the other lists, in the same way.
         heat: what the heat map shows.
         metrics: job name -> the metric that was looked at.
     """
@@ -28,6 +28,8 @@ class Session:
     nodes: str = ""
     queue: str = ""
     events: str = ""
+    sweeps: str = ""
+    trials: str = ""
     heat: str = ""
     metrics: dict[str, str] = field(default_factory=dict)
 

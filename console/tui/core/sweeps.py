@@ -11,8 +11,8 @@ from console.tui.core.filter import Filter, parse
 from console.tui.core.format import age, coarse, many, number
 from console.tui.core.glyphs import Glyphs
 from console.tui.core.lines import Line, Span, plain
-from console.tui.core.order import Order, arranged
-from console.tui.core.table import Column
+from console.tui.core.order import Order
+from console.tui.core.table import Column, in_order
 from jobs.sweepviews import SWEEP_ENDED, SweepView
 
 _STATES = ("RUNNING", "PAUSED", "STOPPING", "FAILED", "FINISHED")
@@ -100,8 +100,6 @@ COLUMNS: tuple[Column[SweepView], ...] = (
     Column("reason", 12, lambda s, n, g: (s["reason"], "dim"), rank=6, grow=3),
 )  # fmt: skip
 
-SORTABLE: tuple[str, ...] = tuple(c.title for c in COLUMNS if c.order is not None)
-
 FIELDS: Mapping[str, Callable[[SweepView], Any]] = {
     "id": lambda s: s["id"],
     "name": lambda s: s["name"],
@@ -133,11 +131,7 @@ def rows(
     """Ids that match, in an order; by default what is not over first, each newest first."""
     matching = [sweep for sweep in sweeps.values() if wanted.matches(sweep)]
     matching.sort(key=lambda sweep: (sweep["state"] in SWEEP_ENDED, -number_of(sweep)))
-    if order is not None and order.column:
-        key = next(column.order for column in COLUMNS if column.title == order.column)
-        assert key is not None
-        matching = arranged(matching, key, descending=order.descending)
-    return [sweep["id"] for sweep in matching]
+    return [sweep["id"] for sweep in in_order(matching, COLUMNS, order)]
 
 
 def totals(sweeps: Mapping[str, SweepView]) -> Line:

@@ -9,9 +9,9 @@ from console.tui.core import sweepwords as words
 from console.tui.core.filter import Filter, parse
 from console.tui.core.format import moment, number, span
 from console.tui.core.glyphs import Glyphs
-from console.tui.core.order import Order, arranged
+from console.tui.core.order import Order
 from console.tui.core.sweepwords import Quality
-from console.tui.core.table import Column
+from console.tui.core.table import Column, in_order
 from jobs.sweepviews import ObjectiveView, TrialView
 
 _WIDEST = 10
@@ -143,10 +143,6 @@ def _param(name: str) -> tuple[Cell, Callable[[TrialView], Any]]:
     return cell, order
 
 
-def sortable(table: Sequence[Column[TrialView]]) -> tuple[str, ...]:
-    return tuple(column.title for column in table if column.order is not None)
-
-
 _FIELDS: Mapping[str, Callable[[TrialView], Any]] = {
     "state": lambda t: t["state"],
     "trial": lambda t: t["number"],
@@ -202,11 +198,7 @@ def rows(
         return place, sign * value, trial["number"]
 
     matching.sort(key=standing)
-    if order.column:
-        key = next((c.order for c in table if c.title == order.column), None)
-        if key is not None:
-            matching = arranged(matching, key, descending=order.descending)
-    return [str(trial["number"]) for trial in matching]
+    return [str(trial["number"]) for trial in in_order(matching, table, order)]
 
 
 def best(trials: Sequence[TrialView], objective: ObjectiveView) -> TrialView | None:

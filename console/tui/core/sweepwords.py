@@ -225,8 +225,3 @@ def _best_line(best: TrialView | None, width: int, glyphs: Glyphs) -> Line:
     )
     rest = params_text(best["params"])
     return (*head, Span(fit(rest, width - cells(head), ellipsis=glyphs.ellipsis).rstrip()))
-
-
-def counted(shown: int, whole: int, noun: str) -> str:
-    """`12 of 40 trials`, or `40 trials`."""
-    return f"{shown} of {many(whole, noun)}" if shown != whole else many(whole, noun)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from console.tui.core.glyphs import Glyphs
 from console.tui.core.lines import Line, Span, fit
-from console.tui.core.order import Order
+from console.tui.core.order import Order, arranged
 
 Row = TypeVar("Row")
 
@@ -76,6 +76,19 @@ def column_at(layout: Sequence[tuple[Column[Row], int]], x: int) -> Column[Row] 
             return column
         at += width + 1
     return None
+
+
+def sortable(columns: Sequence[Column[Row]]) -> tuple[str, ...]:
+    """Titles of the columns that rows can be sorted by."""
+    return tuple(column.title for column in columns if column.order is not None)
+
+
+def in_order(rows: Iterable[Row], columns: Sequence[Column[Row]], order: Order | None) -> list[Row]:
+    """The rows sorted by one of the columns; as they come where the order names none of them."""
+    by = next((c.order for c in columns if order is not None and c.title == order.column), None)
+    if order is None or by is None:
+        return list(rows)
+    return arranged(rows, by, descending=order.descending)
 
 
 def row_line(

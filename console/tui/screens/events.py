@@ -6,15 +6,14 @@ from collections.abc import Iterable
 
 from textual import on
 from textual.widget import Widget
-from textual.widgets import Input
 
 from console.tui.actions import bindings
 from console.tui.core import happenings
+from console.tui.core.filter import Filter
 from console.tui.core.happenings import Alert
 from console.tui.core.lines import BLANK, Line, line
-from console.tui.core.order import Order
 from console.tui.core.world import World
-from console.tui.screens.base import Frame
+from console.tui.screens.lists import Sifted
 from console.tui.widgets.prompt import Prompt
 from console.tui.widgets.rows import Rows
 from jobs.views import EventView
@@ -25,9 +24,10 @@ class Happenings(Rows):
     BINDINGS = bindings("happenings")
 
 
-class EventsScreen(Frame):
+class EventsScreen(Sifted):
     NAME = "Events"
     SCOPE = "events_screen"
+    ORDER = "events"
     TOPICS = ("nodes",)
     PANES = ("alerts", "happenings")
     BINDINGS = bindings("events_screen")
@@ -35,19 +35,24 @@ class EventsScreen(Frame):
 
     def __init__(self) -> None:
         super().__init__()
-        self._filter = happenings.event_filter("")
         self._level = happenings.LEVELS[0]
-        self._order = Order()
         self._alerts: dict[str, Alert] = {}
         self._events: dict[str, EventView] = {}
-
-    def on_mount(self) -> None:
-        self._order = Order.parse(self.deck.memory.session.events, happenings.SORTABLE)
 
     def body(self) -> Iterable[Widget]:
         yield Rows(self._alert_row, id="alerts")
         yield Happenings(self._event_row, id="happenings")
         yield Prompt("/", "job:j12 node:n3 level:error !placed text", id="filter")
+
+    @property
+    def rows(self) -> Rows:
+        return self.query_one(Happenings)
+
+    def parse(self, text: str) -> Filter[EventView]:
+        return happenings.event_filter(text)
+
+    def sortable(self) -> tuple[str, ...]:
+        return happenings.SORTABLE
 
     def show(self, world: World) -> None:
         now = self.deck.clock.wall()
@@ -60,7 +65,7 @@ class EventsScreen(Frame):
         self.set_title("alerts", f"Alerts {len(self._alerts)}" if known else "Alerts")
         picked = happenings.chosen(world.events, self._filter, self._level, self._order)
         self._events = {str(event["id"]): event for event in picked}
-        self.query_one(Happenings).set_keys(list(self._events), self._nothing(world))
+        self.rows.set_keys(list(self._events), self._nothing(world))
         self._title(len(picked), len(world.events))
 
     def _title(self, shown: int, known: int) -> None:
@@ -68,7 +73,7 @@ class EventsScreen(Frame):
         if self._level != happenings.LEVELS[0]:
             parts.append(f"{self._level} and worse")
         parts += self._order.words
-        if marked := len(self.query_one(Happenings).marked):
+        if marked := len(self.rows.marked):
             parts.append(f"{marked} marked")
         if self._filter.text:
             parts.append(f"/{self._filter.text}")
@@ -96,51 +101,14 @@ class EventsScreen(Frame):
 
     # What a person does.
 
-    def do_table_filter(self) -> None:
-        self.query_one(Prompt).open(self._filter.text)
-
-    @on(Input.Changed)
-    def _typed(self, message: Input.Changed) -> None:
-        self._set_filter(message.value)
-
-    @on(Prompt.Closed)
-    def _filter_closed(self, message: Prompt.Closed) -> None:
-        if not message.kept:
-            self._set_filter("")
-        self.query_one(Happenings).focus()
-
-    def _set_filter(self, text: str) -> None:
-        self._filter = happenings.event_filter(text)
-        self.show(self.deck.world)
-
     def do_events_level(self) -> None:
         at = happenings.LEVELS.index(self._level)
         self._level = happenings.LEVELS[(at + 1) % len(happenings.LEVELS)]
         self.show(self.deck.world)
 
-    def do_table_sort(self) -> None:
-        self._set_order(self._order.next(happenings.SORTABLE))
-
-    def do_table_turn(self) -> None:
-        self._set_order(self._order.turned())
-
-    def _set_order(self, order: Order) -> None:
-        self._order = order
-        self.deck.memory.note(events=order.text)
-        self.show(self.deck.world)
-
     @on(Rows.Marks)
     def _marks_changed(self) -> None:
         self.show(self.deck.world)
-
-    def do_app_back(self) -> None:
-        rows = self.query_one(Happenings)
-        if rows.marked:
-            rows.clear_marks()
-        elif self._filter.text:
-            self._set_filter("")
-        else:
-            self.deck.do_app_back()
 
     @on(Rows.Opened, "#alerts")
     def _alert_opened(self, message: Rows.Opened) -> None:
@@ -160,7 +128,7 @@ class EventsScreen(Frame):
 
     def do_id_copy(self) -> None:
         """What the event is about; of several that are marked, their lines."""
-        rows = self.query_one(Happenings)
+        rows = self.rows
         chosen = [self._events[key] for key in rows.chosen]
         if len(chosen) > 1:
             self.deck.copy("\n".join(f"{one['at']} {one['message']}" for one in chosen))

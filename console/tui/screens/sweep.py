@@ -20,8 +20,9 @@ from console.tui.core.lines import Line, line
 from console.tui.core.sweepcurves import MOST, Curves
 from console.tui.core.sweepplots import Curve, Scene
 from console.tui.core.world import World
+from console.tui.screens.lists import Head
 from console.tui.screens.sweeppictures import Front, History, Importance, Parallel, Race
-from console.tui.screens.sweeptable import Board, TrialActions, TrialHead, Trials
+from console.tui.screens.sweeptable import Board, TrialActions, Trials
 from console.tui.widgets.panel import Panel
 from console.tui.widgets.prompt import Prompt
 from jobs.errors import QuarterdeckError
@@ -74,7 +75,7 @@ class SweepScreen(TrialActions):
     def body(self) -> Iterable[Widget]:
         yield Panel(self._summary, id="summary", focusable=False)
         trials = Vertical(
-            TrialHead(self._head, id="trialhead", focusable=False),
+            Head(self._head, id="trialhead", focusable=False),
             Trials(self._row, id="table"),
             id="trials",
         )
@@ -199,13 +200,18 @@ class SweepScreen(TrialActions):
             self.look.log,
             self.look.by_time,
         )
-        self._columns = table_of.columns(
-            list(found),
-            sweep["objectives"],
-            quality,
-            self.shares or {},
-            lineage=any(trial["parent"] is not None for trial in trials),
+        known, self._columns = (
+            self._columns,
+            table_of.columns(
+                list(found),
+                sweep["objectives"],
+                quality,
+                self.shares or {},
+                lineage=any(trial["parent"] is not None for trial in trials),
+            ),
         )
+        if not known:
+            self._order = self.remembered()
         self._by_number = {str(t["number"]): t for t in trials}
 
     def _space(self, trials: Sequence[TrialView]) -> Mapping[str, Mapping[str, Any]]:
@@ -308,16 +314,12 @@ class SweepScreen(TrialActions):
             self.query_one("#summary", Panel).redraw()
 
     def do_app_back(self) -> None:
-        rows = self.query_one(Trials)
         if self.at is not None:
             self.do_sweep_replay()
         elif self._full:
             self.do_pane_full()
-        elif rows.marked:
-            rows.clear_marks()
-        elif self._filter.text:
-            self._set_filter("")
-        elif self.brush:
-            self.do_brush_clear()
-        else:
-            self.deck.do_app_back()
+        elif not self.narrowed():
+            if self.brush:
+                self.do_brush_clear()
+            else:
+                self.deck.do_app_back()

@@ -10,6 +10,7 @@ from typing import Any, cast
 import pytest
 
 from console.tui.app import QuarterdeckApp
+from console.tui.memory import Memory
 from console.tui.screens import sweeppictures
 from console.tui.screens.job import JobScreen
 from console.tui.screens.sweep import SweepScreen
@@ -182,6 +183,21 @@ async def test_filter_and_marks() -> None:
         assert source.acts == [("prune", "s4/36"), ("prune", "s4/37")]
         await press(pilot, "escape", "escape")
         assert "· 40 trials" in title(app, "trials")
+
+
+async def test_the_orders_of_sweeps_and_of_trials_are_remembered(tmp_path: Path) -> None:
+    file = tmp_path / "console.json"
+    async with running(start="sweeps", memory=Memory(file)) as (pilot, app):
+        await press(pilot, "s", "S")
+        assert text(app, "table").splitlines()[0].startswith("▸s4")
+        assert "id▾" in text(app, "head").replace(" ", "")
+    async with running(start="s4", memory=Memory(file), size=(200, 50)) as (pilot, app):
+        await press(pilot, "s", "s")
+        by = text(app, "trialhead").split("▴")[0].split()[-1]
+    async with running(start="s3", memory=Memory(file), size=(200, 50)) as (_, app):
+        assert text(app, "trialhead").split("▴")[0].split()[-1] == by
+    async with running(start="sweeps", memory=Memory(file)) as (_, app):
+        assert "id▾" in text(app, "head").replace(" ", "")
 
 
 async def test_sorting_by_a_parameter() -> None:
