@@ -11,7 +11,7 @@ DEMO_CLUSTER := $(if $(filter 0,$(GPUS)),--simulate-gpus 2)
 DEMO_JOB := $(if $(filter 1,$(GPUS)),,--gpus 2)
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: demo test check lint types contracts format bench test-cluster test-chaos test-gpu pictures lock schema clean help
+.PHONY: demo test check lint types contracts format bench test-cluster test-chaos test-parquet test-gpu pictures lock schema clean help
 
 help: ## what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -63,6 +63,15 @@ test-chaos: $(VENV)/.dev ## kill every part for real, on one host (SHORT=1: the 
 test-cluster: $(VENV)/.dev ## several hosts in network namespaces; needs root (SHORT=1: the quick ones)
 	$(PYTEST) tests/cluster $(if $(SHORT),-m "not slow")
 
+# Beside the environment, not in it: Ray loads pyarrow into each of its processes when it is there,
+# 55 MB each, which would be in all figures.
+$(VENV)/parquet: constraints.txt | $(VENV)/.dev
+	$(PIP_INSTALL) --no-deps --upgrade --target $@ pyarrow
+	@touch $@
+
+test-parquet: $(VENV)/parquet ## the export that needs pyarrow
+	PYTHONPATH=$(VENV)/parquet $(PYTEST) tests/console/test_cli_sweeps.py -k parquet
+
 test-gpu: $(VENV)/.dev ## what needs an NVIDIA GPU and a torch with CUDA; skipped without
 	$(PYTEST) tests/gpu
 
@@ -75,9 +84,10 @@ pictures: $(VENV)/.dev ## take the console's pictures anew, on a live cluster (s
 schema: $(VENV)/.dev ## write docs/job.schema.json anew
 	$(BIN)/python -m jobs.schema > docs/job.schema.json
 
-lock: $(VENV)/.dev ## take the installed versions as the pinned ones
+lock: $(VENV)/.dev $(VENV)/parquet ## take the installed versions as the pinned ones
 	(echo "# Exact versions that CI runs with. Made by \`make lock\`."; \
-	 $(BIN)/pip freeze --exclude-editable | sed 's/+cpu//') > constraints.txt
+	 ($(BIN)/pip freeze --exclude-editable; $(BIN)/pip freeze --path $(VENV)/parquet) \
+	 | sed 's/+cpu//' | LC_ALL=C sort -f -u -t= -k1,1) > constraints.txt
 
 clean: ## remove the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache *.egg-info
