@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Table
@@ -31,6 +32,18 @@ _LAST = _AUDIT.select().with_only_columns(_AUDIT.c.hash).order_by(_AUDIT.c.id.de
 _ADD = _AUDIT.insert()
 
 
+@dataclass(frozen=True, slots=True)
+class Act:
+    """Who did what to what, and when (unix time)."""
+
+    at: float
+    user: str
+    uid: int
+    action: str
+    target: str
+    data: Mapping[str, Any] | None = None
+
+
 def append(
     session: Session,
     *,
@@ -42,22 +55,33 @@ def append(
     data: Mapping[str, Any] | None = None,
 ) -> None:
     """Add a row. Call it inside the transaction that makes the change it tells of."""
+    extend(session, [Act(at, user, uid, action, target, data)])
+
+
+def extend(session: Session, acts: Sequence[Act]) -> None:
+    """Add several rows, in their order."""
     connection = session.connection()
     previous = connection.execute(_LAST).scalar() or GENESIS
-    text = json.dumps(dict(data or {}), sort_keys=True, ensure_ascii=False)
-    connection.execute(
-        _ADD,
-        {
-            "at": at,
-            "user": user,
-            "uid": uid,
-            "action": action,
-            "target": target,
-            "data": text,
-            "previous": previous,
-            "hash": _digest(previous, at, user, uid, action, target, text),
-        },
-    )
+    rows = []
+    for act in acts:
+        text = json.dumps(dict(act.data or {}), sort_keys=True, ensure_ascii=False)
+        digest = _digest(previous, act.at, act.user, act.uid, act.action, act.target, text)
+        rows.append(
+            {
+                "at": act.at,
+                "user": act.user,
+                "uid": act.uid,
+                "action": act.action,
+                "target": act.target,
+                "data": text,
+                "previous": previous,
+                "hash": digest,
+            }
+        )
+        previous = digest
+    if rows:
+        # Several statements, not one of many rows: their ids have to follow the chain.
+        connection.execute(_ADD, rows)
 
 
 def verify(rows: Iterable[AuditRow]) -> int | None:

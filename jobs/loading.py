@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from sqlalchemy import Row
 from sqlmodel import Session, col, func, select
 
 from jobs.lifecycle import Attempt, Failure, Job, Part
@@ -26,7 +27,7 @@ def load_job(session: Session, row: JobRow) -> Job:
     return _job(row, attempt, parts)
 
 
-def new_job(row: JobRow) -> Job:
+def new_job(row: JobRow | Row[Any]) -> Job:
     """A job that has not had an attempt yet."""
     return _job(row, None, ())
 
@@ -57,7 +58,7 @@ def load_unfinished(session: Session) -> list[tuple[JobRow, Job]]:
     return found
 
 
-def _job(row: JobRow, attempt: AttemptRow | None, parts: Iterable[PartRow]) -> Job:
+def _job(row: JobRow | Row[Any], attempt: AttemptRow | None, parts: Iterable[PartRow]) -> Job:
     assert row.id is not None
     return Job(
         id=row.id,

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Insert, Row, Table, bindparam, text
+from sqlalchemy import Row, Table, bindparam, text
 from sqlmodel import Session
 
-from jobs import audit, queries
+from jobs import queries
 from jobs.gpus import gpus_of_rank
 from jobs.lifecycle import Attempt, Job, Note, Placed, Result
 from jobs.loading import load_job, load_unfinished, new_job
@@ -36,13 +36,11 @@ from jobs.wire import AttemptReport
 
 __all__ = [
     "Caller",
-    "Entered",
     "Saved",
-    "Submission",
     "add_events",
     "cluster_id",
-    "create_job",
-    "enter_job",
+    "event_values",
+    "insert_events",
     "load_job",
     "load_unfinished",
     "lose_ranks",
@@ -63,25 +61,6 @@ class Caller:
 
     user: str
     uid: int
-
-
-@dataclass(frozen=True, slots=True)
-class Submission:
-    """A job as it is asked for; `spec` is a checked spec in JSON form."""
-
-    name: str
-    kind: str
-    spec: Mapping[str, Any]
-    nodes: int
-    ranks: int
-    gpus: float
-    cpus: float
-    priority: int
-    max_restarts: int
-    tags: Mapping[str, str] = field(default_factory=dict)
-    key: str | None = None
-    snapshot: str | None = None
-    git: Mapping[str, Any] | None = None
 
 
 _JOBS: Table = JobRow.__table__  # type: ignore[attr-defined]
@@ -107,126 +86,48 @@ def cluster_id(session: Session) -> str:
 
 
 _COUNT = text(
-    "INSERT INTO meta (name, value) VALUES ('revision', '1') ON CONFLICT (name)"
-    " DO UPDATE SET value = CAST(CAST(meta.value AS BIGINT) + 1 AS VARCHAR) RETURNING value"
+    "INSERT INTO meta (name, value) VALUES ('revision', :first) ON CONFLICT (name) DO UPDATE"
+    " SET value = CAST(CAST(meta.value AS BIGINT) + CAST(:first AS BIGINT) AS VARCHAR)"
+    " RETURNING value"
 )
 
 
-def next_revision(session: Session) -> int:
-    return int(session.connection().execute(_COUNT).scalar_one())
+def next_revision(session: Session, count: int = 1) -> int:
+    """Count on by so many; gives the newest."""
+    return int(session.connection().execute(_COUNT, {"first": str(count)}).scalar_one())
 
 
-def _insert(session: Session, statement: Insert, row: Mapping[str, Any]) -> int:
-    """Insert a row; gives the number it got."""
-    key = session.connection().execute(statement, row).inserted_primary_key
-    assert key is not None
-    return int(key[0])
+# -- events ---------------------------------------------------------------------------------------
 
-
-# -- jobs -----------------------------------------------------------------------------------------
-
-_BY_KEY = (
-    _JOBS.select()
-    .with_only_columns(_JOBS.c.id)
-    .where(_JOBS.c.uid == bindparam("uid"), _JOBS.c.key == bindparam("key"))
-)
-
-
-_ADD_JOB = _JOBS.insert()
-
-
-@dataclass(frozen=True, slots=True)
-class Entered:
-    """A job that was asked for. `events` are told of it, none when it was known."""
-
-    number: int
-    created: bool
-    events: list[EventView]
-
-
-def create_job(
-    session: Session, submission: Submission, caller: Caller, now: float
-) -> tuple[int, bool]:
-    """Insert a job, or find the one that this caller submitted under the same key.
-
-    Returns:
-        The job's number, and whether it is new.
-    """
-    entered = enter_job(session, submission, caller, now)
-    return entered.number, entered.created
-
-
-def enter_job(session: Session, submission: Submission, caller: Caller, now: float) -> Entered:
-    """As `create_job`, with the events to be told."""
-    connection = session.connection()
-    if submission.key is not None:
-        owner = {"uid": caller.uid, "key": submission.key}
-        known = connection.execute(_BY_KEY, owner).scalar()
-        if known is not None:
-            return Entered(int(known), False, [])
-    values = {
-        "name": submission.name,
-        "user": caller.user,
-        "uid": caller.uid,
-        "key": submission.key,
-        "kind": submission.kind,
-        "state": "QUEUED",
-        "reason": "",
-        "intent": "run",
-        "priority": submission.priority,
-        "nodes": submission.nodes,
-        "ranks": submission.ranks,
-        "gpus": submission.gpus,
-        "cpus": submission.cpus,
-        "spec": dict(submission.spec),
-        "tags": dict(submission.tags),
-        "snapshot": submission.snapshot,
-        "submitted_at": now,
-        "not_before": 0.0,
-        "attempts": 0,
-        "restarts_left": submission.max_restarts,
-        "losses": 0,
-        "placed_on": [],
-        "revision": next_revision(session),
-    }
-    if submission.git:
-        values["git"] = dict(submission.git)
-    number = _insert(session, _ADD_JOB, values)
-    note = Note("job.submitted", f"submitted by {caller.user}", user=caller.user)
-    events = add_events(session, number, [note], now)
-    audit.append(
-        session,
-        at=now,
-        user=caller.user,
-        uid=caller.uid,
-        action="job.submit",
-        target=f"j{number}",
-        data={"name": submission.name, "snapshot": submission.snapshot},
-    )
-    return Entered(number, True, events)
-
-
-_ADD_EVENT = _EVENTS.insert().returning(*_EVENTS.c)
+_ADD_EVENTS = _EVENTS.insert().returning(*_EVENTS.c, sort_by_parameter_order=True)
 
 
 def add_events(
     session: Session, job: int | None, notes: Sequence[Note], now: float
 ) -> list[EventView]:
     """Store notes as events; gives them as they are told, oldest first."""
-    connection = session.connection()
-    told = []
-    for note in notes:
-        values = {
-            "at": now,
-            "kind": note.kind,
-            "severity": note.severity,
-            "job_id": job,
-            "node": note.node,
-            "user": note.user,
-            "message": note.message,
-        }
-        told.append(queries.event_view(connection.execute(_ADD_EVENT, values).one()))
-    return told
+    return insert_events(session, [event_values(job, note, now) for note in notes])
+
+
+def event_values(job: int | None, note: Note, now: float) -> dict[str, Any]:
+    """A note as a row of the table `events`."""
+    return {
+        "at": now,
+        "kind": note.kind,
+        "severity": note.severity,
+        "job_id": job,
+        "node": note.node,
+        "user": note.user,
+        "message": note.message,
+    }
+
+
+def insert_events(session: Session, rows: Sequence[Mapping[str, Any]]) -> list[EventView]:
+    """Store rows that `event_values` made; gives them as they are told, in their order."""
+    if not rows:
+        return []
+    found = session.connection().execute(_ADD_EVENTS, rows).all()
+    return [queries.event_view(row) for row in found]
 
 
 # -- what the lifecycle decides -------------------------------------------------------------------
@@ -260,7 +161,9 @@ def new_epoch(session: Session, job: int, number: int, now: float) -> int:
         "released": False,
         "placed_at": now,
     }
-    return _insert(session, _ADD_ATTEMPT, row)
+    key = session.connection().execute(_ADD_ATTEMPT, row).inserted_primary_key
+    assert key is not None
+    return int(key[0])
 
 
 def save(session: Session, before: Job, result: Result, event: object, now: float) -> Saved:

@@ -13,12 +13,13 @@ from typing import Any
 from sqlalchemy import func
 from sqlmodel import Session, col, select
 
-from jobs import audit, metricstore, registry
+from jobs import audit, entering, metricstore, registry
+from jobs.entering import Submission
 from jobs.errors import Conflict, InvalidInput, NotFound
 from jobs.lifecycle import Note
 from jobs.names import CHECKPOINT
 from jobs.populations import Turn
-from jobs.registry import Caller, Submission
+from jobs.registry import Caller
 from jobs.spec import JobSpec
 from jobs.states import TERMINAL
 from jobs.sweeps import JobEnd, Limits, Sweep, Tally
@@ -176,7 +177,7 @@ def create_job(
         snapshot=sweep.snapshot,
         git=sweep.git,
     )
-    job, _ = registry.create_job(session, submission, Caller(sweep.user, sweep.uid), now)
+    job, _ = entering.create_job(session, submission, Caller(sweep.user, sweep.uid), now)
     row = session.get(JobRow, job)
     assert row is not None
     return row

@@ -28,6 +28,7 @@ from jobs import migrations
 from jobs.errors import StorageFull, Unreachable
 
 T = TypeVar("T")
+Item = TypeVar("Item")
 
 SLOW = 2.0
 """Seconds after which a write that waits is a problem to tell of; it takes milliseconds."""
@@ -46,10 +47,13 @@ class _Outcome:
 
 @dataclass(slots=True)
 class _Write(Generic[T]):
-    """A function that waits to be run, and the future of who asked."""
+    """A function that waits to be run, and the future of who asked. One that is `shared` takes a list
+    of items, of which this is one, and gives a list with what became of each."""
 
-    fn: Callable[[Session], T]
+    fn: Callable[..., Any]
     done: asyncio.Future[T]
+    item: Any = None
+    shared: bool = False
 
     def settle(self, outcome: _Outcome) -> None:
         if self.done.done():  # the loop is closing
@@ -120,12 +124,24 @@ class Database:
             StorageFull: the disk is full; nothing was changed.
             Unreachable: the database is locked by someone else, or gone; nothing was changed.
         """
+        return await self._write(_Write(fn, asyncio.get_running_loop().create_future()))
+
+    async def write_each(self, fn: Callable[[Session, list[Item]], list[T]], item: Item) -> T:
+        """As `write`, with a function that takes many items at once: those that wait at the same moment
+        for the same function share one call of it. When such a call fails, each item has one alone.
+
+        Args:
+            fn: gets the items in the order in which they came, and gives as many results.
+        """
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._pending.append(_Write(fn, done))
+        return await self._write(_Write(fn, done, item, shared=True))
+
+    async def _write(self, write: _Write[T]) -> T:
+        self._pending.append(write)
         if self._writing is None:
             self._writing = asyncio.create_task(self._write_pending(), name="db-write")
         # shield: a client that hangs up cancels its request, not a transaction under way.
-        return await asyncio.shield(done)
+        return await asyncio.shield(write.done)
 
     async def _write_pending(self) -> None:
         loop = asyncio.get_running_loop()
@@ -146,23 +162,19 @@ class Database:
         Each has a Session and a savepoint of its own: what one loaded or broke, none of the others
         sees. A database that fails takes them all back.
         """
-        outcomes: list[_Outcome] = []
+        outcomes: dict[int, _Outcome] = {}  # by place in the batch
         alone = len(batch) == 1  # what fails then takes nobody with it: no savepoint is needed
         try:
             with self.turn, self._writer.begin() as connection:
-                for write in batch:
-                    try:
-                        outcomes.append(_Outcome(_run_on(connection, write.fn, alone)))
-                    except OperationalError:
-                        raise
-                    except Exception as error:
-                        outcomes.append(_Outcome(error=error))
+                for places in _together(batch):
+                    writes = [batch[place] for place in places]
+                    outcomes |= zip(places, _run_on(connection, writes, alone), strict=True)
         except Exception as error:
             told = _translated(error) if isinstance(error, OperationalError) else error
             self._failure = str(told)
             return [_Outcome(error=told) for _ in batch]
         self._failure = ""
-        return outcomes
+        return [outcomes[place] for place in range(len(batch))]
 
     async def read(self, fn: Callable[[Session], T]) -> T:
         loop = asyncio.get_running_loop()
@@ -183,16 +195,39 @@ class Database:
         self._writer.dispose()
 
 
-def _run_on(connection: Connection, fn: Callable[[Session], T], alone: bool) -> T:
-    """Run a function with a session of its own; when it fails, nothing of it is left. `alone`: nor of
-    anything else in the transaction."""
+def _together(batch: list[_Write[Any]]) -> list[list[int]]:
+    """The places of the writes that share a call, each group where its first one stands."""
+    groups: dict[object, list[int]] = {}
+    for place, write in enumerate(batch):
+        groups.setdefault(write.fn if write.shared else place, []).append(place)
+    return list(groups.values())
+
+
+def _run_on(connection: Connection, writes: list[_Write[Any]], alone: bool) -> list[_Outcome]:
+    """Run writes that share a call, with a session of their own; of what fails, nothing is left.
+    `alone`: nor of anything else in the transaction.
+
+    Raises:
+        OperationalError: the database itself fails.
+    """
+    first = writes[0]
     mode: Literal["rollback_only", "create_savepoint"]
     mode = "rollback_only" if alone else "create_savepoint"
-    with (
-        Session(connection, join_transaction_mode=mode, expire_on_commit=False) as session,
-        session.begin(),
-    ):
-        return fn(session)
+    try:
+        with (
+            Session(connection, join_transaction_mode=mode, expire_on_commit=False) as session,
+            session.begin(),
+        ):
+            if not first.shared:
+                return [_Outcome(first.fn(session))]
+            values = first.fn(session, [write.item for write in writes])
+        return [_Outcome(value) for value in values]
+    except OperationalError:
+        raise
+    except Exception as error:
+        if len(writes) == 1:
+            return [_Outcome(error=error)]
+    return [outcome for write in writes for outcome in _run_on(connection, [write], False)]
 
 
 def _translated(error: OperationalError) -> Exception:

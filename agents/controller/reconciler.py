@@ -13,6 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from sqlalchemy import Row
 from sqlmodel import Session
 
 from agents.controller import deadlines
@@ -98,10 +99,11 @@ class Reconciler:
             live.port = port
             self._drive(live)
 
-    def add(self, row: JobRow, job: lc.Job, spec: JobSpec | None = None) -> Live:
+    def add(self, row: JobRow | Row[Any], job: lc.Job, spec: JobSpec | None = None) -> Live:
         """Take a job under care.
 
         Args:
+            row: all columns of the table `jobs`.
             spec: the row's, where it has been checked already.
         """
         live = Live(
@@ -138,6 +140,7 @@ class Reconciler:
             self._offset += moved
             for live in self.live.values():
                 live.moved += moved
+                self.roster.index(live)
         return now
 
     async def run(self) -> None:

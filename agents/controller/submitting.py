@@ -9,14 +9,14 @@ from typing import Any
 from sqlmodel import Session
 
 from agents.controller.controller import Controller
-from jobs import queries, registry
+from jobs.entering import Entered, Entry, Submission, enter_jobs
 from jobs.errors import InvalidInput, NotFound
 from jobs.fields import MAX_ENV_VALUE
-from jobs.registry import Caller, Submission
+from jobs.loading import new_job
+from jobs.registry import Caller
 from jobs.scheduling import Request, plan
 from jobs.snapshot import Manifest
 from jobs.spec import JobSpec
-from jobs.tables import JobRow
 from jobs.views import SubmitView
 
 MAX_SECRET = MAX_ENV_VALUE
@@ -71,22 +71,24 @@ async def submit(
         git=git,
     )
 
-    def write(session: Session) -> tuple[JobRow, registry.Entered]:
-        if manifest is not None and snapshot is not None:
-            registry.save_snapshot(
-                session, snapshot, len(manifest.files), manifest.total_bytes, now
-            )
-        entered = registry.enter_job(session, submission, who, now)
-        if entered.created and secrets:
+    size = (len(manifest.files), manifest.total_bytes) if manifest is not None else None
+    entry = Entry(submission, who, now, size)
+
+    def write(session: Session) -> Entered:
+        (entered,) = enter_jobs(session, [entry])
+        if entered.created:
             # Before the commit: a job that is recorded must have its secrets, and a file without a
             # job does no harm.
             controller.secrets.save(entered.number, dict(secrets))
-        return queries.get_job(session, entered.number), entered
+        return entered
 
-    async def record() -> registry.Entered:
-        row, entered = await controller.db.write(write)
-        if entered.created:
-            live = controller.reconciler.add(row, registry.new_job(row), checked)
+    async def record() -> Entered:
+        if secrets:
+            entered = await controller.db.write(write)
+        else:  # together with all that come at this moment
+            entered = await controller.db.write_each(enter_jobs, entry)
+        if entered.row is not None:
+            live = controller.reconciler.add(entered.row, new_job(entered.row), checked)
             controller.hub.publish("jobs", live.view["id"], live.view)
             for event in entered.events:
                 controller.hub.publish("events", str(event["id"]), event)

@@ -20,8 +20,9 @@ from sqlmodel import Session
 
 from agents.controller.database import Database
 from agents.node.worker import quarterdeck
-from jobs import metricstore, registry
-from jobs.registry import Caller, Submission
+from jobs import entering, metricstore, registry
+from jobs.entering import Submission
+from jobs.registry import Caller
 from jobs.wire import AttemptReport
 from tests.bench import mlflow, telemetry
 from tests.bench.report import Row, limited, paired
@@ -259,7 +260,7 @@ async def _ingest(path: Path, chunks: list[bytes]) -> float:
 def _new_attempt(session: Session) -> int:
     """The rows that points belong to."""
     submission = Submission("bench", "gang", {}, 1, 1, 0.0, 1.0, 50, 0)
-    job, _ = registry.create_job(session, submission, Caller("bench", 0), 0.0)
+    job, _ = entering.create_job(session, submission, Caller("bench", 0), 0.0)
     epoch = registry.new_epoch(session, job, 1, 0.0)
     rank = {"rank": 0, "local_rank": 0, "pid": 1, "started_at": 0.0, "exit_code": None}
     rank |= {"signal": None, "ended_at": None, "log_size": 0, "metrics_size": 0}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -79,3 +80,69 @@ async def test_a_caller_that_leaves_does_not_undo_its_write(db: Database) -> Non
     writing.cancel()
     await db.write(put("b"))
     assert await db.read(names) == ["a", "b"]
+
+
+# -- writes that share a call ---------------------------------------------------------------------
+
+
+class Taker:
+    """Puts names, and remembers how many came at once."""
+
+    def __init__(self) -> None:
+        self.calls: list[list[str]] = []
+
+    def take(self, session: Session, items: list[str]) -> list[str]:
+        self.calls.append(items)
+        for item in items:
+            session.add(MetaRow(name=item, value="x"))
+            session.flush()
+            if item.startswith("bad"):
+                raise NotFound(item)
+        return [f"put {item}" for item in items]
+
+
+async def test_items_that_wait_together_share_a_call(db: Database) -> None:
+    taker = Taker()
+    wanted = [f"n{number:03}" for number in range(50)]
+    told = await asyncio.gather(*(db.write_each(taker.take, name) for name in wanted))
+    assert told == [f"put {name}" for name in wanted]
+    assert [name for call in taker.calls for name in call] == wanted
+    assert len(taker.calls) <= 2
+    assert await db.read(names) == wanted
+
+
+async def test_an_item_that_fails_takes_no_other_with_it(db: Database) -> None:
+    taker = Taker()
+    told = await asyncio.gather(
+        db.write(put("first")),
+        *(db.write_each(taker.take, name) for name in ("a", "bad", "b")),
+        db.write(put("last")),
+        return_exceptions=True,
+    )
+    assert [told[0], told[1], told[3], told[4]] == ["first", "put a", "put b", "last"]
+    assert isinstance(told[2], NotFound)
+    assert taker.calls[-3:] == [["a"], ["bad"], ["b"]]  # alone, once they had failed together
+    assert await db.read(names) == ["a", "b", "first", "last"]
+
+
+async def test_one_item_that_fails_alone_leaves_nothing(db: Database) -> None:
+    taker = Taker()
+    with pytest.raises(NotFound):
+        await db.write_each(taker.take, "bad")
+    assert taker.calls == [["bad"]]
+    assert await db.read(names) == []
+
+
+async def test_a_database_that_fails_takes_all_items_back(db: Database) -> None:
+    def full(*_: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    taker = Taker()
+    event.listen(db._writer, "commit", full)
+    told = await asyncio.gather(
+        *(db.write_each(taker.take, name) for name in "abc"), return_exceptions=True
+    )
+    assert not any(isinstance(answer, str) for answer in told), "nothing was acknowledged"
+    event.remove(db._writer, "commit", full)
+    assert await db.read(names) == []
+    assert await db.write_each(taker.take, "a") == "put a"

@@ -11,9 +11,10 @@ import pytest
 from sqlmodel import Session, col, func, select
 
 from agents.controller.database import Database
-from jobs import audit, lifecycle, metricstore, queries, registry
+from jobs import audit, entering, lifecycle, metricstore, queries, registry
+from jobs.entering import Submission
 from jobs.lifecycle import Granted, Placed, Reported, Staged
-from jobs.registry import Caller, Submission
+from jobs.registry import Caller
 from jobs.tables import ArtifactRow, AuditRow, JobRow
 from jobs.views import JobPage
 from tests.agents.controller.registries import make_empty
@@ -43,7 +44,7 @@ def submission(**fields: Any) -> Submission:
 
 
 async def create(db: Database, who: Caller = ANN, **fields: Any) -> tuple[int, bool]:
-    return await db.write(lambda s: registry.create_job(s, submission(**fields), who, 100.25))
+    return await db.write(lambda s: entering.create_job(s, submission(**fields), who, 100.25))
 
 
 async def story(db: Database, job: int, *events: Callable[[int], Any]) -> int:
@@ -237,7 +238,7 @@ async def test_every_submission_is_in_the_audit_chain(db: Database) -> None:
 
 async def test_a_write_that_fails_leaves_no_trace(db: Database) -> None:
     def write(session: Session) -> None:
-        registry.create_job(session, submission(), ANN, 1.0)
+        entering.create_job(session, submission(), ANN, 1.0)
         raise KeyError("in the middle")
 
     with pytest.raises(KeyError):
