@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from textual import events
-from textual.geometry import Region, Size
-from textual.message import Message
+from textual.geometry import Size
 
 from console.tui.core.lines import Line, Span
 from console.tui.widgets.marks import Marked
@@ -20,45 +18,16 @@ class Grid(Marked):
     `cell(key, selected)` gives an item's line of `cell_width` cells.
     """
 
-    class Opened(Message):
-        def __init__(self, grid: Grid, key: str) -> None:
-            super().__init__()
-            self.grid = grid
-            self.key = key
-
-        @property
-        def control(self) -> Grid:
-            return self.grid
-
-    class Moved(Message):
-        def __init__(self, grid: Grid, key: str) -> None:
-            super().__init__()
-            self.grid = grid
-            self.key = key
-
-        @property
-        def control(self) -> Grid:
-            return self.grid
-
     def __init__(self, cell: CellLine, *, by_column: bool, id: str | None = None) -> None:
         super().__init__(id=id)
         self._cell = cell
         self._by_column = by_column
         self._cell_width = 1
-        self._empty: Sequence[Line] = ()
 
     def set_cells(self, keys: Sequence[str], cell_width: int, empty: Sequence[Line] = ()) -> None:
         """Show these items; `empty` is what stands there when there are none."""
         self._cell_width = max(1, cell_width)
-        self._empty = empty
-        if keys != self._keys:
-            self._set_items(keys)
-        self.update_lines()
-
-    def select(self, key: str) -> None:
-        """Put the cursor on a key, if it is there."""
-        if key in self._places:
-            self._move_to(self._places[key])
+        self._set_items(keys, empty)
 
     @property
     def columns(self) -> int:
@@ -109,19 +78,8 @@ class Grid(Marked):
             *rest,
         )
 
-    def _move_to(self, index: int) -> None:
-        if not self._keys:
-            return
-        before = self._cursor
-        self._cursor = max(0, min(index, len(self._keys) - 1))
-        self.scroll_to_region(
-            Region(0, self._place(self._cursor)[0], 1, 1), animate=False, force=True
-        )
-        self.update_lines()
-        if self._cursor != before:
-            self.post_message(self.Moved(self, self._keys[self._cursor]))
-            if self._anchor is not None:
-                self.post_message(self.Marks(self))
+    def _line_of(self, index: int) -> int:
+        return self._place(index)[0]
 
     def _step(self, rows: int, columns: int) -> None:
         """Move by rows and columns, staying where there is an item."""
@@ -144,25 +102,8 @@ class Grid(Marked):
     def do_move_right(self) -> None:
         self._step(0, 1)
 
-    def do_move_top(self) -> None:
-        self._move_to(0)
-
-    def do_move_bottom(self) -> None:
-        self._move_to(len(self._keys) - 1)
-
     def _jump(self, by: int) -> None:
         self._step(by, 0)
 
-    def do_row_open(self) -> None:
-        if self.cursor_key is not None:
-            self.post_message(self.Opened(self, self.cursor_key))
-
-    def on_click(self, event: events.Click) -> None:
-        index = self._index(event.y + self.scroll_offset.y, event.x // self._cell_width)
-        if 0 <= index < len(self._keys):
-            if index == self._cursor and event.chain > 1:
-                self.do_row_open()
-            self._move_to(index)
-
-    def on_resize(self, event: events.Resize) -> None:
-        self.update_lines()
+    def _item_at(self, x: int, y: int) -> int:
+        return self._index(y, x // self._cell_width)

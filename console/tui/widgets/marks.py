@@ -1,11 +1,14 @@
-"""Marks on the items of a list or a grid: one by one, or a range from an anchor to the cursor."""
+"""Items with a cursor on one of them, which are marked one by one, or as a range from an anchor to it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from textual import events
+from textual.geometry import Region
 from textual.message import Message
 
+from console.tui.core.lines import Line
 from console.tui.widgets.lines import LineView
 
 
@@ -13,8 +16,26 @@ class Marked(LineView):
     """A view of items known by their keys, with a cursor on one of them. An action is done to all that is
     marked, or to the item under the cursor when nothing is.
 
-    A subclass keeps `_keys` and `_places` (key -> index) and moves the cursor in `_move_to`.
+    A subclass says where an item is drawn (`_line_of`, `_item_at`).
     """
+
+    class _Told(Message):
+        """Something happened to an item."""
+
+        def __init__(self, view: Marked, key: str) -> None:
+            super().__init__()
+            self.view = view
+            self.key = key
+
+        @property
+        def control(self) -> Marked:
+            return self.view
+
+    class Opened(_Told):
+        """Enter or a second click on an item."""
+
+    class Moved(_Told):
+        """The cursor is on another item."""
 
     class Marks(Message):
         """Other items are marked than before."""
@@ -30,6 +51,7 @@ class Marked(LineView):
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self._keys: Sequence[str] = ()
+        self._empty: Sequence[Line] = ()  # what stands there when there are no items
         self._places: Mapping[str, int] = {}
         self._cursor = 0
         self._marks: set[str] = set()
@@ -79,11 +101,64 @@ class Marked(LineView):
         self.update_lines()
         self.post_message(self.Marks(self))
 
-    def _move_to(self, index: int) -> None:
-        raise NotImplementedError
+    def select(self, key: str) -> None:
+        """Put the cursor on a key, if it is there."""
+        if key in self._places:
+            self._move_to(self._places[key])
 
-    def _set_items(self, keys: Sequence[str]) -> None:
-        """Take other items; the cursor stays on its key, and marks on theirs."""
+    def do_move_top(self) -> None:
+        self._move_to(0)
+
+    def do_move_bottom(self) -> None:
+        self._move_to(len(self._keys) - 1)
+
+    def do_row_open(self) -> None:
+        if self.cursor_key is not None:
+            self.post_message(self.Opened(self, self.cursor_key))
+
+    def on_click(self, event: events.Click) -> None:
+        index = self._item_at(event.x, event.y + self.scroll_offset.y)
+        if 0 <= index < len(self._keys):
+            if index == self._cursor and event.chain > 1:
+                self.do_row_open()
+            self._move_to(index)
+
+    def on_resize(self, event: events.Resize) -> None:
+        self.update_lines()
+
+    # Where an item is drawn.
+
+    def _line_of(self, index: int) -> int:
+        """The line that an item stands in."""
+        return index
+
+    def _item_at(self, x: int, y: int) -> int:
+        """The index of the item at a cell of what is scrolled through; none may be there."""
+        return y
+
+    def _move_to(self, index: int) -> None:
+        """Put the cursor on an item, the nearest that there is, and scroll there."""
+        if not self._keys:
+            return
+        before = self._cursor
+        self._cursor = max(0, min(index, len(self._keys) - 1))
+        self.scroll_to_region(
+            Region(0, self._line_of(self._cursor), 1, 1), animate=False, force=True
+        )
+        self.update_lines()
+        if self._cursor != before:
+            self.post_message(self.Moved(self, self._keys[self._cursor]))
+            if self._anchor is not None:
+                self.post_message(self.Marks(self))
+
+    def _set_items(self, keys: Sequence[str], empty: Sequence[Line]) -> None:
+        """Show other items; the cursor stays on its key, and marks on theirs."""
+        self._empty = empty
+        if keys != self._keys:
+            self._replace(keys)
+        self.update_lines()
+
+    def _replace(self, keys: Sequence[str]) -> None:
         held = self.cursor_key
         self._keys = keys
         self._places = {key: index for index, key in enumerate(keys)}
