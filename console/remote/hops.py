@@ -45,7 +45,9 @@ async def connect(
     given |= {"username": target.user} if target.user else {}
     given |= {"port": target.port} if target.port else {}
     try:
-        options = await asyncssh.SSHClientConnectionOptions.construct(**given, known_hosts=b"")
+        options = await asyncssh.SSHClientConnectionOptions.construct(
+            **given, config=(), known_hosts=b""
+        )
         seconds = float(options.connect_timeout or CONNECT_TIMEOUT)
         if through is None:
             jumps = str(options.config.get("ProxyJump") or "").split(",")

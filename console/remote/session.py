@@ -16,7 +16,7 @@ from console.remote import far as far_program
 from console.remote import hops, words
 from console.remote.channels import Carried, Far
 from console.remote.target import Target
-from jobs.errors import QuarterdeckError
+from jobs.errors import QuarterdeckError, Unreachable
 
 OPEN_TIMEOUT = 15.0
 """Seconds for a channel. Longer than a dead connection needs to be noticed, so that comes first."""
@@ -53,40 +53,41 @@ class Session:
     def __init__(self, target: Target, clock: Callable[[], float] = time.monotonic) -> None:
         self.target = target
         self._clock = clock
-        self._line: Line | None = None
-        self._making: asyncio.Task[Line] | None = None
+        self._lines: list[Line] = []  # one, unless the head's sshd has run out of sessions for it
+        self._making: asyncio.Task[None] | None = None
         self._failure: tuple[float, QuarterdeckError] | None = None
 
     async def open(self) -> tuple[Far, dict[str, Any]]:
         """A channel to the API's socket, and what a client is told of it. Raises QuarterdeckError."""
-        line = await self._connected()
-        try:
-            return await line.open()
-        except QuarterdeckError:
-            if not line.lost:
-                raise
-        # It was cut without our noticing, as while a laptop slept: that is worth one more try.
-        return await (await self._connected()).open()
+        cut = False
+        while True:
+            for line in [held for held in self._lines if not held.lost]:
+                try:
+                    return await line.open()
+                except Full:
+                    continue
+                except QuarterdeckError:
+                    # Cut without our noticing, as while a laptop slept: that is worth one more try.
+                    if cut or not line.lost:
+                        raise
+                    cut = True
+            await self._connected()
 
-    async def _connected(self) -> Line:
-        if self._line is not None and not self._line.lost:
-            return self._line
+    async def _connected(self) -> None:
+        """Add a connection. Whoever needs one meanwhile waits for the same."""
         if self._making is None:
             if self._failure is not None and self._clock() - self._failure[0] < MEMORY:
                 raise self._failure[1]
             self._making = asyncio.create_task(self._connect())
             self._making.add_done_callback(self._made)
-        return await asyncio.shield(self._making)  # others may wait for it too
+        await asyncio.shield(self._making)
 
-    async def _connect(self) -> Line:
-        if self._line is not None:
-            self._line.close()
+    async def _connect(self) -> None:
         line = Line(self.target)
         await line.connect()
-        self._line = line
-        return line
+        self._lines = [held for held in self._lines if not held.lost] + [line]
 
-    def _made(self, task: asyncio.Task[Line]) -> None:
+    def _made(self, task: asyncio.Task[None]) -> None:
         self._making = None
         error = None if task.cancelled() else task.exception()
         if isinstance(error, QuarterdeckError):
@@ -95,8 +96,12 @@ class Session:
     def close(self) -> None:
         if self._making is not None:
             self._making.cancel()
-        if self._line is not None:
-            self._line.close()
+        for line in self._lines:
+            line.close()
+
+
+class Full(Unreachable):
+    """The connection has as many sessions as its server allows (`MaxSessions`)."""
 
 
 class Line(asyncssh.SSHClient):
@@ -122,7 +127,7 @@ class Line(asyncssh.SSHClient):
         hops.close(self._hops)
 
     async def open(self) -> tuple[Far, dict[str, Any]]:
-        """See `Session.open`. When the connection turns out to be cut, `lost` is set."""
+        """See `Session.open`. When the connection turns out to be cut, `lost` is set. Raises Full."""
         try:
             async with asyncio.timeout(OPEN_TIMEOUT):
                 path = await self._socket()
@@ -202,6 +207,8 @@ class Line(asyncssh.SSHClient):
         except asyncssh.ChannelOpenError as error:
             if self.lost:
                 raise words.lost(self._target) from error
+            if not self._forwards:
+                raise Full("no more sessions") from error
             raise words.socket_error(self._target, path, "") from error
         outcome = await far.outcome
         if outcome is None:

@@ -14,7 +14,7 @@ _PROTOCOL = 1
 """Of what carrier and client say to each other: a client never talks to a carrier of another age."""
 
 _NAME = re.compile(r"[\w.%:-]+")
-_USER = re.compile(r"[\w.+-]+(@[\w.-]+)?\$?")
+_USER = re.compile(r"[\w.+][\w.+-]*(@[\w.-]+)?\$?")
 
 
 @dataclass(frozen=True, slots=True)

@@ -217,8 +217,11 @@ def _sshd() -> str | None:
 
 
 @contextmanager
-def ssh_server(folder: Path) -> Iterator[list[str]]:
-    """An ssh server on loopback with keys of its own; gives the command that logs in to it."""
+def ssh_server(folder: Path, *settings: str) -> Iterator[list[str]]:
+    """An ssh server on loopback with keys of its own; gives the command that logs in to it.
+
+    `settings` are lines of its config that go before ours.
+    """
     program = _sshd()
     assert program is not None
     folder.chmod(0o700)
@@ -231,7 +234,8 @@ def ssh_server(folder: Path) -> Iterator[list[str]]:
         port = free.getsockname()[1]
     config = folder / "sshd_config"
     config.write_text(
-        f"ListenAddress 127.0.0.1\nPort {port}\nHostKey {folder}/host\nUsePAM no\n"
+        "".join(f"{line}\n" for line in settings)
+        + f"ListenAddress 127.0.0.1\nPort {port}\nHostKey {folder}/host\nUsePAM no\n"
         f"AuthorizedKeysFile {folder}/authorized\nStrictModes no\nPasswordAuthentication no\n"
         f"PidFile none\nAcceptEnv LANG LC_* COLORTERM NO_COLOR PYTHONPATH\n"
     )
