@@ -128,7 +128,7 @@ class ClusterScreen(FleetActions):
         """What stands in an empty pane: not known yet, unreachable, or what belongs here."""
         if topic not in world.ready:
             link = world.link
-            if link.tries:
+            if link.error:
                 return [line((f" {link.error}", "error")), line((f" {link.hint}", "dim"))]
             return [line((" connecting", "dim"))]
         out = [line((f" {what}", "dim"))]

@@ -201,7 +201,7 @@ class ListScreen(Sifted, Generic[Row]):
     def _nothing(self, world: World) -> list[Line]:
         if self.TOPIC not in world.ready:
             link = world.link
-            if not link.tries:
+            if not link.error:
                 return [line((" connecting", "dim"))]
             return [line((f" {link.error}", "error")), line((f" {link.hint}", "dim"))]
         if not self._known:
