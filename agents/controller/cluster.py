@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 from agents.controller.fabric import FabricNode
 from jobs.capacity import NodeCapacity
+from jobs.history import History
 from jobs.nodehealth import Pardon
-from jobs.series import RingHistory
 from jobs.times import rfc3339
 from jobs.views import GpuView, HistoryPoint, NodeState, NodeView
 from jobs.wire import GpuFacts, GpuSample, NodeFacts, NodeSample
@@ -47,7 +47,7 @@ class Node:
     pardon: Pardon = field(default_factory=Pardon)
     seen: float | None = None  # the controller's monotonic clock
     bindings: dict[str, Binding] = field(default_factory=dict)  # GPU uuid -> user
-    history: dict[str, RingHistory] = field(default_factory=dict)  # metric or GPU uuid -> series
+    history: History = field(default_factory=History)  # by metric, or GPU uuid
     capacity: NodeCapacity | None = None
     capacity_of: tuple[object, ...] = ()  # what it was made of
 
@@ -88,7 +88,6 @@ class Cluster:
         """Keep the newest sample and add it to the histories."""
         node = self.nodes[name]
         node.sample = sample
-        at = sample["at"]
         values = {
             "cpu": sample["cpu_util"],
             "mem": percent(sample["mem_used"], sample["mem_total"]),
@@ -104,10 +103,7 @@ class Cluster:
             if powers:
                 values["power"] = sum(powers)
             values |= {gpu["uuid"]: gpu["util"] for gpu in gpus if gpu["util"] is not None}
-        for name_, value in values.items():
-            if name_ not in node.history:
-                node.history[name_] = RingHistory()
-            node.history[name_].add(at, value)
+        node.history.add(sample["at"], values)
 
     def view(self, node: Node, busy: Mapping[str, tuple[set[str], float, float]]) -> NodeView:
         """What the API says of a node.
@@ -199,7 +195,7 @@ class Cluster:
         """A metric's history of one node, or the mean over all nodes that have it."""
         chosen = [self.nodes[name]] if name is not None else list(self.nodes.values())
         lines = [
-            node.history[metric].query(seconds, points, now)
+            node.history.query(metric, seconds, points, now)
             for node in chosen
             if metric in node.history
         ]
