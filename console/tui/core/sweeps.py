@@ -135,7 +135,9 @@ def rows(
 
 
 def totals(sweeps: Mapping[str, SweepView]) -> Line:
-    """How many run, and how many trials they have open."""
+    """How many run, and how many trials they have open; nothing where there are none."""
+    if not sweeps:
+        return ()
     live = [sweep for sweep in sweeps.values() if sweep["state"] not in SWEEP_ENDED]
     trials = sum(sweep["counts"]["open"] for sweep in live)
     told = f"{len(live)} live, {many(trials, 'trial')} open" if live else "all are over"

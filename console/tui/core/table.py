@@ -62,9 +62,10 @@ def head(
     arrow = glyphs.down if by.descending else glyphs.up
     out: list[Span] = [Span(" ")]
     for column, width in layout:
-        text = fit(column.title, width, right=column.right, ellipsis=glyphs.ellipsis)
         sorted_by = column.title == by.column
-        out.append(Span(text + (arrow if sorted_by else " "), "key" if sorted_by else "dim"))
+        title = fit(column.title, width, right=column.right, ellipsis=glyphs.ellipsis)
+        text = fit(title.rstrip() + (arrow if sorted_by else ""), width + 1)
+        out.append(Span(text, "key" if sorted_by else "dim"))
     return tuple(out)
 
 

@@ -10,12 +10,13 @@ from console.tui.core.bars import footer, footer_at, header
 from console.tui.core.commands import Command, Refusal
 from console.tui.core.filter import parse
 from console.tui.core.format import coarse, moment, number, size, span
-from console.tui.core.glyphs import ASCII, UNICODE, block, load_tone
+from console.tui.core.glyphs import ASCII, UNICODE, Glyphs, block, load_tone
 from console.tui.core.goto import complete
 from console.tui.core.lines import TONES, crop, fit, line, plain, width, window, wrap
 from console.tui.core.link import Link
 from console.tui.core.logs import Quiet
 from console.tui.core.look import Look
+from console.tui.core.order import Order
 from console.tui.core.world import World
 from console.tui.theme import styles
 from tests.console.tui.fake_views import NOW, detail, events, node, nodes, rank
@@ -382,3 +383,21 @@ def test_a_line_that_goes_on_beyond_the_edge_says_so() -> None:
     assert plain(window(line("abc   "), 0, 3, UNICODE)) == "abc"  # spaces are no loss
     assert plain(window(line("长上下文"), 0, 5, UNICODE)) == "长上›"
     assert plain(cluster.facts_line([line("one"), line("two")], UNICODE, 8)) == " one …"
+
+
+def test_the_arrow_stands_at_the_name_it_is_about() -> None:
+    def cell(row: str, now: float, glyphs: Glyphs) -> tuple[str, str]:
+        return row, ""
+
+    names: tuple[table.Column[str], ...] = (
+        table.Column("state", 9, cell),
+        table.Column("gpus", 6, cell, right=True),
+        table.Column("learning_rate", 8, cell),
+    )
+    layout = table.arrange(names, 30)
+    for order, told in (
+        (Order("state"), " state▴      gpus learnin… "),
+        (Order("gpus", descending=True), " state       gpus▾learnin… "),
+        (Order("learning_rate"), " state       gpus learnin…▴"),
+    ):
+        assert plain(table.head(layout, UNICODE, order)) == told

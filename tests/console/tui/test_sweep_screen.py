@@ -66,6 +66,7 @@ async def test_goto_knows_sweeps_also_those_that_are_not_watched() -> None:
 async def test_an_empty_list_teaches() -> None:
     async with running(FakeSource(empty=True), start="sweeps") as (_, app):
         assert "qd sweep sweep.yaml" in screen_text(app)
+        assert text(app, "head").splitlines()[0].strip() == "0 sweeps"
 
 
 async def test_marked_sweeps_are_stopped_with_one_question() -> None:
@@ -190,14 +191,14 @@ async def test_the_orders_of_sweeps_and_of_trials_are_remembered(tmp_path: Path)
     async with running(start="sweeps", memory=Memory(file)) as (pilot, app):
         await press(pilot, "s", "S")
         assert text(app, "table").splitlines()[0].startswith("▸s4")
-        assert "id▾" in text(app, "head").replace(" ", "")
+        assert " id▾ " in text(app, "head")
     async with running(start="s4", memory=Memory(file), size=(200, 50)) as (pilot, app):
         await press(pilot, "s", "s")
         by = text(app, "trialhead").split("▴")[0].split()[-1]
     async with running(start="s3", memory=Memory(file), size=(200, 50)) as (_, app):
         assert text(app, "trialhead").split("▴")[0].split()[-1] == by
     async with running(start="sweeps", memory=Memory(file)) as (_, app):
-        assert "id▾" in text(app, "head").replace(" ", "")
+        assert " id▾ " in text(app, "head")
 
 
 async def test_sorting_by_a_parameter() -> None:
