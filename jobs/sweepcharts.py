@@ -74,7 +74,7 @@ def curves(
     return [
         {
             "number": trial.number,
-            "state": sweepqueries.trial_state(trial, job),
+            "state": sweepqueries.trial_state(trial.state, trial.wish, job.state),
             "points": _thinned(lines.get(trial.number, {}), points),
         }
         for trial, job in trials

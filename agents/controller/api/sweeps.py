@@ -5,10 +5,18 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
+from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from agents.controller import sweepsubmit
-from agents.controller.api.common import TheCaller, TheController, resolve_sweep
+from agents.controller.api.common import (
+    TheCaller,
+    TheController,
+    inside,
+    json_list,
+    resolve_sweep,
+    trial_pages,
+)
 from agents.controller.api.jobs import SubmitRequest
 from jobs import sweepcharts, sweepqueries
 from jobs.sweepviews import (
@@ -56,10 +64,15 @@ async def show(sweep: str, controller: TheController) -> SweepDetail:
     return await controller.db.read(lambda s: sweepqueries.sweep_detail(s, number, now))
 
 
-@router.get("/sweeps/{sweep}/trials")
-async def trials(sweep: str, controller: TheController) -> list[TrialView]:
-    number, now = await resolve_sweep(controller, sweep), controller.now()
-    return await controller.db.read(lambda s: sweepqueries.trial_views(s, number, now))
+@router.get("/sweeps/{sweep}/trials", response_model=list[TrialView])
+async def trials(sweep: str, controller: TheController) -> StreamingResponse:
+    """All trials, page by page as they are read: a client waits for a page, however many there are."""
+    number = await resolve_sweep(controller, sweep)
+
+    def encoded(page: list[TrialView]) -> bytes:  # on the thread that reads
+        return inside(page)
+
+    return json_list(trial_pages(controller, number, encoded))
 
 
 @router.get("/sweeps/{sweep}/importance")

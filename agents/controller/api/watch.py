@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import cast
 
 from fastapi import APIRouter
 from fastapi.responses import StreamingResponse
-from sqlmodel import Session
 
-from agents.controller.api.common import TheController, ndjson, resolve, resolve_sweep
+from agents.controller.api.common import (
+    TheController,
+    ndjson_batches,
+    resolve,
+    resolve_sweep,
+    trial_pages,
+)
 from agents.controller.controller import Controller
 from agents.controller.hub import Subscription
 from jobs import queries, sweepqueries
 from jobs.errors import InvalidInput
 from jobs.names import job_name
 from jobs.sweepstore import sweep_name
+from jobs.sweepviews import TrialView
 from jobs.views import Delta
 
 router = APIRouter()
@@ -44,12 +50,13 @@ async def watch(
                 "jobs, nodes, events, sweeps, job:ID, sweep:ID.",
             )
         wanted.append(topic)
-    return ndjson(_deltas(controller, wanted, since, boot))
+    return ndjson_batches(_deltas(controller, wanted, since, boot))
 
 
 async def _deltas(
     controller: Controller, topics: list[str], since: int, boot: str
-) -> AsyncIterator[Delta]:
+) -> AsyncIterator[list[Delta]]:
+    """What a watcher is told, those that are there at the same time together."""
     hub = controller.hub
     while True:
         subscription = hub.subscribe(topics)
@@ -58,27 +65,25 @@ async def _deltas(
         )  # later changes wait in the subscription: `rev` must not run ahead of them
         try:
             kept = hub.replay(since, boot) if boot else None
-            for delta in kept or []:
-                if delta["topic"] in subscription.topics:
-                    yield delta
+            yield [delta for delta in kept or [] if delta["topic"] in subscription.topics]
             for topic in topics:
                 # The rest is sent whole, or told without being kept: only lists are worth replaying.
                 if kept is not None and topic in ("jobs", "events", "sweeps"):
                     continue
-                async for delta in _state(controller, topic, at):
-                    yield delta
-            yield {"rev": at, "op": "ready", "topic": "", "boot": hub.boot}
-            async for delta in _changes(controller, subscription, at):
-                yield delta
+                async for batch in _state(controller, topic, at):
+                    yield batch
+            yield [{"rev": at, "op": "ready", "topic": "", "boot": hub.boot}]
+            async for batch in _changes(controller, subscription, at):
+                yield batch
         finally:
             hub.unsubscribe(subscription)
         boot = ""  # it fell behind: everything again
 
 
-async def _state(controller: Controller, topic: str, revision: int) -> AsyncIterator[Delta]:
+async def _state(controller: Controller, topic: str, revision: int) -> AsyncIterator[list[Delta]]:
     """A topic's whole state, as of `revision` or later."""
-    yield {"rev": revision, "op": "reset", "topic": topic}
-    values: dict[str, object] = {}
+    yield [{"rev": revision, "op": "reset", "topic": topic}]
+    values: Mapping[str, object] = {}
     if topic == "nodes":
         values = {view["name"]: view for view in controller.node_views()}
     elif topic == "events":
@@ -94,34 +99,40 @@ async def _state(controller: Controller, topic: str, revision: int) -> AsyncIter
         sweeps = await controller.db.read(lambda s: sweepqueries.sweep_views(s, controller.now()))
         values = {view["id"]: view for view in sweeps}
     elif topic.startswith("sweep:"):
-        number = int(topic.removeprefix("sweep:s"))
-        values = await controller.db.read(lambda s: _sweep_state(s, number, controller.now()))
+        number, now = int(topic.removeprefix("sweep:s")), controller.now()
+        detail = await controller.db.read(lambda s: sweepqueries.sweep_detail(s, number, now))
+        yield _puts(topic, revision, {detail["id"]: detail})
+        async for trials in trial_pages(controller, number, _by_number):
+            yield _puts(topic, revision, trials)
     else:
         key = topic.removeprefix("job:")
         values = {key: await controller.job_detail(int(key[1:]))}
-    for key, value in values.items():
-        yield {"rev": revision, "op": "put", "topic": topic, "key": key, "value": value}
-    yield {"rev": revision, "op": "ready", "topic": topic, "boot": controller.hub.boot}
+    puts = _puts(topic, revision, values)
+    yield [*puts, {"rev": revision, "op": "ready", "topic": topic, "boot": controller.hub.boot}]
 
 
-def _sweep_state(session: Session, number: int, now: float) -> dict[str, object]:
-    """The sweep under its id, its trials under their numbers."""
-    trials = sweepqueries.trial_views(session, number, now)
-    detail = sweepqueries.sweep_detail(session, number, now)
-    return {detail["id"]: detail, **{str(trial["number"]): trial for trial in trials}}
+def _puts(topic: str, revision: int, values: Mapping[str, object]) -> list[Delta]:
+    return [
+        {"rev": revision, "op": "put", "topic": topic, "key": key, "value": value}
+        for key, value in values.items()
+    ]
+
+
+def _by_number(trials: list[TrialView]) -> dict[str, object]:
+    return {str(trial["number"]): trial for trial in trials}
 
 
 async def _changes(
     controller: Controller, subscription: Subscription, revision: int
-) -> AsyncIterator[Delta]:
+) -> AsyncIterator[list[Delta]]:
     """Changes after `revision` as they come, until the subscription has overflowed."""
     hub, loop = controller.hub, asyncio.get_running_loop()
     next_whole, next_ping = 0.0, loop.time() + PING
     while not subscription.overflowed:
-        while not subscription.queue.empty():
-            delta = subscription.queue.get_nowait()
-            revision = delta["rev"]
-            yield delta
+        if not subscription.queue.empty():
+            batch = [subscription.queue.get_nowait() for _ in range(subscription.queue.qsize())]
+            revision = batch[-1]["rev"]
+            yield batch
             next_ping = loop.time() + PING
         now = loop.time()
         if subscription.dirty and now >= next_whole:
@@ -130,12 +141,12 @@ async def _changes(
                 key = topic.removeprefix("job:")
                 detail = await controller.job_detail(int(key[1:]))
                 value = cast(object, detail)
-                yield {"rev": revision, "op": "put", "topic": topic, "key": key, "value": value}
+                yield _puts(topic, revision, {key: value})
             next_whole = next_ping = loop.time()
             next_whole += WHOLE_EVERY
             next_ping += PING
         elif now >= next_ping:
-            yield {"rev": revision, "op": "ping", "topic": "", "boot": hub.boot}
+            yield [{"rev": revision, "op": "ping", "topic": "", "boot": hub.boot}]
             next_ping = now + PING
         until = min(next_ping, next_whole) if subscription.dirty else next_ping
         try:
