@@ -74,6 +74,8 @@ class Pardon:
 
     def renewed(self, gpus: Iterable[GpuSample]) -> Pardon:
         """Less what has gone since: when it comes again, it is new."""
+        if not self.gpus:
+            return self
         left = dict(self.gpus)
         for gpu in gpus:
             known, now = left.get(gpu["uuid"]), _faults(gpu)
@@ -118,6 +120,8 @@ def gpu_faults(
     """
     found = []
     for gpu in gpus:
+        if gpu["xid"] is None and not gpu["ecc_errors"] and not gpu["error"]:
+            continue  # nearly all of them, nearly always: a fleet has thousands
         known, now = pardon.gpus.get(gpu["uuid"], Pardoned()), _faults(gpu)
         wrong = []
         if now.xid is not None and now.xid != known.xid:

@@ -96,7 +96,7 @@ class Health:
 
     async def look(self) -> None:
         """Look once."""
-        for live in list(self._reconciler.live.values()):
+        for live in self._reconciler.holding():
             await self._look_at_job(live)
         for node in list(self._cluster.nodes.values()):
             await self._look_at_node(node)
