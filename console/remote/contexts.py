@@ -16,13 +16,14 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from console.remote.target import Target, parse
 from jobs.errors import InvalidInput
 from jobs.places import places
+
+if TYPE_CHECKING:
+    from console.remote.target import Target
 
 HOST, CONTEXT = "QD_HOST", "QD_CONTEXT"
 
@@ -45,6 +46,8 @@ def chosen(environ: Mapping[str, str] | None = None) -> Target | None:
             f"both {HOST} ({host}) and {CONTEXT} ({name}) are set", "Unset one of them."
         )
     if host:
+        from console.remote.target import parse
+
         return parse(host)
     path = places(env).config_file
     if not name:
@@ -58,6 +61,8 @@ def named(name: str, path: Path) -> Target | None:
         return None
     held = contexts(load(path), path)
     if name not in held:
+        from difflib import get_close_matches
+
         near = get_close_matches(name, [*held, LOCAL], n=1)
         known = f"There are {', '.join([LOCAL, *held])}." if held else "`qd context add` makes one."
         raise InvalidInput(
@@ -101,6 +106,8 @@ def _context(name: str, table: Any, path: Path) -> Target:
         raise InvalidInput(f"{where} has no host", 'It needs a line like host = "me@head".')
     if unknown := sorted(table.keys() - {"host", "socket"}):
         raise InvalidInput(f"{where}: '{unknown[0]}' is not known", "There are host and socket.")
+    from console.remote.target import parse
+
     socket = table.get("socket")
     if socket is not None and not isinstance(socket, str):
         raise InvalidInput(f"{where}: socket is not a path")
@@ -123,6 +130,8 @@ def choose(host: str | None, context: str | None) -> None:
     if host is not None and context is not None:
         raise InvalidInput("--host and --context exclude each other")
     if host is not None:
+        from console.remote.target import parse
+
         parse(host)
         os.environ.pop(CONTEXT, None)
         os.environ[HOST] = host
