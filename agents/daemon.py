@@ -27,6 +27,11 @@ from jobs.units import parse_duration
 
 log = logging.getLogger("agents.daemon")
 
+TURN = 0.001
+"""Seconds for which a thread may keep the interpreter from the others, instead of Python's 0.005. The
+registry's thread gives it up at each statement, and while the event loop is busy has to wait so long
+to go on; all that waits for a commit waits with it."""
+
 
 def bind(path: Path) -> socket.socket:
     """A listening unix socket that only this user may open, replacing one that is left over.
@@ -116,6 +121,7 @@ def main() -> int:
         format="%(asctime)s %(levelname)-7s %(name)s: %(message)s",
         stream=sys.stderr,
     )
+    sys.setswitchinterval(TURN)
     faulthandler.enable()  # the supervisor ends a controller that hangs with SIGABRT
     os.umask(0o077)
     where = places()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import pwd
 import socket
 import struct
+import time
 from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -14,6 +16,8 @@ from agents.controller.zerocopy import zero_copy
 from jobs.registry import Caller
 
 _UCRED = struct.Struct("3i")  # pid, uid, gid
+_NAMED_FOR = 10.0
+"""Seconds for which a user's name is remembered: looking it up reads a file, or asks a server."""
 
 
 class PeerProtocol(H11Protocol):
@@ -36,8 +40,12 @@ def caller_of(scope: Any) -> Caller:
     """The caller of an ASGI request that came through `PeerProtocol`."""
     host, _ = scope["client"]
     uid = int(host.removeprefix("uid:"))
+    return Caller(_name(uid, int(time.monotonic() // _NAMED_FOR)), uid)
+
+
+@functools.lru_cache(maxsize=1024)
+def _name(uid: int, _turn: int) -> str:
     try:
-        name = pwd.getpwuid(uid).pw_name
+        return pwd.getpwuid(uid).pw_name
     except KeyError:
-        name = f"uid{uid}"
-    return Caller(name, uid)
+        return f"uid{uid}"

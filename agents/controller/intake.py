@@ -173,12 +173,16 @@ class Intake:
             if found is None or report["state"] == "staged":
                 continue
             job, number, epoch = found
+            sizes, offsets = {}, {}
             for rank in report["ranks"]:
-                number_ = rank["rank"]
-                size = self._log_size(job, number, number_)
-                logs.setdefault(report["key"], {})[number_] = size
-                offset = await self._metric_offset(epoch, number_)
-                metrics.setdefault(report["key"], {})[number_] = offset
+                which = rank["rank"]
+                sizes[which] = self._log_size(job, number, which)
+                offset = self._metric_offsets.get((epoch, which))
+                if offset is None:
+                    offset = await self._metric_offset(epoch, which)
+                offsets[which] = offset
+            if sizes:
+                logs[report["key"]], metrics[report["key"]] = sizes, offsets
         return logs, metrics
 
     def lease_of(self, key: str) -> float | None:

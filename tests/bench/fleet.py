@@ -28,7 +28,7 @@ from agents.controller.controller import Controller
 from agents.controller.fabric import Bundle, FabricNode
 from agents.controller.identity import PeerProtocol
 from agents.controller.submitting import submit
-from agents.daemon import bind
+from agents.daemon import TURN, bind
 from jobs import wire
 from jobs.errors import NotFound
 from jobs.registry import Caller
@@ -316,6 +316,7 @@ def timed(owner: Any, name: str, into: list[float]) -> None:
 
 
 async def serve(folder: Path) -> None:
+    sys.setswitchinterval(TURN)  # as the controller's process has it
     controller = Controller(state=folder / "state", fabric=Fleet())
     await controller.start()
     passes: list[float] = []

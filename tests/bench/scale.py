@@ -16,12 +16,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from console.client import Client
 from tests.bench import bench_plan, fleet
 from tests.bench.report import Row, limited
 
 CLIENTS = 20
-SUBMISSIONS = 1_000
+SUBMISSIONS = 2_000
 RATE = 200.0
 """Submissions a second that have to be taken in."""
 PASSES = 9
@@ -36,7 +38,10 @@ def measure(rounds: int) -> list[Row]:
         for situation in bench_plan.SITUATIONS
     )
     with _fleet() as (socket, child):
+        before = psutil.Process(child.pid).cpu_times()
         taken = submitted(socket, SUBMISSIONS, CLIENTS)
+        after = psutil.Process(child.pid).cpu_times()
+        spent = after.user + after.system - before.user - before.system
         assert child.stdin is not None
         child.stdin.write("figures\n")
         child.stdin.flush()
@@ -49,6 +54,14 @@ def measure(rounds: int) -> list[Row]:
             f"≤ {SUBMISSIONS / RATE:g}",
             SUBMISSIONS / RATE,
             1,
+        ),
+        limited(
+            "CPU of that controller per submission, all else that it does counted in",
+            lambda: spent / SUBMISSIONS * 1e3,
+            "≤ 4",
+            4,
+            1,
+            "ms",
         ),
         limited("planning pass meanwhile", lambda: figures["pass"] * 1e3, "≤ 50", 50, 1, "ms"),
         limited(
