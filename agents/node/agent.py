@@ -14,7 +14,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Coroutine
+from collections.abc import Collection, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -89,6 +89,7 @@ class NodeAgent:
         self._given = 0.0  # time of the sample that was given last
         self._wake = asyncio.Event()  # replaced whenever it is set: each waiter has its own
         self._hinted = asyncio.Event()
+        self._about: set[str] = set()  # keys that the hints were about
 
     # --- Life ---
 
@@ -164,7 +165,7 @@ class NodeAgent:
     def _on_hint(self) -> None:
         with contextlib.suppress(BlockingIOError):
             while True:
-                self._socket.recv(4096)
+                self._about.add(self._socket.recv(4096).decode(errors="replace"))
         self._hinted.set()
 
     async def close(self) -> None:
@@ -192,20 +193,31 @@ class NodeAgent:
     # --- Watching ---
 
     async def _watch(self) -> None:
-        """Look at what runs, at once after a hint and at each tick."""
+        """Look at what runs: at each tick at all of it, at once at what a hint is about."""
+        looked = -IDLE_TICK
         while True:
             self._hinted.clear()
+            about, self._about = self._about, set()
             try:
-                self._look()
+                if time.monotonic() >= looked + self._tick:
+                    looked = time.monotonic()
+                    self._look()
+                else:
+                    self._look(about)
             except Exception:
                 log.exception("looking at the attempts")
             # Not wait_for: before Python 3.12 it loses a cancellation that comes with the event.
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(TICK if self._holdings.busy else IDLE_TICK):
+                async with asyncio.timeout(max(0.0, looked + self._tick - time.monotonic())):
                     await self._hinted.wait()
 
-    def _look(self) -> None:
-        changed, grew = self._holdings.refresh(time.time(), records.boot_clock())
+    @property
+    def _tick(self) -> float:
+        return TICK if self._holdings.busy else IDLE_TICK
+
+    def _look(self, only: Collection[str] | None = None) -> None:
+        """At all, or at the attempts with these keys."""
+        changed, grew = self._holdings.refresh(time.time(), records.boot_clock(), only)
         for attempt in self._holdings:
             if attempt.standing.orphaned and attempt.key not in self._burying:
                 self._burying.add(attempt.key)
@@ -224,6 +236,7 @@ class NodeAgent:
             await asyncio.sleep(1.0)
         finally:
             self._burying.discard(attempt.key)
+        self._about.add(attempt.key)
         self._hinted.set()
 
     def _measured(self) -> None:
@@ -291,7 +304,7 @@ class NodeAgent:
     async def _launch(self, request: LaunchRequest) -> AttemptReport:
         attempt = self._holdings.known(request["key"], request["epoch"])
         async with attempt.lock:
-            self._look()
+            self._look([other.key for other in self._holdings if other.job == attempt.job])
             if attempt.standing.state != "staged":
                 return attempt.report()
             plan, staged = attempt.plan, attempt.staged
@@ -317,7 +330,7 @@ class NodeAgent:
                 await asyncio.to_thread(self._nursery.spawn, attempt.folder)
             except OSError as error:
                 raise TimedOut(f"cannot start a guard now: {error.strerror}") from error
-            self._look()
+            self._look([attempt.key])
             report = attempt.report()
             if report["state"] == "staged":
                 raise TimedOut(f"the guard of {attempt.key} did not start")
@@ -330,15 +343,15 @@ class NodeAgent:
         """
         attempt = self._holdings.stopped(request)
         async with attempt.lock:  # a launch that has begun is stopped, not overtaken
-            self._look()
+            self._look([attempt.key])
             if attempt.standing.state == "staged":
                 self._stagings.drop(attempt.key)
                 self._meetings.end(attempt.key)
                 attempt.refuse(request["reason"])
-                self._look()
+                self._look([attempt.key])
             if attempt.live:
                 attempt.ask_to_stop(request["grace"], request["reason"])
-                self._look()
+                self._look([attempt.key])
             self._changed()
             return attempt.report()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from agents.node import records
@@ -64,11 +64,15 @@ class Holdings:
                 self._ledger.restore(attempt.key, attempt.staged.gpus, attempt.plan["gpus"])
             log.info("adopted %s: %s", attempt.key, attempt.standing.state)
 
-    def refresh(self, now: float, clock: float) -> tuple[bool, bool]:
-        """Look at all that is not over; (whether a standing changed, whether a file grew). Times as
-        in `Attempt.refresh`."""
+    def refresh(
+        self, now: float, clock: float, only: Collection[str] | None = None
+    ) -> tuple[bool, bool]:
+        """Look at all that is not over, or at those of them with the keys in `only`; (whether a
+        standing changed, whether a file grew). Times as in `Attempt.refresh`."""
         changed = grew = False
-        for attempt in [a for a in self._attempts.values() if a.standing.state != "ended"]:
+        keys = list(self._attempts) if only is None else only
+        found = [self._attempts[key] for key in keys if key in self._attempts]
+        for attempt in [attempt for attempt in found if attempt.standing.state != "ended"]:
             try:
                 news, more = attempt.refresh(now, clock)
             except OSError as error:  # the others are looked at all the same
