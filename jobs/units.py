@@ -47,11 +47,11 @@ def parse_duration(value: object) -> float:
     (w, d, h, m, s, ms), each at most once. Raises ValueError; negative, non-finite and absurdly long
     (`MAX_DURATION`) values are refused too.
     """
-    seconds: Fraction | None = None
+    seconds: Fraction | float | None = None
     if isinstance(value, str):
         seconds = _duration_of_text(value)
     elif isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-        seconds = Fraction(value)
+        seconds = value
     if seconds is None or seconds < 0:
         raise ValueError(f"found {show(value)}; allowed: {_DURATION_FORM}")
     if seconds > MAX_DURATION:
