@@ -6,6 +6,8 @@ import os
 import sys
 from pathlib import Path
 
+import pytest
+
 from agents.node import memlimit
 from tests.agents.node.conftest import Node
 
@@ -59,6 +61,34 @@ def test_shared_memory_is_told_from_own() -> None:
         os.close(ready)
         os.close(told)
         del block
+
+
+def process(proc: Path, pid: int, parent: int, resident: int, pss: int | None) -> None:
+    """A process as the kernel tells of it; without `pss`, it has ended since it was listed."""
+    folder = proc / str(pid)
+    folder.mkdir()
+    pages = resident // os.sysconf("SC_PAGE_SIZE")
+    (folder / "stat").write_text(f"{pid} (a) b) S {parent} {'0 ' * 19}{pages} 0\n")
+    if pss is not None:
+        (folder / "smaps_rollup").write_text(f"Rss: 1 kB\nPss: {pss // 1024} kB\n")
+
+
+def test_a_fork_that_ends_while_it_is_looked_at_holds_nothing(tmp_path: Path) -> None:
+    process(tmp_path, 10, 1, 80 * MIB, 80 * MIB)
+    process(tmp_path, 11, 10, 80 * MIB, None)
+    process(tmp_path, 12, 10, 80 * MIB, None)
+    (tmp_path / "12" / "smaps_rollup").mkdir()  # lives, and nobody may look into it
+    assert memlimit.used([10], str(tmp_path)) == {10: 240 * MIB}
+    assert memlimit.used_exactly([10], str(tmp_path)) == {10: 160 * MIB}
+
+
+def test_what_is_over_once_is_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While forks end one after the other, those that are looked at later have larger shares."""
+    seen = [{10: 300}, {10: 100}, {10: 300}, {10: 250}]
+    monkeypatch.setattr(memlimit, "used", lambda roots: {10: 400})
+    monkeypatch.setattr(memlimit, "used_exactly", lambda roots: seen.pop(0))
+    assert memlimit.over([10], 200) == {}
+    assert memlimit.over([10], 200) == {10: 250}
 
 
 def test_the_kernel_is_told_where_it_listens(tmp_path: Path) -> None:
