@@ -9,6 +9,7 @@ from typing import Any
 import asyncssh
 
 from console.remote import words
+from console.remote.keys import keys
 from console.remote.target import Target, parse
 from console.remote.trust import known_hosts
 from jobs.errors import QuarterdeckError
@@ -46,7 +47,7 @@ async def connect(
     given |= {"port": target.port} if target.port else {}
     try:
         options = await asyncssh.SSHClientConnectionOptions.construct(
-            **given, config=(), known_hosts=b""
+            **given, config=(), known_hosts=b"", client_keys=None
         )
         seconds = float(options.connect_timeout or CONNECT_TIMEOUT)
         if through is None:
@@ -60,6 +61,7 @@ async def connect(
         try:
             connection = await asyncssh.connect(
                 **given,
+                **keys(options.config),
                 known_hosts=hosts,
                 tunnel=made[-1] if made else None,
                 client_factory=client,

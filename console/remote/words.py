@@ -105,5 +105,7 @@ def of_error(target: Target, error: Exception, seconds: float) -> QuarterdeckErr
         return Unreachable(f"there is no host {target.host}: {error.strerror}", hint)
     if isinstance(error, OSError):
         why = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
+        if error.filename:  # of a program that the SSH config names
+            why = f"{error.filename}: {why}"
         return Unreachable(f"{target.host} cannot be reached: {why}", hint)
     return Unreachable(f"no SSH connection to {target.host}: {error}", hint)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import getpass
 import os
 import pwd
+import shutil
 import socket
 import struct
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -15,11 +18,12 @@ from pathlib import Path
 import pytest
 
 from console.client import Client
-from jobs.errors import NotAllowed
+from jobs.errors import NotAllowed, Unreachable
 from tests.console import terminals
 from tests.console.fake_controller import FakeController, Reply
 from tests.console.sample_views import status
 from tests.console.ssh_head import end_carriers
+from tests.waiting import until
 
 pytestmark = pytest.mark.skipif(bool(terminals.sshd_missing()), reason=terminals.sshd_missing())
 
@@ -123,6 +127,63 @@ def test_every_host_may_jump_over_one_that_is_a_host_itself(
 ) -> None:
     with serve(config="Host *\n  ProxyJump hop\n"):
         assert client(tmp_path, far.socket).get("/v1/status")["state"] == "ok"
+
+
+def test_keys_that_are_not_there_or_have_a_passphrase_are_passed_over(
+    serve: Serve, far: FakeController, tmp_path: Path
+) -> None:
+    locked = tmp_path / "locked"
+    words = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "a secret", "-f", str(locked)]
+    subprocess.run(words, check=True, timeout=20)
+    config = f"Host *\n  IdentityFile {tmp_path}/none\n  IdentityFile {locked}\n"
+    for only in ("no", "yes"):
+        with serve(config=f"{config}  IdentitiesOnly {only}\n"):
+            assert client(tmp_path, far.socket).get("/v1/status")["state"] == "ok"
+        shutil.rmtree(tmp_path / "keys")
+        shutil.rmtree(tmp_path / ".ssh")
+
+
+@pytest.mark.parametrize("named", ["there", "beside", "gone"])
+def test_a_key_that_the_agent_holds_is_used(
+    serve: Serve, far: FakeController, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str
+) -> None:
+    with serve(config="Host head\n  IdentitiesOnly yes\n"):
+        place, key = tmp_path / "agent", tmp_path / "keys" / "user"
+        process = subprocess.Popen(["ssh-agent", "-D", "-a", str(place)], stdout=subprocess.DEVNULL)
+        try:
+            until(place.exists, "the agent")
+            monkeypatch.setenv("SSH_AUTH_SOCK", str(place))
+            subprocess.run(["ssh-add", "-q", str(key)], check=True, timeout=20)
+            if named == "there":
+                words = ["ssh-keygen", "-q", "-p", "-P", "", "-N", "a secret", "-f", str(key)]
+                subprocess.run(words, check=True, timeout=20, stdout=subprocess.DEVNULL)
+            else:
+                key.unlink()
+            if named == "gone":
+                (tmp_path / "keys" / "user.pub").unlink()
+                config = tmp_path / ".ssh" / "config"
+                config.write_text(config.read_text().replace("IdentitiesOnly yes", ""))
+            assert client(tmp_path, far.socket).get("/v1/status")["state"] == "ok"
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def test_a_proxy_command_is_used(serve: Serve, far: FakeController, tmp_path: Path) -> None:
+    relay = tmp_path / "relay.py"
+    relay.write_text(
+        "import os, socket, sys, threading\n"
+        "far = socket.create_connection((sys.argv[1], int(sys.argv[2])))\n"
+        "def back():\n    while data := far.recv(65536): os.write(1, data)\n    os._exit(0)\n"
+        "threading.Thread(target=back).start()\n"
+        "while data := os.read(0, 65536): far.sendall(data)\nos._exit(0)\n"
+    )
+    with serve(config=f"Host head\n  ProxyCommand {sys.executable} {relay} %h %p\n"):
+        assert client(tmp_path, far.socket).get("/v1/status")["state"] == "ok"
+        end_carriers(tmp_path / "here" / "run")
+        relay.write_text("")
+        with pytest.raises(Unreachable):
+            client(tmp_path, far.socket).get("/v1/status")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="to log in as someone else needs root")
