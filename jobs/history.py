@@ -14,9 +14,11 @@ from struct import pack, pack_into, unpack_from
 
 from jobs.views import HistoryPoint
 
-LEVELS: tuple[tuple[float, int], ...] = ((1.0, 600), (10.0, 360), (120.0, 360), (1800.0, 336))
-"""Seconds per bucket and number of buckets: 10 minutes, 1 hour, 12 hours, 7 days. Each width is a
-multiple of the one before. 10 kB per quantity, all in all."""
+LEVELS: tuple[tuple[float, int], ...] = (
+    (1.0, 600), (10.0, 360), (60.0, 360), (300.0, 288), (1800.0, 336)
+)  # fmt: skip
+"""Seconds per bucket and number of buckets: 10 minutes, 1 hour, 6 hours, a day, a week. Each width is a
+multiple of the one before. 12 kB per quantity, all in all."""
 
 TOGETHER = 32
 """Samples that are sorted into buckets at once, some seconds after they came."""

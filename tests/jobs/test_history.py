@@ -70,7 +70,7 @@ def test_a_spike_shows_in_every_resolution() -> None:
     ring = One()
     for second in range(8 * 3600):
         ring.add(float(second), 97.0 if second == 8 * 3600 - 300 else 3.0)
-    for seconds in (600.0, 6 * 3600.0, 7 * 86400.0):
+    for seconds in (600.0, 3600.0, 6 * 3600.0, 86400.0, 7 * 86400.0):
         answer = ring.query(seconds, 100, 8 * 3600.0)
         assert len(answer) <= 100
         assert max(point["high"] for point in answer) == 97.0
@@ -180,5 +180,5 @@ def test_what_a_node_takes_does_not_grow() -> None:
             sum(len(c) for ring in history._levels for c in ring.columns.values())
             + 35 * sum(len(row) for row in history._rows)
         )
-    assert max(sizes) <= 150_000
+    assert max(sizes) <= 170_000
     assert max(sizes[800:]) <= max(sizes[:400])
