@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy
 from sqlmodel import Session, col, select
 
-from jobs import sweepstore
+from jobs import sweepfacts, sweepstore
 from jobs.sweeps import pareto
 from jobs.sweeptables import SweepRow, SweepTrialRow
 from jobs.sweepviews import BestTrial, SweepDetail, SweepView, TrialStateName, TrialView
@@ -41,13 +41,9 @@ def sweep_views(session: Session, now: float, limit: int = 200) -> list[SweepVie
 def sweep_view(session: Session, row: SweepRow, now: float) -> SweepView:
     assert row.id is not None
     spec = row.spec
-    counts, _, used = sweepstore.tally(session, row.id)
-    running = session.exec(
-        select(JobRow)
-        .join(SweepTrialRow, col(SweepTrialRow.job_id) == col(JobRow.id))
-        .where(SweepTrialRow.sweep_id == row.id, SweepTrialRow.state == "OPEN")
-    ).all()
-    used += sum(sweepstore.gpu_seconds(job, now) for job in running)
+    counts, _, used = sweepfacts.tally(session, row.id)
+    if counts.get("OPEN"):
+        used += sweepfacts.gpu_seconds_of_open(session, row.id, now)
     return {
         "id": sweepstore.sweep_name(row.id),
         "name": row.name,

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import func
@@ -17,15 +16,13 @@ from jobs import audit, entering, metricstore, registry
 from jobs.entering import Submission
 from jobs.errors import Conflict, InvalidInput, NotFound
 from jobs.lifecycle import Note
-from jobs.names import CHECKPOINT
 from jobs.populations import Turn
 from jobs.registry import Caller
 from jobs.spec import JobSpec
-from jobs.states import TERMINAL
-from jobs.sweeps import JobEnd, Limits, Sweep, Tally
+from jobs.sweeps import Limits, Sweep
 from jobs.sweepspec import SweepSpec
 from jobs.sweeptables import SweepRow, SweepTrialRow
-from jobs.tables import ArtifactRow, AttemptRow, JobRow, MetricLatestRow
+from jobs.tables import JobRow
 
 _ID = re.compile(r"s?([1-9][0-9]{0,17})")
 
@@ -183,78 +180,7 @@ def create_job(
     return row
 
 
-# -- what a decision needs ----------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class OpenTrial:
-    """A trial that is not over, with its job. `end` once the job has ended."""
-
-    row: SweepTrialRow
-    job: JobRow
-    end: JobEnd | None
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    row: SweepRow
-    open: list[OpenTrial]
-    tally: Tally
-
-
-def facts(session: Session, number: int, spec: SweepSpec, now: float) -> Facts:
-    """Everything that the next decision about a sweep rests on."""
-    row = get(session, number)
-    rows = session.exec(
-        select(SweepTrialRow, JobRow)
-        .join(JobRow, col(SweepTrialRow.job_id) == col(JobRow.id))
-        .where(SweepTrialRow.sweep_id == number, SweepTrialRow.state == "OPEN")
-        .order_by(col(SweepTrialRow.number))
-    ).all()
-    trials = [
-        OpenTrial(trial, job, job_end(session, job, spec) if job.state in TERMINAL else None)
-        for trial, job in rows
-    ]
-    running = [item.job for item in trials if item.job.started_at and item.end is None]
-    counts, silent, used = tally(session, number)
-    return Facts(
-        row,
-        trials,
-        Tally(
-            open=len(trials),
-            complete=counts.get("COMPLETE", 0),
-            pruned=counts.get("PRUNED", 0),
-            failed=counts.get("FAILED", 0),
-            cancelled=counts.get("CANCELLED", 0),
-            silent=silent,
-            gpu_seconds=used + sum(gpu_seconds(job, now) for job in running),
-            gpus=sum(job.gpus for job in running),
-        ),
-    )
-
-
-def tally(session: Session, number: int) -> tuple[dict[str, int], int, float]:
-    """How many trials are in each state, how many were silent, and GPU seconds of jobs that are over."""
-    rows = session.exec(
-        select(
-            SweepTrialRow.state,
-            func.count(),
-            func.sum(SweepTrialRow.gpu_seconds),
-        )
-        .where(SweepTrialRow.sweep_id == number)
-        .group_by(SweepTrialRow.state)
-    ).all()
-    silent = session.exec(
-        select(func.count())
-        .select_from(SweepTrialRow)
-        .where(
-            SweepTrialRow.sweep_id == number,
-            SweepTrialRow.state == "FAILED",
-            col(SweepTrialRow.silent).is_(True),
-        )
-    ).one()
-    counts = {state: count for state, count, _ in rows}
-    return counts, silent, float(sum(used or 0.0 for _, _, used in rows))
+# -- what a decision needs, beside `jobs/sweepfacts.py` --------------------------------------------
 
 
 def sweep_of(row: SweepRow, spec: SweepSpec) -> Sweep:
@@ -281,39 +207,6 @@ def gpu_seconds(job: JobRow, now: float) -> float:
     if job.started_at is None:
         return 0.0
     return max((job.ended_at or now) - job.started_at, 0.0) * job.gpus
-
-
-def job_end(session: Session, job: JobRow, spec: SweepSpec) -> JobEnd:
-    """How a job ended, with the values of the sweep's objectives on rank 0."""
-    last = session.exec(
-        select(AttemptRow.state)
-        .where(AttemptRow.job_id == job.id)
-        .order_by(col(AttemptRow.number).desc())
-        .limit(1)
-    ).first()
-    logged = session.exec(
-        select(MetricLatestRow.name, MetricLatestRow.value)
-        .join(AttemptRow, col(MetricLatestRow.attempt_id) == col(AttemptRow.id))
-        .where(AttemptRow.job_id == job.id, MetricLatestRow.rank == 0)
-        .order_by(col(AttemptRow.number))
-    ).all()
-    newest = dict(logged)  # of the newest attempt that has logged it
-    values = {name: newest[name] for name in spec.needed if name in newest}
-    for objective in spec.objective:
-        if objective.take == "best" and objective.metric in values:
-            values[objective.metric] = _best(session, job, objective.metric, objective.goal)
-    lost = last in ("LOST", "PREEMPTED")
-    kept = _checkpoint(session, job) if spec.sampler.name == "pbt" else None
-    return JobEnd(job.state, job.reason, lost, values, sorted(newest), kept)
-
-
-def _checkpoint(session: Session, job: JobRow) -> str | None:
-    return session.exec(
-        select(ArtifactRow.digest)
-        .where(ArtifactRow.job_id == job.id, ArtifactRow.name == CHECKPOINT)
-        .order_by(col(ArtifactRow.attempt_id).desc())
-        .limit(1)
-    ).first()
 
 
 def turns(session: Session, sweep: int) -> list[Turn]:
@@ -360,12 +253,6 @@ def start_of(session: Session, trial: SweepTrialRow) -> str | None:
             "What further turns may begin with is kept, and the best one's: docs/sweeps.md.",
         )
     return start
-
-
-def _best(session: Session, job: JobRow, metric: str, goal: str) -> float | None:
-    _, points = metricstore.of_rank_0(session, job.id or 0, metric)
-    values = [value for _, value in points if value is not None]
-    return (max if goal == "maximize" else min)(values, default=None)
 
 
 def points_after(

@@ -12,9 +12,9 @@ from agents.controller.studies import Asked
 from jobs import lifecycle as lc
 from jobs import queries, registry, sweepstore
 from jobs.populations import Next
+from jobs.sweepfacts import Facts, OpenTrial
 from jobs.sweeps import ENDED, Decision, JobEnd, Verdict, verdict
 from jobs.sweepspec import SweepSpec
-from jobs.sweepstore import Facts, OpenTrial
 from jobs.sweeptables import SweepRow, SweepTrialRow
 from jobs.tables import JobRow
 from jobs.views import EventView

@@ -26,14 +26,14 @@ from agents.controller.reconciler import Reconciler
 from agents.controller.secretstore import SecretStore
 from agents.controller.studies import Asked, Studies, Study
 from agents.controller.sweeprecord import Changes, Made, judge, record
-from jobs import queries, sweepqueries, sweepstore
+from jobs import queries, sweepfacts, sweepqueries, sweepstore
 from jobs.errors import Conflict, QuarterdeckError
 from jobs.names import job_name, parse_run
 from jobs.populations import choose
 from jobs.registry import Caller
+from jobs.sweepfacts import Facts, OpenTrial
 from jobs.sweeps import ENDED, decide, tallied
 from jobs.sweepspec import SweepSpec
-from jobs.sweepstore import Facts, OpenTrial
 from jobs.views import EventView
 from jobs.words import counted
 
@@ -140,7 +140,7 @@ class SweepRun:
         def read(session: Session) -> tuple[SweepSpec, str, set[int], list[tuple[int, int]]]:
             row = sweepstore.get(session, self.number)
             spec = sweepstore.spec_of(row)
-            trials = sweepstore.facts(session, self.number, spec, self._plant.now()).open
+            trials = sweepfacts.facts(session, self.number, spec, self._plant.now()).open
             open_ = [(item.row.job_id, item.row.number) for item in trials]
             return spec, row.name, sweepstore.numbers(session, self.number), open_
 
@@ -263,7 +263,7 @@ class SweepRun:
 
     def _read(self, session: Session, logged: set[int]) -> tuple[Facts, list[_Points]]:
         """What is so, and what trials have logged since it was last told to the study."""
-        found = sweepstore.facts(session, self.number, self._spec, self._plant.now())
+        found = sweepfacts.facts(session, self.number, self._spec, self._plant.now())
         points = []
         for trial in found.open if len(self._spec.metrics) == 1 else []:
             job = trial.row.job_id
