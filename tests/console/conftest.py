@@ -27,7 +27,7 @@ Run = Callable[..., Result]
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A control plane's own folder, and an environment without anything of the tester's."""
     monkeypatch.setenv("QD_HOME", str(tmp_path / "qd"))
-    for name in ("NO_COLOR", "VIRTUAL_ENV", "CONDA_PREFIX", "QD_DEBUG"):
+    for name in ("NO_COLOR", "VIRTUAL_ENV", "CONDA_PREFIX", "QD_DEBUG", "QD_HOST", "QD_CONTEXT"):
         monkeypatch.delenv(name, raising=False)
     return tmp_path
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -318,6 +320,34 @@ def test_the_words_after_a_command_are_stronger(qd: Any, controller: Any) -> Non
     assert qd("--host", "nowhere.invalid", "nodes", "--context", "local", "--json").code == 0
     assert qd("nodes", "--host", "head", "--context", "local").code == 2
     assert qd("nodes", "--json").code == 0, "nothing stays chosen"
+
+
+@pytest.mark.parametrize(
+    ("words", "opened"),
+    [
+        (["--host", "me@head"], {"host": "me@head"}),
+        (["--context=lab", "--read-only"], {"context": "lab", "read_only": True}),
+        (["--host", "j1", "j12"], {"host": "j1", "screen": "j12"}),
+        (["s3", "--context", "lab"], {"context": "lab", "screen": "s3"}),
+    ],
+)
+def test_the_console_is_opened_on_another_host(
+    monkeypatch: pytest.MonkeyPatch, home: Path, words: list[str], opened: dict[str, Any]
+) -> None:
+    from console.cli import main as entry
+
+    seen: list[dict[str, Any]] = []
+
+    def note(**options: Any) -> None:
+        place = {name: os.environ.get(f"QD_{name.upper()}") for name in ("host", "context")}
+        seen.append({k: v for k, v in (options | place).items() if v})
+
+    monkeypatch.setattr(entry, "open_console", note)
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    with contexts.unchanged():
+        assert entry.main(words) == 0
+    assert seen == [opened]
 
 
 def test_context_names_are_completed(home: Path, qd: Any) -> None:
