@@ -22,7 +22,7 @@ from sqlalchemy.pool import StaticPool
 from sqlmodel import Session
 
 from agents.controller import controller as controller_module
-from agents.controller.blobs import BlobStore
+from agents.controller.blobs import BlobStore, Stored
 from agents.controller.controller import Controller
 from agents.controller.database import Database
 from agents.controller.logstore import LogStore
@@ -123,8 +123,11 @@ class Logs(LogStore):
 
 
 class _Blobs(BlobStore):
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, now: Callable[[], float]) -> None:
         pass
+
+    def items(self) -> list[Stored]:
+        return []
 
     def incoming(self) -> Any:
         return contextlib.nullcontext(
@@ -179,9 +182,15 @@ class Head:
         self._starts += 1
         self._network.story.tell("head", f"controller {self._starts} starts")
         self.process = Process(self._loop, f"controller-{self._starts}")
-        self.process.spawn(self._begin(self.process))
+        self.process.spawn(self._begin())
 
-    async def _begin(self, process: Process) -> None:
+    async def _begin(self) -> None:
+        try:
+            self.controller = await self._started()
+        except Exception as error:  # nobody else would hear of it
+            self._network.story.violated(f"the controller cannot start: {error!r}")
+
+    async def _started(self) -> Controller:
         database = mock.Mock(open=lambda url: Registry())
         with mock.patch.multiple(
             controller_module,
@@ -200,10 +209,9 @@ class Head:
         while True:  # a supervisor would start it again
             try:
                 await controller.start()
-                break
+                return controller
             except (StorageFull, Unreachable):
                 await asyncio.sleep(1.0)
-        self.controller = controller
 
     def crash(self, *, power: bool = False) -> None:
         """SIGKILL; with `power`, what was not synced is lost as well."""
@@ -249,6 +257,9 @@ class Head:
                 value = await request(controller)
             except QuarterdeckError as error:
                 value = error
+            except Exception as error:  # a server would answer with 500
+                self._network.story.violated(f"internal error in a request: {error!r}")
+                return
             if not future.done():
                 future.set_result(value)
 
