@@ -14,9 +14,10 @@ SLEEP = ("sh", "-c", "echo up; exec sleep 300")
 
 def nursery() -> psutil.Process:
     """The one below this process. Guards are nobody's children."""
-    (found,) = [
-        child for child in psutil.Process().children() if "guard.py" in " ".join(child.cmdline())
+    children = [
+        child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE
     ]
+    (found,) = [child for child in children if "guard.py" in " ".join(child.cmdline())]
     return found
 
 
