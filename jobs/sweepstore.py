@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import func
 from sqlmodel import Session, col, select
 
-from jobs import audit, entering, metricstore, registry
+from jobs import audit, metricstore, registry
 from jobs.entering import Submission
 from jobs.errors import Conflict, InvalidInput, NotFound
 from jobs.lifecycle import Note
@@ -155,11 +155,9 @@ def record(
     )
 
 
-def create_job(
-    session: Session, sweep: SweepRow, spec: JobSpec, number: int, losses: int, now: float
-) -> JobRow:
-    """The job of a trial, under a key by which it can never be made twice."""
-    submission = Submission(
+def submission_of(sweep: SweepRow, spec: JobSpec, number: int, losses: int) -> Submission:
+    """The job of a trial as it is asked for, under a key by which it can never be made twice."""
+    return Submission(
         name=spec.name,
         kind=spec.kind,
         spec=spec.to_json(),
@@ -174,10 +172,6 @@ def create_job(
         snapshot=sweep.snapshot,
         git=sweep.git,
     )
-    job, _ = entering.create_job(session, submission, Caller(sweep.user, sweep.uid), now)
-    row = session.get(JobRow, job)
-    assert row is not None
-    return row
 
 
 # -- what a decision needs, beside `jobs/sweepfacts.py` --------------------------------------------

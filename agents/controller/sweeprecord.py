@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlmodel import Session
 
 from agents.controller.studies import Asked
-from jobs import lifecycle as lc
-from jobs import queries, registry, sweepstore
+from jobs import sweepstore
+from jobs.entering import Entered, Entry, enter_jobs
 from jobs.populations import Next
+from jobs.registry import Caller
+from jobs.spec import JobSpec
 from jobs.sweepfacts import Facts, OpenTrial
 from jobs.sweeps import ENDED, Decision, JobEnd, Verdict, verdict
 from jobs.sweepspec import SweepSpec
 from jobs.sweeptables import SweepRow, SweepTrialRow
-from jobs.tables import JobRow
-from jobs.views import EventView
 
 
 @dataclass(slots=True)
@@ -53,9 +53,8 @@ class Made:
     """A job that was made for a trial."""
 
     trial: int
-    row: JobRow
-    job: lc.Job
-    events: list[EventView]
+    spec: JobSpec
+    entered: Entered
 
 
 def judge(spec: SweepSpec, trial: OpenTrial, end: JobEnd) -> Verdict:
@@ -89,10 +88,10 @@ def record(
         found: what the pass had read. `changes.prune` loses trials that were pinned since.
     """
     row = sweepstore.get(session, number)
-    made = _ends(session, row, spec, changes, now)
+    trials = _ends(session, changes, now)
     reruns = sweepstore.reruns(row)
-    for asked in changes.asked:
-        trial = SweepTrialRow(
+    trials += [
+        SweepTrialRow(
             sweep_id=number,
             number=asked.number,
             params=asked.params,
@@ -101,8 +100,9 @@ def record(
             asked_at=now,
             **_origin(asked, reruns),
         )
-        made.append((trial, _job(session, row, spec, trial, now)))
-        session.add(trial)
+        for asked in changes.asked
+    ]
+    made = _jobs(session, row, spec, trials, now)
     _wishes(session, found, changes)
     # A person may have stopped or paused it since it was read: that stays, until the next pass.
     if changes.move(found.row) and (row.state, row.paused_at) == (
@@ -114,22 +114,11 @@ def record(
             row.ended_at = now
             sweepstore.note(session, row, f"sweep.{row.state.lower()}", row.reason, now)
         session.add(row)
-    session.flush()
-    return [
-        Made(
-            trial.number,
-            job,
-            registry.load_job(session, job),
-            queries.events(session, 0, 1, job.id, newest=True),
-        )
-        for trial, job in made
-    ]
+    return made
 
 
-def _ends(
-    session: Session, row: SweepRow, spec: SweepSpec, changes: Changes, now: float
-) -> list[tuple[SweepTrialRow, JobRow]]:
-    """Write down how trials ended; gives those that run again, with their new jobs."""
+def _ends(session: Session, changes: Changes, now: float) -> list[SweepTrialRow]:
+    """Write down how trials ended; gives those that run again."""
     again = []
     for item, judged in changes.verdicts:
         trial = sweepstore.trial_of(session, item.row.sweep_id, item.row.number)
@@ -139,7 +128,7 @@ def _ends(
         session.add(trial)
         if judged.state == "OPEN":
             trial.losses += 1
-            again.append((trial, _job(session, row, spec, trial, now)))
+            again.append(trial)
             continue
         trial.state, trial.ended_at = judged.state, item.job.ended_at or now
         trial.silent, trial.feasible = judged.silent, judged.feasible
@@ -150,23 +139,35 @@ def _ends(
     return again
 
 
-def _job(
-    session: Session, row: SweepRow, spec: SweepSpec, trial: SweepTrialRow, now: float
-) -> JobRow:
-    """A trial's (new) job."""
+def _jobs(
+    session: Session, row: SweepRow, spec: SweepSpec, trials: Sequence[SweepTrialRow], now: float
+) -> list[Made]:
+    """The (new) jobs of trials."""
+    specs = [_job_spec(session, spec, trial) for trial in trials]
+    who = Caller(row.user, row.uid)
+    entries = [
+        Entry(sweepstore.submission_of(row, asked, trial.number, trial.losses), who, now)
+        for trial, asked in zip(trials, specs, strict=True)
+    ]
+    made = []
+    for trial, asked, entered in zip(trials, specs, enter_jobs(session, entries), strict=True):
+        trial.job_id = entered.number
+        session.add(trial)
+        made.append(Made(trial.number, asked, entered))
+    return made
+
+
+def _job_spec(session: Session, spec: SweepSpec, trial: SweepTrialRow) -> JobSpec:
     start = None
     if trial.generation is not None:
         start = sweepstore.start_of(session, trial)
-    job_spec = spec.job_of(
+    return spec.job_of(
         sweepstore.sweep_name(trial.sweep_id),
         trial.number,
         trial.params,
         generation=trial.generation,
         checkpoint=start,
     )
-    job = sweepstore.create_job(session, row, job_spec, trial.number, trial.losses, now)
-    trial.job_id = job.id or 0
-    return job
 
 
 def _wishes(session: Session, found: Facts, changes: Changes) -> None:

@@ -28,6 +28,7 @@ from agents.controller.studies import Asked, Studies, Study
 from agents.controller.sweeprecord import Changes, Made, judge, record
 from jobs import queries, sweepfacts, sweepqueries, sweepstore
 from jobs.errors import Conflict, QuarterdeckError
+from jobs.loading import new_job
 from jobs.names import job_name, parse_run
 from jobs.populations import choose
 from jobs.registry import Caller
@@ -355,7 +356,7 @@ class SweepRun:
             secrets = self._plant.sweep_secrets.load(self.number) if made else None
             for item in made if secrets else ():
                 # Before the commit: see `submitting`.
-                self._plant.job_secrets.save(item.row.id or 0, secrets or {})
+                self._plant.job_secrets.save(item.entered.number, secrets or {})
             return made
 
         return await self._plant.database.write(write)
@@ -367,17 +368,18 @@ class SweepRun:
             self._cursors.pop(trial.row.job_id, None)
             self._stale.add(trial.row.number)
         for made in jobs:
-            self._jobs[made.job.id] = made.trial
+            entered = made.entered
+            self._jobs[entered.number] = made.trial
             self._stale.add(made.trial)
-            if made.job.id in self._plant.reconciler.live:
-                continue  # its key was known: a crash came between its recording and ours
-            live = self._plant.reconciler.add(made.row, made.job)
+            if entered.row is None:
+                continue  # its key was known, and so is the job
+            live = self._plant.reconciler.add(entered.row, new_job(entered.row), made.spec)
             self._plant.hub.publish("jobs", live.view["id"], live.view)
-            for event in made.events:
+            for event in entered.events:
                 self._plant.hub.publish("events", str(event["id"]), event)
         self._watch()
         # The first points of a new job may have come before it was watched.
-        self._logged |= {made.job.id for made in jobs}
+        self._logged |= {made.entered.number for made in jobs}
 
     async def _stop_unwanted(self, found: Facts, changes: Changes) -> None:
         """Cancel the jobs of trials that are to be pruned or stopped, those of earlier passes too."""
