@@ -127,7 +127,12 @@ SUITES: dict[str, tuple[str, str]] = {
         "Survival",
         "Processes are killed with SIGKILL. Torchrun restarts in the agent that lives on; our guard ends "
         "with the gang, and the next attempt is placed, staged and launched anew. Metric points count "
-        "once a sync to disk has returned. Memory is resident memory, shared pages counted.",
+        "once a sync to disk has returned. Memory is resident memory, shared pages counted. The log lies "
+        "there as a whole when it begins to be followed. The agent is the whole process, with Ray in it: it "
+        "reads eight GPUs (utilisation, memory, power and its limit, temperature, clocks, throttling, ECC "
+        "and Xid errors, PCIe and NVLink, processes) and the host's CPU, memory, disk and network, and "
+        "answers its controller. nvitop's collector reads the same GPUs (utilisation, memory, power and its "
+        "limit, temperature, fan, its own processes) and the host's CPU, memory, swap and load, and tells nobody.",
     ),
     "console": (
         "Console",
