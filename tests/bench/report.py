@@ -132,7 +132,8 @@ SUITES: dict[str, tuple[str, str]] = {
         "reads eight GPUs (utilisation, memory, power and its limit, temperature, clocks, throttling, ECC "
         "and Xid errors, PCIe and NVLink, processes) and the host's CPU, memory, disk and network, and "
         "answers its controller. nvitop's collector reads the same GPUs (utilisation, memory, power and its "
-        "limit, temperature, fan, its own processes) and the host's CPU, memory, swap and load, and tells nobody.",
+        "limit, temperature, fan, its own processes) and the host's CPU, memory, swap and load, and "
+        "tells nobody.",
     ),
     "console": (
         "Console",
