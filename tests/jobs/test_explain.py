@@ -11,29 +11,13 @@ from hypothesis import given, settings
 from jobs import explain
 from jobs.errors import NotFound
 from jobs.explain import explain_waiting
-from jobs.scheduling import NodeCapacity, Request, Running, Shape, Share, plan
+from jobs.scheduling import Running, Shape, Share, plan
 from jobs.units import parse_size
 from jobs.views import Unblock
 from tests.jobs.clusters import Cluster, clusters
+from tests.jobs.plain import holds, job, node
 
 NOW = 100.0
-
-
-def node(name: str, gpus: float = 8, cpus: float = 64, **more: object) -> NodeCapacity:
-    return NodeCapacity(name, cpus, gpus, 64 << 30, **more)  # type: ignore[arg-type]
-
-
-def job(number: int, gpus: float = 1, nodes: int = 1, cpus: float = 1, **more: object) -> Request:
-    more = {"priority": 50, "arrival": float(number), "user": "ann"} | more
-    return Request(number, Shape(nodes, 1, cpus, gpus), **more)  # type: ignore[arg-type]
-
-
-def holds(number: int, nodes: str, gpus: float, ends: float | None = None) -> Running:
-    shares = {
-        name: Share(1, gpus, 0, tuple(f"{name}-{number}-{n}" for n in range(int(gpus))))
-        for name in nodes.split()
-    }
-    return Running(number, shares, 50, ends)
 
 
 def starts_after(command: str, number: int, cluster: Cluster, now: float) -> bool:

@@ -14,7 +14,6 @@ from jobs import scheduling
 from jobs.capacity import Room, hosts, need, need_of
 from jobs.fleet import Fleet
 from jobs.scheduling import (
-    NodeCapacity,
     Placement,
     Plan,
     Request,
@@ -26,25 +25,9 @@ from jobs.scheduling import (
     plan,
 )
 from tests.jobs.clusters import Cluster, Ledger, clusters
+from tests.jobs.plain import holds, job, node
 
 NOW = 100.0
-
-
-def node(name: str, gpus: float = 8, cpus: float = 64, **more: object) -> NodeCapacity:
-    return NodeCapacity(name, cpus, gpus, 1 << 30, **more)  # type: ignore[arg-type]
-
-
-def job(number: int, gpus: float = 1, nodes: int = 1, cpus: float = 1, **more: object) -> Request:
-    more = {"priority": 50, "arrival": float(number), "user": "ann"} | more
-    return Request(number, Shape(nodes, 1, cpus, gpus), **more)  # type: ignore[arg-type]
-
-
-def holds(number: int, nodes: str, gpus: float, ends: float | None = None) -> Running:
-    shares = {
-        name: Share(1, gpus, 0, tuple(f"{name}-{number}-{n}" for n in range(int(gpus))))
-        for name in nodes.split()
-    }
-    return Running(number, shares, 50, ends)
 
 
 def placed(result: Plan) -> dict[int, tuple[str, ...]]:
@@ -351,8 +334,8 @@ def test_an_empty_cluster_says_so() -> None:
         (Shape(1, 1, 1, 16), "asks for 16 GPUs on a node; the largest node (n3) has 8"),
         (Shape(1, 1, 200, 0), "asks for 200 CPUs on a node; the largest node (n1) has 64"),
         (
-            Shape(1, 1, 1, 0, 3 << 30),
-            "asks for 3 GiB on a node; the largest node (n1) has 1 GiB",
+            Shape(1, 1, 1, 0, 65 << 30),
+            "asks for 65 GiB on a node; the largest node (n1) has 64 GiB",
         ),
         (
             Shape(2, 1, 1, 8),

@@ -9,8 +9,8 @@ import pytest
 
 from jobs.errors import Conflict, InvalidInput, NotFound
 from jobs.snapshot import Manifest
-from tests.agents.controller.conftest import Plane, until
-from tests.agents.controller.test_sweeps import ended, logs, study, sweep, trials
+from tests.agents.controller.conftest import Plane
+from tests.agents.controller.test_sweeps import ended, logs, restart_at, study, sweep, trials
 
 # Each turn adds a line with its rate to the checkpoint, up to the line that it is told to reach. The
 # score is the sum of all rates that the weights have seen: copied weights bring theirs along.
@@ -129,14 +129,7 @@ async def test_a_population_survives_its_controller_and_goes_from_node_to_node(
 ) -> None:
     plane: Plane = await make_plane(nodes=2, cpus=0.5)
     name = await population(plane, f"sleep 0.1; {TRAIN}")
-    for seen in (1, 5, 9):
-
-        async def so_far(seen: int = seen) -> bool:
-            view = await plane.get(f"/v1/sweeps/{name}")
-            return bool(view["counts"]["complete"] >= seen)
-
-        await until(so_far)
-        await plane.restart()
+    await restart_at(plane, name, 1, 5, 9)
     view = await ended(plane, name)
     rows = await trials(plane, name)
     by_number = {row["number"]: row for row in rows}

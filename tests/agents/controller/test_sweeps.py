@@ -109,16 +109,21 @@ async def test_a_sweep_runs_to_its_end_and_optuna_reads_the_same(plane: Plane) -
     assert not plane.controller.sweeps._runs
 
 
-async def test_a_controller_that_comes_and_goes_tells_every_trial_once(plane: Plane) -> None:
-    name = await sweep(plane, f"{ONE}; sleep 0.2", trials=12, parallel=3)
-    for seen in (1, 4, 8):
+async def restart_at(plane: Plane, name: str, *complete: int) -> None:
+    """Another controller, each time that so many trials of a sweep are complete."""
+    for wanted in complete:
 
-        async def so_far(seen: int = seen) -> bool:
+        async def so_far(wanted: int = wanted) -> bool:
             view = await plane.get(f"/v1/sweeps/{name}")
-            return bool(view["counts"]["complete"] >= seen)
+            return bool(view["counts"]["complete"] >= wanted)
 
         await until(so_far)
         await plane.restart()
+
+
+async def test_a_controller_that_comes_and_goes_tells_every_trial_once(plane: Plane) -> None:
+    name = await sweep(plane, f"{ONE}; sleep 0.2", trials=12, parallel=3)
+    await restart_at(plane, name, 1, 4, 8)
     view = await ended(plane, name)
     rows = await trials(plane, name)
     assert view["counts"]["complete"] == len(rows) == 12

@@ -13,7 +13,7 @@ import pytest
 from tests.agents.controller.conftest import Plane, until
 from tests.agents.controller.test_populations import PBT, TRAIN
 from tests.agents.controller.test_populations import SPACE as RATES
-from tests.agents.controller.test_sweeps import ONE, PRUNABLE, ended, sweep, trials
+from tests.agents.controller.test_sweeps import ONE, PRUNABLE, ended, restart_at, sweep, trials
 
 pytestmark = pytest.mark.postgres
 
@@ -41,14 +41,7 @@ print(json.dumps([[t.number, t.state.name, t.params, t.values] for t in study.tr
 
 async def test_a_sweep_whose_controller_comes_and_goes(plane: Plane) -> None:
     name = await sweep(plane, f"{ONE}; sleep 0.2", trials=12, parallel=3)
-    for seen in (2, 7):
-
-        async def so_far(seen: int = seen) -> bool:
-            view = await plane.get(f"/v1/sweeps/{name}")
-            return bool(view["counts"]["complete"] >= seen)
-
-        await until(so_far)
-        await plane.restart()
+    await restart_at(plane, name, 2, 7)
     view = await ended(plane, name)
     rows = await trials(plane, name)
     assert view["counts"]["complete"] == len(rows) == 12
