@@ -147,7 +147,7 @@ def _points_count_again() -> _Patch:
 
 MUTATIONS = {
     "lease": Mutation("parts are given up before their lease ends", _believe_in_no_lease, 0),
-    "margin": Mutation("no margin for clocks and late guards", _no_margin, 98),
+    "margin": Mutation("no margin for clocks and late guards", _no_margin, 25),
     "fence": Mutation("guards ignore their lease", _guards_ignore_leases, 86),
     "grant": Mutation("leases last longer than is booked", _longer_leases_than_booked, 86),
     "stopping": Mutation("a part that is stopping counts as over", _stopping_is_over, 0),
@@ -155,10 +155,10 @@ MUTATIONS = {
     "logs": Mutation("an end is told before the logs are here", _end_before_the_logs_are_here, 4),
     "sync": Mutation("logs are not made durable", _logs_are_not_synced, 0),
     "given-up": Mutation("parts that were given up are not stopped", _given_up_parts_stay, 67),
-    "shield": Mutation("changes are cut off with who asked for them", _no_shield, 35),
-    "epoch": Mutation("agents believe any epoch", _any_epoch, 175),
-    "twice": Mutation("a guard is started again", _guards_start_again, 78),
-    "rejoin": Mutation("Ray's reservations are never compared", _ray_is_never_compared, 13),
+    "shield": Mutation("changes are cut off with who asked for them", _no_shield, 4),
+    "epoch": Mutation("agents believe any epoch", _any_epoch, 233),
+    "twice": Mutation("a guard is started again", _guards_start_again, 25),
+    "rejoin": Mutation("Ray's reservations are never compared", _ray_is_never_compared, 58),
     "stale": Mutation("events of earlier attempts count", _old_events_count, 0),
     "points": Mutation("metric chunks are stored as often as they come", _points_count_again, 0),
 }
