@@ -115,3 +115,7 @@ async def test_a_population_and_a_warm_start(plane: Plane) -> None:
     )
     await ended(plane, second)
     assert [row["number"] for row in await trials(plane, second)] == [6, 7]
+    plane.now.offset += 2 * 86_400
+    told = await plane.post("/v1/blobs/prune", {"dry_run": True})
+    assert told == {**await plane.post("/v1/blobs/prune", {}), "dry_run": True}
+    assert told["checkpoints"] == 3, "the first generation's: a score grows with each turn"
