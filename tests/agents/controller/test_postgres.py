@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import sqlalchemy
+from sqlmodel import Session, col, select
 
+from jobs import audit
+from jobs.entering import Entered, Entry, Submission, enter_jobs
+from jobs.registry import Caller
+from jobs.tables import AuditRow
 from tests.agents.controller.conftest import Plane, until
 
 pytestmark = pytest.mark.postgres
@@ -77,3 +83,21 @@ async def test_a_connection_that_the_server_cut_is_made_anew(plane: Plane, postg
 
     job = await until(submitted)
     assert (await plane.wait(job))["state"] == "SUCCEEDED"
+
+
+async def test_jobs_that_enter_together_keep_their_order(plane: Plane) -> None:
+    job = Submission("job", "gang", {"command": "true"}, 1, 1, 0.0, 1.0, 50, 0)
+    asked = [Entry(replace(job, key=f"k{n}"), Caller("ann", 1000), float(n)) for n in range(300)]
+
+    def write(session: Session) -> tuple[list[Entered], list[AuditRow]]:
+        entered = enter_jobs(session, asked)
+        return entered, list(session.exec(select(AuditRow).order_by(col(AuditRow.id))).all())
+
+    entered, acts = await plane.controller.db.write(write)
+    numbers = [one.number for one in entered]
+    assert numbers == list(range(numbers[0], numbers[0] + 300))
+    assert [one.row.key for one in entered if one.row is not None] == [f"k{n}" for n in range(300)]
+    assert [one.events[0]["job"] for one in entered] == [f"j{number}" for number in numbers]
+    assert audit.verify(acts) is None
+    again = await plane.controller.db.write(lambda session: enter_jobs(session, asked))
+    assert [(one.number, one.created) for one in again] == [(n, False) for n in numbers]
