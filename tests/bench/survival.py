@@ -137,7 +137,10 @@ def torchrun_again() -> float:
             "--max-restarts=1",
         ]
         with subprocess.Popen(
-            [*command, script, folder], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            [*command, script, folder],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "TMPDIR": str(folder.parent)},  # where it leaves the ranks' logs
         ) as process:
             taken = _kill_and_time(folder)
             assert process.wait(60) == 0

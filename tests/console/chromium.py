@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -101,7 +102,12 @@ async def chromium(folder: Path, origin: str) -> AsyncIterator[Page]:
     if os.geteuid() == 0:
         command.insert(1, "--no-sandbox")  # it refuses to run as root otherwise
     silent = asyncio.subprocess.DEVNULL
-    process = await asyncio.create_subprocess_exec(*command, stdout=silent, stderr=silent)
+    # Killed, it leaves a socket behind, whose path has to be short.
+    temporary = tempfile.TemporaryDirectory(prefix="qdt-", dir="/tmp")
+    environ = {**os.environ, "TMPDIR": temporary.name}
+    process = await asyncio.create_subprocess_exec(
+        *command, stdout=silent, stderr=silent, env=environ
+    )
     try:
         told = folder / "DevToolsActivePort"
         deadline = time.monotonic() + 20
@@ -122,3 +128,4 @@ async def chromium(folder: Path, origin: str) -> AsyncIterator[Page]:
     finally:
         process.kill()
         await process.wait()
+        temporary.cleanup()
