@@ -38,8 +38,10 @@ demo: $(VENV)/.demo ## train on two ranks on a one-machine cluster, end to end
 	@echo "The console:     $(BIN)/qd"
 	@echo "Stop everything: $(BIN)/qd down"
 
-test: $(VENV)/.dev ## every test that fits in minutes
-	$(PYTEST) tests --ignore tests/chaos --ignore tests/cluster --ignore tests/bench
+# Two at a time: more than half of what a test takes is waiting for processes that it started.
+WORKERS ?= 2
+test: $(VENV)/.dev ## every test that fits in minutes (WORKERS=8: so many files at a time)
+	$(PYTEST) tests -n $(WORKERS) --dist loadfile --ignore tests/chaos --ignore tests/cluster --ignore tests/bench
 
 check: lint types contracts ## ruff, mypy --strict (tests too), import contracts
 

@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -27,6 +28,13 @@ from tests.console.ssh_head import SshHead, end_carriers
 from tests.console.terminals import environment, tmux
 
 BIG = b"".join(b"%063d\n" % number for number in range(200_000))
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """A short one: the kernel allows a socket's path 107 bytes only."""
+    with tempfile.TemporaryDirectory(prefix="qdt-") as name:
+        yield Path(name)
 
 
 @pytest.fixture
