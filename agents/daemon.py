@@ -21,7 +21,7 @@ from agents.controller.controller import Controller
 from agents.controller.identity import PeerProtocol
 from agents.controller.pruning import GRACE
 from agents.supervisor import solo
-from jobs.errors import Conflict, InvalidInput
+from jobs.errors import Conflict
 from jobs.places import Places, places
 from jobs.units import parse_duration
 
@@ -61,16 +61,14 @@ def ray_address(where: Places) -> str | None:
     return str(address) if address else None
 
 
-def prune_after(environ: Mapping[str, str]) -> float:
-    """Seconds after which a blob goes that nothing refers to: QD_PRUNE_AFTER, such as "7d".
-
-    Raises InvalidInput.
-    """
+def prune_after(environ: Mapping[str, str]) -> tuple[float, str]:
+    """Seconds after which a blob goes that nothing refers to, from QD_PRUNE_AFTER, such as "7d"; and
+    what is wrong with that. A typing error is no reason to be without a controller."""
     text = environ.get("QD_PRUNE_AFTER")
     try:
-        return parse_duration(text) if text else GRACE
+        return parse_duration(text) if text else GRACE, ""
     except ValueError as error:
-        raise InvalidInput(f"QD_PRUNE_AFTER: {error}", "It is a time such as 7d.") from error
+        return GRACE, f"QD_PRUNE_AFTER: {error}"
 
 
 class _Server(uvicorn.Server):
@@ -84,11 +82,12 @@ class _Server(uvicorn.Server):
         self.should_exit = True
 
 
-async def serve(where: Places, grace: float) -> None:
-    """Run until SIGTERM or SIGINT. What runs on the nodes runs on. `grace`: see `prune_after`."""
+async def serve(where: Places) -> None:
+    """Run until SIGTERM or SIGINT. What runs on the nodes runs on."""
     # Imported late: the API answers while Ray's half second of imports still goes on elsewhere.
     from agents.fabric.ray import RayFabric
 
+    grace, complaint = prune_after(os.environ)
     controller = Controller(
         state=where.state,
         fabric=RayFabric(where),
@@ -96,6 +95,7 @@ async def serve(where: Places, grace: float) -> None:
         ray_address=lambda: ray_address(where),
         prune_after=grace,
     )
+    controller.complain("pruning", complaint)
     await controller.start()
     config = uvicorn.Config(
         create_app(controller),
@@ -127,12 +127,11 @@ def main() -> int:
     where = places()
     where.state.mkdir(parents=True, exist_ok=True)
     try:
-        grace = prune_after(os.environ)
         solo.hold(where.controller_lock)
-    except (Conflict, InvalidInput) as error:
+    except Conflict as error:
         log.error("%s", error.message)
         return error.exit_code
-    asyncio.run(serve(where, grace))
+    asyncio.run(serve(where))
     return 0
 
 

@@ -312,6 +312,10 @@ class Controller:
         self.reconciler.wake()
         return {**view, "note": text} if lifted else view
 
+    def complain(self, source: str, text: str) -> None:
+        """Tell in `qd status` what is wrong with `source`; an empty text takes it back."""
+        self._problems.tell(source, text)
+
     def problems(self) -> list[Problem]:
         found = self._problems.views()
         for view in self.node_views():

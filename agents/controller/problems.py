@@ -12,6 +12,7 @@ _FIXES = {
     "storage": "Free disk space; nodes keep what is not stored yet, and it is fetched when there is room.",
     "clock": "Let all machines follow one time server; leases do not depend on it, times in logs do.",
     "registry": "Free disk space, or end what holds its lock; nothing new is acknowledged until then.",
+    "pruning": "Give it as a time such as 7d, and start the cluster anew; meanwhile it is a day.",
     "ray": "It is being restarted; jobs that run are not touched. See `qd doctor`.",
 }
 _FIX_NAME = "Let one of them leave and join again with another --name: `qd leave`, `qd join`."

@@ -180,15 +180,17 @@ class Pruning:
         self._measured = len(items), sum(item.size for item in items), self._now()
 
     async def _tell(self, view: PruneView, who: Caller | None) -> None:
-        """Write down what went: an event, and an audit row when a person has asked for it."""
+        """Write down what went, if anything, as an event, and that a person has asked for it."""
         now = self._now()
         text = f"pruned {counted(view['blobs'], 'blob')}, {format_size(view['bytes'])}"
         if view["checkpoints"]:
             text += f"; {counted(view['checkpoints'], 'checkpoint')} of populations let go of"
         note = Note("store.pruned", text, user=who.user if who else None)
+        something = view["blobs"] or view["checkpoints"]
 
         def write(session: Session) -> list[EventView]:
-            registry.add_events(session, None, [note], now)
+            if something:
+                registry.add_events(session, None, [note], now)
             if who is not None:
                 audit.append(
                     session,
@@ -200,7 +202,7 @@ class Pruning:
                     data=view,
                 )
             session.flush()
-            return queries.events(session, 0, 1, newest=True)
+            return queries.events(session, 0, 1, newest=True) if something else []
 
         for event in await self._db.write(write):
             self._hub.publish("events", str(event["id"]), event)

@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlmodel import Session
+from sqlmodel import Session, select
 
 from agents.controller.blobs import BlobStore
-from agents.controller.pruning import SHORTEST, marked
+from agents.controller.pruning import GRACE, SHORTEST, marked
+from agents.daemon import prune_after
 from jobs import blobrefs
 from jobs.errors import InvalidInput, NotFound, StorageFull
 from jobs.snapshot import FileEntry, Manifest
+from jobs.tables import AuditRow
 from tests.agents.controller.conftest import Plane, until
 
 DAY = 86_400.0
@@ -265,3 +267,32 @@ def test_a_manifest_of_any_form_keeps_what_it_names(tmp_path: Path) -> None:
     odd = put(store, b'{"version": 9, "parts": ["%s"]}' % kept.encode())
     roots = blobrefs.Roots(manifests={f"sha256:{odd}", "sha256:" + "0" * 64})
     assert marked(store, roots) == {kept, odd, "0" * 64}
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds", "complaint"),
+    [
+        (None, GRACE, ""),
+        ("", GRACE, ""),
+        ("7d", 7 * DAY, ""),
+        ("soon", GRACE, "QD_PRUNE_AFTER: found 'soon'"),
+    ],
+)
+def test_the_grace_comes_from_the_environment(
+    text: str | None, seconds: float, complaint: str
+) -> None:
+    found, told = prune_after({} if text is None else {"QD_PRUNE_AFTER": text})
+    assert found == seconds
+    assert told.startswith(complaint)
+    assert bool(told) == bool(complaint)
+
+
+async def test_who_prunes_is_in_the_audit_also_when_nothing_went(plane: Plane) -> None:
+    events = len(await plane.lines("/v1/events"))
+    await prune(plane)
+
+    def acts(session: Session) -> list[str]:
+        return [row.action for row in session.exec(select(AuditRow)).all()]
+
+    assert await plane.controller.db.read(acts) == ["store.prune"]
+    assert len(await plane.lines("/v1/events")) == events
