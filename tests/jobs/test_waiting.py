@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from hypothesis import given
@@ -46,6 +46,18 @@ def plainly(
     return looking.result
 
 
+def free(
+    standing: Standing, nodes: Sequence[NodeCapacity], running: Mapping[int, Running]
+) -> list[object]:
+    """All that a pass is told of what is free, node by node."""
+    fleet = standing.fleet(nodes, running.values())
+    return [
+        (name, room.cpus, room.memory, room.gpu_amount, room.free_gpus, room.slack,
+         sorted(room._parts), room._loads, sorted(tenants, key=repr))
+        for name, room, tenants in zip(fleet.names, fleet.rooms, fleet.tenants, strict=True)
+    ]  # fmt: skip
+
+
 @given(clusters())
 def test_a_line_decides_as_its_jobs_would_one_by_one(cluster: Cluster) -> None:
     lined = plan(cluster.queue, cluster.nodes, cluster.running, NOW)
@@ -87,6 +99,7 @@ def test_what_is_kept_between_passes_is_what_it_would_be_made_anew(
             usable = nodes[place].schedulable
             nodes[place] = replace(nodes[place], schedulable=not usable, why_not="lost")
         now += 0.5
+        assert free(standing, nodes, running) == free(Standing(), nodes, running)
         decided = plan_on(queue, standing, nodes, list(running.values()), now)
         assert decided == plan(list(waiting.values()), nodes, list(running.values()), now)
         for placement in decided.placements:
