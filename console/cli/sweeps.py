@@ -209,6 +209,8 @@ def _show_lineage(client: Client, sweep: str, trial: int) -> None:
     row = by_number.get(trial)
     while row is not None:
         line.insert(0, row)
+        while row["origin"] == "rerun" and row["parent"] is not None:
+            row = by_number[row["parent"]]  # it began where that one did
         row = None if row["parent"] is None else by_number.get(row["parent"])
     say("lineage:")
     for turn in line:

@@ -310,6 +310,24 @@ def test_a_population_is_told_with_its_lineage(qd: Any, controller: FakeControll
     assert "trial 1 " not in told
 
 
+def test_a_turn_that_ran_again_has_the_lineage_of_the_one_before(
+    qd: Any, controller: FakeController
+) -> None:
+    rows = [
+        trial(0, member=0, generation=0, parent=None, origin="drawn"),
+        trial(1, member=0, generation=1, parent=0, origin="continued"),
+        trial(2, member=0, generation=1, parent=1, origin="rerun"),
+        trial(3, member=0, generation=1, parent=2, origin="rerun"),
+        trial(4, member=0, generation=2, parent=3, origin="continued"),
+    ]
+    front = [{"number": 4, "values": [0.9], "params": {"lr": 0.01}, "job": "j5"}]
+    controller.on("GET /v1/sweeps/s1", detail() | {"sampler": "pbt", "front": front})
+    controller.on("GET /v1/sweeps/s1/importance", {})
+    controller.on("GET /v1/sweeps/s1/trials", rows)
+    lineage = qd("best", "s1").out.partition("lineage:\n")[2]
+    assert [line.split()[1] for line in lineage.splitlines()] == ["0", "3", "4"]
+
+
 def test_remarks_say_what_is_broken_pinned_or_run_again(
     qd: Any, controller: FakeController
 ) -> None:

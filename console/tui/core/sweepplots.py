@@ -208,13 +208,15 @@ def race(
 
 def _line_of(trial: TrialView, known: Mapping[int, TrialView]) -> list[TrialView]:
     """A trial and those whose checkpoints it goes back to: in a population, its whole line."""
-    out = [trial]
-    while trial["origin"] in ("continued", "copied") and trial["parent"] is not None:
+    out, seen = [trial], {trial["number"]}
+    while trial["parent"] is not None and trial["origin"] in ("continued", "copied", "rerun"):
         before = known.get(trial["parent"])
-        if before is None or len(out) > len(known):
+        if before is None or before["number"] in seen:
             break
+        seen.add(before["number"])
+        if trial["origin"] != "rerun":  # which began where the one did that it runs again
+            out.append(before)
         trial = before
-        out.append(trial)
     return out
 
 

@@ -304,6 +304,7 @@ def test_in_a_population_the_race_shows_the_whole_line_of_the_chosen_trial() -> 
         turn(1, "drawn", None, range(3)),
         turn(2, "copied", 0, range(3, 6)),
         turn(3, "rerun", 2, range(3, 6)),
+        turn(4, "rerun", 1, range(3)),
     ]
     picture = plots.race(scene(trials), curves, 80, 12, UNICODE, plots.Strokes())
 
@@ -311,7 +312,8 @@ def test_in_a_population_the_race_shows_the_whole_line_of_the_chosen_trial() -> 
         return sum(len(s.text.strip()) for line in picture(trial) for s in line if s.tone == "key")
 
     assert lit(trials[2]) > 1.8 * lit(trials[0])
-    assert lit(trials[3]) < 1.2 * lit(trials[0])  # run again from its beginning: no line of its own
+    assert lit(trials[3]) > 1.8 * lit(trials[0])  # begun where the one began that it runs again
+    assert lit(trials[4]) < 1.2 * lit(trials[0])  # and that one began with nothing
 
 
 def test_the_front_holds_what_none_beats() -> None:
