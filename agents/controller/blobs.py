@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from jobs.errors import InvalidInput, NotFound, StorageFull
+from jobs.pack import HEX_DIGEST
 
 _CHUNK = 1 << 20
 _INCOMING = ".incoming-"
@@ -44,7 +45,7 @@ def hex_of(digest: str) -> str:
         InvalidInput: anything else; a digest becomes a path, so nothing else may pass.
     """
     text = digest.removeprefix("sha256:")
-    if len(text) != 64 or any(char not in "0123456789abcdef" for char in text):
+    if not HEX_DIGEST.fullmatch(text):
         raise InvalidInput(f"'{digest[:80]}' is not a sha256 digest", "64 hexadecimal digits.")
     return text
 
@@ -84,7 +85,7 @@ class BlobStore:
         return [digest for digest in digests if not self.has(digest)]
 
     def items(self) -> list[Stored]:
-        """All blobs."""
+        """All blobs; what else somebody has put there is none of ours."""
         found = []
         with os.scandir(self._root) as folders:
             for folder in folders:
@@ -92,6 +93,8 @@ class BlobStore:
                     continue
                 with os.scandir(folder) as files:
                     for file in files:
+                        if not HEX_DIGEST.fullmatch(file.name):
+                            continue
                         with contextlib.suppress(FileNotFoundError):  # it has just gone
                             status = file.stat(follow_symlinks=False)
                             size = status.st_blocks * 512

@@ -98,6 +98,14 @@ def test_nothing_goes_that_was_just_said_to_be_here(tmp_path: Path) -> None:
     assert gone == set(told)
 
 
+def test_what_is_no_blob_is_left_alone(tmp_path: Path) -> None:
+    store = BlobStore(tmp_path)
+    name = put(store, b"a blob")
+    (store.path(name).parent / ".nfs0001").write_text("of the file system")
+    (tmp_path / "sha256" / "lost+found").mkdir()
+    assert [item.digest for item in store.items()] == [name]
+
+
 # -- what is kept -------------------------------------------------------------------------------------
 
 
