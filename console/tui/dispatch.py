@@ -3,13 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from textual.dom import DOMNode
 
 from console.tui import actions
 
+if TYPE_CHECKING:
+    from console.tui.app import QuarterdeckApp
 
-class Acts(DOMNode):
+
+class Aboard(DOMNode):
+    """A widget or screen of our app."""
+
+    @property
+    def deck(self) -> QuarterdeckApp:
+        """The app, by its own type."""
+        from console.tui.app import QuarterdeckApp
+
+        app = self.app
+        assert isinstance(app, QuarterdeckApp)
+        return app
+
+
+class Acts(Aboard):
     """A widget, screen or app whose bindings come from the registry.
 
     An action is done by the nearest of focused widget, screen and app that has its method.

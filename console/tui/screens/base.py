@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import count
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from textual import events
 from textual.app import ComposeResult
@@ -22,9 +22,6 @@ from console.tui.dispatch import Acts, perform
 from console.tui.widgets.lines import LineView
 from console.tui.widgets.panel import Panel
 from jobs.errors import QuarterdeckError
-
-if TYPE_CHECKING:
-    from console.tui.app import QuarterdeckApp
 
 COMPACT_WIDTH = 110
 COMPACT_HEIGHT = 30
@@ -56,15 +53,6 @@ class Frame(Acts, Screen[None]):
         self.compact = False
         self._recent: list[str] = []  # panes that were opened, the newest last
         self._titles: dict[str, str] = {}
-
-    @property
-    def deck(self) -> QuarterdeckApp:
-        """The app, by its own type."""
-        from console.tui.app import QuarterdeckApp
-
-        app = self.app
-        assert isinstance(app, QuarterdeckApp)
-        return app
 
     @property
     def place(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
+from typing import ClassVar, Generic, TypeVar
 
 from textual import events, on
 from textual.app import ComposeResult
@@ -17,29 +17,19 @@ from console.tui.core.commands import Command
 from console.tui.core.goto import Place, complete
 from console.tui.core.lines import BLANK, Line, fit, line, wrap
 from console.tui.core.world import World
+from console.tui.dispatch import Aboard
 from console.tui.keymap import Keymap
 from console.tui.widgets.panel import Panel
 from console.tui.widgets.prompt import Entry
 from console.tui.widgets.rows import Rows
 
-if TYPE_CHECKING:
-    from console.tui.app import QuarterdeckApp
-
 Answer = TypeVar("Answer")
 
 
-class Modal(ModalScreen[Answer], Generic[Answer]):
+class Modal(Aboard, ModalScreen[Answer], Generic[Answer]):
     """A box over the screen below, which stays visible. Escape closes it."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss_empty", show=False)]
-
-    @property
-    def deck(self) -> QuarterdeckApp:
-        from console.tui.app import QuarterdeckApp
-
-        app = self.app
-        assert isinstance(app, QuarterdeckApp)
-        return app
 
     def action_dismiss_empty(self) -> None:
         self.dismiss(None)

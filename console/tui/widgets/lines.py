@@ -6,7 +6,7 @@ they are looked at, and an update repaints only the visible lines that differ.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from rich.segment import Segment
 from rich.style import Style
@@ -19,9 +19,6 @@ from console.tui.actions import bindings
 from console.tui.core.glyphs import Glyphs
 from console.tui.core.lines import BLANK, Line, window
 from console.tui.dispatch import Acts
-
-if TYPE_CHECKING:
-    from console.tui.app import QuarterdeckApp
 
 
 class LineView(Acts, ScrollView, can_focus=True):
@@ -57,15 +54,6 @@ class LineView(Acts, ScrollView, can_focus=True):
         return 0
 
     # What they may use.
-
-    @property
-    def deck(self) -> QuarterdeckApp:
-        """The app, by its own type."""
-        from console.tui.app import QuarterdeckApp
-
-        app = self.app
-        assert isinstance(app, QuarterdeckApp)
-        return app
 
     @property
     def glyphs(self) -> Glyphs:
