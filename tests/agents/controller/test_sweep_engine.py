@@ -97,7 +97,10 @@ async def test_an_engine_that_cannot_go_on_says_so_until_it_can(
     ]
 
 
-async def test_a_gpu_budget_ends_the_sweep_and_more_of_it_goes_on(make_plane: Any) -> None:
+async def test_a_gpu_budget_ends_the_sweep_and_more_of_it_goes_on(
+    make_plane: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweeprun, "LOOK_EVERY", 0.1)
     plane: Plane = await make_plane(gpus=2)
     name = await sweep(
         plane,
