@@ -25,6 +25,9 @@ CONCURRENCY = 256
 BEAT = 1.0
 """Seconds from one look for signals to the next: an agent ends that long after a SIGTERM at the latest."""
 
+CALMING = (0.0, 5.0, 30.0, 300.0)
+"""Seconds before each try to calm Ray: on a machine that is very busy its timer may not be recognised."""
+
 METHODS = frozenset(
     {
         "hello",
@@ -101,13 +104,13 @@ async def _calm() -> None:
 
     from agents.fabric.calm import calm
 
-    beat = await asyncio.to_thread(calm, ray.__version__)
-    if beat is None:
-        logging.getLogger(__name__).info("Ray %s is woken as often as it likes", ray.__version__)
-        return
-    while True:
-        await asyncio.sleep(BEAT)
-        os.eventfd_write(beat, 1)
+    for pause in CALMING:
+        await asyncio.sleep(pause)
+        beat = await asyncio.to_thread(calm, ray.__version__)
+        while beat is not None:
+            await asyncio.sleep(BEAT)
+            os.eventfd_write(beat, 1)
+    logging.getLogger(__name__).info("Ray %s is woken as often as it likes", ray.__version__)
 
 
 def _log_to(root: str) -> None:

@@ -28,8 +28,9 @@ RAY = "2.60."
 _PERIOD = 0.0105
 """Seconds that Boost's timer has left at most, whenever it is looked at, if it is the one that is meant.
 Ray's next slower timer comes every 100 ms."""
-_LOOKS, _ENOUGH = 12, 10
-"""Looks at each timer, and how many must find it so; Boost stops it for a moment when it has fired."""
+_LOOKS, _QUICK, _SLOW = 12, 3, 2
+"""Looks at each timer, how many must find it so, and how many may find more. It is not set for a moment when
+it has fired, longer on a machine that is busy, and Boost may first set it to five minutes."""
 _PAUSE = 0.007
 _DESCRIPTORS, _FDINFO = Path("/proc/self/fd"), Path("/proc/self/fdinfo")
 _REGISTERED = re.compile(r"tfd:\s*(\d+) events:\s*\w+ data:\s*([0-9a-f]+)")
@@ -69,13 +70,17 @@ def calm(ray: str) -> int | None:
 
 def quick_timers() -> list[Timer]:
     """Timers of this process that are set anew every 10 ms."""
-    timers = _timers()
-    times = dict.fromkeys(timers, 0)
+    looks: dict[Timer, list[float]] = {timer: [] for timer in _timers()}
     for _ in range(_LOOKS):
-        for timer in timers:
-            times[timer] += 0 < _left(timer) <= _PERIOD
+        for timer, lefts in looks.items():
+            lefts.append(_left(timer))
         time.sleep(_PAUSE)
-    return [timer for timer, quick in times.items() if quick >= _ENOUGH]
+    return [
+        timer
+        for timer, lefts in looks.items()
+        if sum(0 < left <= _PERIOD for left in lefts) >= _QUICK
+        and sum(left > _PERIOD for left in lefts) <= _SLOW
+    ]
 
 
 def _timers() -> list[Timer]:
