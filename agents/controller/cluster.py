@@ -6,6 +6,7 @@ which is in the registry.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 
@@ -22,6 +23,8 @@ SUSPECT_AFTER = 5.0
 LOST_AFTER = 30.0
 """Seconds of silence after which it is called LOST. Its jobs are restarted only when their leases
 have run out, which is another clock."""
+AT_ONCE = 16
+"""Histories that are summed up before others have their turn: 5 ms."""
 
 
 @dataclass(slots=True)
@@ -190,21 +193,24 @@ class Cluster:
         )
 
     def history(
-        self, name: str | None, metric: str, seconds: float, points: int, now: float
+        self, name: str, metric: str, seconds: float, points: int, now: float
     ) -> list[HistoryPoint]:
-        """A metric's history of one node, or the mean over all nodes that have it."""
-        chosen = [self.nodes[name]] if name is not None else list(self.nodes.values())
-        lines = [
-            node.history.query(metric, seconds, points, now)
-            for node in chosen
-            if metric in node.history
-        ]
-        if len(lines) <= 1:
-            return lines[0] if lines else []
+        """A metric's history of one node."""
+        history = self.nodes[name].history
+        return history.query(metric, seconds, points, now) if metric in history else []
+
+    async def whole_history(
+        self, metric: str, seconds: float, points: int, now: float
+    ) -> list[HistoryPoint]:
+        """The mean over all nodes that have it; of power, the sum. With a thousand nodes it takes a
+        quarter of a second, so others have their turn in between."""
         by_time: dict[float, list[HistoryPoint]] = {}
-        for line in lines:
-            for point in line:
-                by_time.setdefault(point["at"], []).append(point)
+        for number, node in enumerate(list(self.nodes.values())):
+            if number % AT_ONCE == AT_ONCE - 1:
+                await asyncio.sleep(0)
+            if metric in node.history:
+                for point in node.history.query(metric, seconds, points, now):
+                    by_time.setdefault(point["at"], []).append(point)
         total = metric == "power"
         return [
             {

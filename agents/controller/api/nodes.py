@@ -51,7 +51,7 @@ async def history(
     seconds: Seconds = 600,
     points: Points = 120,
 ) -> list[HistoryPoint]:
-    return controller.cluster.history(None, metric, seconds, points, controller.now())
+    return await controller.cluster.whole_history(metric, seconds, points, controller.now())
 
 
 @router.get("/jobs/{job}/gpus")
