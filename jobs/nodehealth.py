@@ -36,7 +36,10 @@ UNREADABLE = 30.0
 """Seconds for which a GPU could not be read. Restarting the driver takes less."""
 
 LOSSES, WINDOW = 3, 3600.0
-"""A node that loses so many gangs in so many seconds is quarantined."""
+"""A node that loses gangs so many times in so many seconds is quarantined."""
+AT_ONCE = 60.0
+"""Seconds from the first of some losses in which the others count as the same one: who switches a node off
+takes all of its gangs at a time, as soon as their leases are over."""
 JOBS = 2
 """... if they were of so many different jobs: one that takes its node down wherever it runs would
 otherwise take the cluster down, node by node (`jobs.endings.MAX_LOSSES` ends it)."""
@@ -167,12 +170,21 @@ def losing_nodes(
     losing = {
         node: lost
         for node, lost in counting.items()
-        if len(lost) >= LOSSES and len({loss.job for loss in lost}) >= JOBS
+        if _times(lost) >= LOSSES and len({loss.job for loss in lost}) >= JOBS
     }
     if 2 * len(losing) > len(nodes):
         return {}
     return {
-        node: f"it lost {len(lost)} gangs within an hour, of "
+        node: f"it lost gangs {_times(lost)} times within an hour, of "
         + listed([f"j{job}" for job in sorted({loss.job for loss in lost})])
         for node, lost in losing.items()
     }
+
+
+def _times(lost: Iterable[Loss]) -> int:
+    """How many times something happened, of which these are the losses."""
+    times, since = 0, float("-inf")
+    for at in sorted(loss.at for loss in lost):
+        if at - since >= AT_ONCE:
+            times, since = times + 1, at
+    return times

@@ -98,8 +98,8 @@ def test_a_pardon_is_read_back() -> None:
     assert Pardon.from_json(None) == Pardon()
 
 
-def losses(node: str, *jobs: int, at: float = NOW - 60) -> list[Loss]:
-    return [Loss(node, job, at) for job in jobs]
+def losses(node: str, *jobs: int, at: float = NOW - 600, apart: float = 61) -> list[Loss]:
+    return [Loss(node, job, at + apart * n) for n, job in enumerate(jobs)]
 
 
 NODES = ["n1", "n2", "n3"]
@@ -108,11 +108,22 @@ NODES = ["n1", "n2", "n3"]
 @pytest.mark.parametrize(
     ("lost", "nodes", "losing"),
     [
-        (losses("n1", 1, 2, 3), NODES, {"n1": "it lost 3 gangs within an hour, of j1, j2 and j3"}),
-        (losses("n1", 1, 1, 2), NODES, {"n1": "it lost 3 gangs within an hour, of j1 and j2"}),
+        (
+            losses("n1", 1, 2, 3),
+            NODES,
+            {"n1": "it lost gangs 3 times within an hour, of j1, j2 and j3"},
+        ),
+        (
+            losses("n1", 1, 1, 2),
+            NODES,
+            {"n1": "it lost gangs 3 times within an hour, of j1 and j2"},
+        ),
         (losses("n1", 1, 2), NODES, {}),
         (losses("n1", 1, 1, 1), NODES, {}),  # the job's doing, perhaps
-        (losses("n1", 1, 2, 3, at=NOW - WINDOW - 1), NODES, {}),
+        (losses("n1", 1, 2, 3, at=NOW - WINDOW - 200), NODES, {}),
+        # A node with many small jobs was switched off, once and twice.
+        (losses("n1", *range(8), apart=3), NODES, {}),
+        (losses("n1", *range(8), apart=3) + losses("n1", 1, 2, at=NOW - 90, apart=0), NODES, {}),
         (losses("n9", 1, 2, 3), NODES, {}),  # it has left the cluster
         # Nearly all of them at once: not the nodes' doing.
         (losses("n1", 1, 2, 3) + losses("n2", 4, 5, 6), NODES, {}),
@@ -125,6 +136,6 @@ def test_nodes_that_lose_gangs(lost: list[Loss], nodes: list[str], losing: dict[
 
 
 def test_losses_before_a_pardon_do_not_count() -> None:
-    lost = losses("n1", 1, 2, 3)
-    assert losing_nodes(lost, NODES, {"n1": Pardon(NOW - 30)}, NOW) == {}
-    assert set(losing_nodes(lost, NODES, {"n1": Pardon(NOW - 90)}, NOW)) == {"n1"}
+    lost = losses("n1", 1, 2, 3, at=NOW - 200)
+    assert losing_nodes(lost, NODES, {"n1": Pardon(NOW - 190)}, NOW) == {}
+    assert set(losing_nodes(lost, NODES, {"n1": Pardon(NOW - 210)}, NOW)) == {"n1"}

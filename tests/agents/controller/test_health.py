@@ -188,8 +188,9 @@ async def _lost(plane: Plane, job: str, attempt: int) -> bool:
 
 
 async def test_a_node_that_loses_gangs_again_and_again_is_quarantined(
-    make_plane: Callable[..., Any],
+    make_plane: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("jobs.nodehealth.AT_ONCE", 0.0)  # each of these losses is one
     plane: Plane = await make_plane(nodes=2)
     await node_in(plane, "READY", "n1")
     await node_in(plane, "READY", "n2")
@@ -201,7 +202,7 @@ async def test_a_node_that_loses_gangs_again_and_again_is_quarantined(
     assert (await plane.get("/v1/nodes/n1"))["state"] == "READY"
     await lose(plane, second, 1)
     view = await node_in(plane, "QUARANTINED")
-    assert view["reason"] == f"it lost 3 gangs within an hour, of {first} and {second}"
+    assert view["reason"] == f"it lost gangs 3 times within an hour, of {first} and {second}"
     await plane.post("/v1/nodes/n1/undrain")
     await plane.controller.health.look()
     await node_in(plane, "READY")
