@@ -18,6 +18,7 @@ from console.remote.target import Target
 from jobs.errors import InvalidInput
 
 _TABLE = re.compile(r"\s*\[")
+_COMMENT = re.compile(r"\s*#")
 _CURRENT = re.compile(r"\s*context\s*=")
 
 
@@ -91,15 +92,15 @@ def _uncurrent(lines: list[str]) -> list[str]:
 
 
 def _without(lines: list[str], name: str) -> list[str]:
-    """The lines without a context's table. Comments that end it may head the next one, and stay."""
+    """The lines without a context's table. Comments stay, be it that they stood in its midst."""
     head = re.compile(rf"\s*\[\s*contexts\s*\.\s*[\"']?{re.escape(name)}[\"']?\s*\]")
     at = next((i for i, line in enumerate(lines) if head.match(line)), None)
     if at is None:
         return list(lines)
     end = next((i for i in range(at + 1, len(lines)) if _TABLE.match(lines[i])), len(lines))
-    while end > at + 1 and (not lines[end - 1].strip() or lines[end - 1].lstrip()[0] == "#"):
+    while end > at + 1 and (not lines[end - 1].strip() or _COMMENT.match(lines[end - 1])):
         end -= 1
-    return lines[:at] + lines[end:]
+    return lines[:at] + [line for line in lines[at:end] if _COMMENT.match(line)] + lines[end:]
 
 
 def _string(text: str) -> str:

@@ -125,6 +125,7 @@ class FakeController:
 
 
 class _Server(socketserver.ThreadingUnixStreamServer):
+    request_queue_size = 64  # of five connections at once, as is usual, one may be refused
     fake: FakeController
 
 

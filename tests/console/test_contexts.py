@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from console.remote import configfile, contexts
@@ -231,6 +231,7 @@ _STEPS = st.lists(st.tuples(st.sampled_from(["add", "use", "remove"]), st.sample
 
 @QUICK
 @given(_LINES, _STEPS)
+@example(["[contexts.c]", "# a", 'host = "old"'], [("add", "c")])
 def test_a_change_says_what_was_wanted_or_is_refused(
     tmp_path_factory: pytest.TempPathFactory, lines: list[str], steps: list[tuple[str, str]]
 ) -> None:
