@@ -83,18 +83,24 @@ class Groups:
 
     def release(self, name: str) -> None:
         """Give it back. Unknown names are fine. Call `expire` when `KEPT` seconds have passed."""
+        with self._lock:
+            held = self._held.pop(name, None)
+            if held is not None:  # in one step, as below: a group that nobody knows is left over
+                self._keep(held.group, held.bundles)
+                return
         group = self._find(name)
         if group is None:
             return
-        with self._lock:
-            held = self._held.pop(name, None)
-        bundles = (
-            self._told(group) if held is None else held.bundles
-        )  # None: another driver made it
+        bundles = self._told(group)  # another driver made it
         if bundles is None:  # it does not stand, so nobody can go on with it
             self._util.remove_placement_group(group)
             return
         with self._lock:
+            self._keep(group, bundles)
+
+    def _keep(self, group: Any, bundles: Bundles) -> None:
+        """Once, however often it is released at a time: who is handed it must be the only one."""
+        if all(kept.group.id != group.id for kept in self._kept):
             self._kept.append(_Kept(group, bundles, self._monotonic() + KEPT))
 
     def expire(self) -> None:

@@ -199,6 +199,23 @@ def test_another_driver_takes_over(groups: Groups, ray: Ray, clock: Clock) -> No
     assert ray.calls == ["make qd:a"]
 
 
+def test_a_release_that_is_said_twice_at_a_time_keeps_one(groups: Groups, ray: Ray) -> None:
+    """Two takers must not be handed the same room."""
+    Groups(ray).reserve("a", ONE, 0)  # by another driver
+    told = ray.placement_group_table
+
+    def meanwhile(group: Group | None = None) -> Any:
+        ray.placement_group_table = told  # type: ignore[method-assign]
+        groups.release("a")
+        return told(group)
+
+    ray.placement_group_table = meanwhile  # type: ignore[method-assign]
+    groups.release("a")
+    assert groups.reserve("b", ONE, 0)
+    assert groups.reserve("c", ONE, 0)
+    assert len(ray.groups) == 2
+
+
 def test_what_a_lost_driver_was_still_asking_for_is_removed(groups: Groups, ray: Ray) -> None:
     ray.placement_group(
         [{"CPU": 1.0}], name="qd:a", bundle_label_selector=[{"ray.io/node-id": "node1"}]
