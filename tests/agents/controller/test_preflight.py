@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 
+from agents.node.agent import NodeAgent
 from agents.node.meeting import Meetings, reach
 from agents.node.preflight import check
+from jobs.errors import NotFound
+from jobs.wire import AttemptReport, LaunchRequest
 from tests.agents.controller.conftest import Plane, until
 
 
@@ -79,3 +82,21 @@ async def test_a_job_waits_for_memory_that_others_hold(
     assert any("n1: asks for 64 MiB" in line for line in story["story"])
     view = await plane.wait(job)
     assert (view["state"], view["restarts"] > 0) == ("SUCCEEDED", True)
+
+
+async def test_a_node_that_has_lost_what_it_staged_costs_the_job_no_restart(
+    plane: Plane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its power was cut before the folder was on disk: a loss, and not a failure of the job."""
+    launch, forgotten = NodeAgent.launch, list[str]()
+
+    async def launch_after_a_power_cut(self: NodeAgent, request: LaunchRequest) -> AttemptReport:
+        if not forgotten:
+            forgotten.append(request["key"])
+            raise NotFound(f"{request['key']} was not staged on this node")
+        return await launch(self, request)
+
+    monkeypatch.setattr(NodeAgent, "launch", launch_after_a_power_cut)
+    job = await plane.submit("true", max_restarts=0)
+    view = await plane.wait(job)
+    assert (view["state"], view["attempt"]) == ("SUCCEEDED", 2)
