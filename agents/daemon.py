@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import faulthandler
+import grp
 import json
 import logging
 import os
@@ -17,13 +18,15 @@ from pathlib import Path
 import uvicorn
 
 from agents.controller.api import create_app
+from agents.controller.api.identity import GROUP, PeerProtocol
+from agents.controller.commands.stepping import Stepping
 from agents.controller.controller import Controller
-from agents.controller.identity import PeerProtocol
-from agents.controller.pruning import GRACE
+from agents.controller.stores.copies import Bounds
+from agents.controller.stores.pruning import GRACE
 from agents.supervisor import solo
-from jobs.errors import Conflict
-from jobs.places import Places, places
-from jobs.units import parse_duration
+from jobs.base.errors import Conflict, InvalidInput, QuarterdeckError
+from jobs.base.places import Places, places
+from jobs.base.units import parse_duration
 
 log = logging.getLogger("agents.daemon")
 
@@ -33,10 +36,15 @@ registry's thread gives it up at each statement, and while the event loop is bus
 to go on; all that waits for a commit waits with it."""
 
 
-def bind(path: Path) -> socket.socket:
+def bind(path: Path, group: str | None = None) -> socket.socket:
     """A listening unix socket that only this user may open, replacing one that is left over.
 
     We bind it ourselves: uvicorn's `uds=` would make it world-writable.
+
+    Args:
+        group: whose members may open it too. Its folder must let them in.
+
+    Raises InvalidInput when there is no such group, or this user may not give files to it.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -45,6 +53,15 @@ def bind(path: Path) -> socket.socket:
     before = os.umask(0o077)
     try:
         listener.bind(str(path))
+        if group:
+            os.chown(path, -1, grp.getgrnam(group).gr_gid)
+            path.chmod(0o660)
+    except (KeyError, PermissionError) as error:
+        listener.close()
+        raise InvalidInput(
+            f"{GROUP} is '{group}', and the API's socket cannot be given to it: {error}",
+            "Name a group of which the service's user is a member.",
+        ) from error
     finally:
         os.umask(before)
     listener.listen(1024)
@@ -88,14 +105,19 @@ async def serve(where: Places) -> None:
     from agents.fabric.ray import RayFabric
 
     grace, complaint = prune_after(os.environ)
+    copying, wrong = Bounds.from_env(os.environ)
     controller = Controller(
         state=where.state,
         fabric=RayFabric(where),
         database_url=os.environ.get("QD_DATABASE_URL"),
         ray_address=lambda: ray_address(where),
         prune_after=grace,
+        copying=copying,
+        rules=where.config / "alerts.yaml",
+        acts=Stepping,
     )
     controller.complain("pruning", complaint)
+    controller.complain("checkpoint settings", wrong)
     await controller.start()
     config = uvicorn.Config(
         create_app(controller),
@@ -110,8 +132,13 @@ async def serve(where: Places) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, server.stop)
-    with contextlib.closing(bind(where.socket)) as listener:
-        await server.serve([listener])
+    with (
+        contextlib.closing(bind(where.socket, os.environ.get(GROUP))) as listener,
+        contextlib.closing(bind(where.gateway_socket)) as gateway,
+    ):
+        with contextlib.suppress(OSError):  # a disk that fails is no reason to answer nobody
+            where.last_words.unlink()
+        await server.serve([listener, gateway])
     await controller.close()
 
 
@@ -131,8 +158,26 @@ def main() -> int:
     except Conflict as error:
         log.error("%s", error.message)
         return error.exit_code
-    asyncio.run(serve(where))
+    try:
+        asyncio.run(serve(where))
+    except Exception as error:
+        log.exception("the controller ends")
+        leave_words(where.last_words, error)
+        return 1
     return 0
+
+
+def leave_words(path: Path, error: Exception) -> None:
+    """Say why there is no controller where every command looks that does not reach one."""
+    if not isinstance(error, QuarterdeckError):
+        error = QuarterdeckError(str(error) or repr(error), "All of it is in the controller's log.")
+    beside = path.with_suffix(".tmp")
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        beside.write_text(json.dumps(error.to_json()))
+        beside.replace(path)
+    except OSError as failure:
+        log.error("nobody is told: %s", failure)
 
 
 if __name__ == "__main__":

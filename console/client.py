@@ -1,7 +1,7 @@
 """The client of the HTTP API: JSON over a unix socket, standard library only.
 
 Every call opens its own connection, so one `Client` may be used from many threads. Any call may
-raise an error of `jobs.errors`: what the controller answered, or `Unreachable` when it did not.
+raise an error of `jobs.base.errors`: what the controller answered, or `Unreachable` when it did not.
 """
 
 from __future__ import annotations
@@ -16,15 +16,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
+from console import guest
 from console.dial import dial
-from jobs.errors import (
+from jobs.base.errors import (
     BY_CODE,
+    InvalidInput,
     NotAllowed,
+    NotFound,
     QuarterdeckError,
     Unreachable,
     from_json,
 )
-from jobs.places import places
+from jobs.base.places import SYSTEM, Places, last_words, places
+from jobs.wire.version import HEADER, compare, differ
 
 if TYPE_CHECKING:
     from console.remote.link import Link
@@ -38,6 +42,33 @@ and the kernel looks for whole megabytes of free memory for the file that they a
 
 class Cut(Unreachable):
     """The connection broke during a call: what it asked for may or may not have happened."""
+
+
+class NotStarted(Unreachable):
+    """There is no controller, and the last one that tried said why: `why`."""
+
+    def __init__(self, why: QuarterdeckError) -> None:
+        super().__init__(f"the controller does not start: {why.message}", why.hint)
+        self.why = why
+
+
+class Late(Cut):
+    """The call was sent, and no answer came in time: it may yet happen."""
+
+
+def socket_here(own: Places) -> Path:
+    """The API's socket on this machine: the caller's own, or the service's where they have none.
+
+    A guest has the session's, also when it is gone: on the service's they would be the gateway's user.
+    """
+    if (
+        guest.folder() is None
+        and own != SYSTEM
+        and not own.socket.exists()
+        and SYSTEM.socket.exists()
+    ):
+        return SYSTEM.socket
+    return own.socket
 
 
 class Headers(Mapping[str, str]):
@@ -89,14 +120,14 @@ class Client:
         *,
         patience: float | None = None,
     ) -> Client:
-        """The control plane that the environment names: that of this machine (see `jobs.places`), or one
+        """The control plane that the environment names: that of this machine (see `jobs.base.places`), or one
         that is reached by SSH (`console.remote.contexts`), for which `patience` is the seconds that it
         may take to connect."""
         from console.remote.contexts import chosen
 
         target = chosen(environ)
         if target is None:
-            return cls(places(environ).socket, timeout)
+            return cls(socket_here(places(environ)), timeout)
         from console.remote.link import PATIENCE, Link
 
         link = Link(target, PATIENCE if patience is None else patience, environ)
@@ -120,26 +151,45 @@ class Client:
         data = json.dumps({} if body is None else body).encode()
         return _document(self._exchange("POST", path, query, data))
 
-    def act(self, path: str, body: Any = None, *, patience: float = 20.0, **query: Any) -> Any:
-        """`post` for a call that is idempotent: when the connection breaks under it, it is sent
-        again until it is answered or `patience` seconds have passed.
+    def act(
+        self,
+        path: str,
+        body: Any = None,
+        *,
+        patience: float = 20.0,
+        late: Callable[[], None] | None = None,
+        **query: Any,
+    ) -> Any:
+        """`post` for a call that is idempotent: when the connection breaks under it, or no answer comes
+        in time, it is sent again until it is answered or `patience` seconds have passed.
 
         A control plane that is not there at the first try is not waited for.
+
+        Args:
+            late: called once, when the first answer is overdue.
+
+        Raises:
+            Cut: it was sent, and it is not known whether it happened.
         """
         deadline = self.clock() + patience
-        cut = False
+        sent: Cut | None = None
         while True:
             try:
                 return self.post(path, body, **query)
             except Unreachable as error:
-                cut = cut or isinstance(error, Cut)
-                if not cut or self.clock() >= deadline:
+                if isinstance(error, Late) and late is not None:
+                    late()
+                    late = None
+                sent = error if isinstance(error, Cut) else sent
+                if sent is None:
                     raise
+                if self.clock() >= deadline:
+                    raise sent from None
                 self.sleep(0.25)
 
-    def upload(self, path: str, chunks: Iterable[bytes], content_type: str) -> Any:
+    def upload(self, path: str, chunks: Iterable[bytes], content_type: str, **query: Any) -> Any:
         """POST a body of unknown size, sent as it is made, and return the JSON answer."""
-        return _document(self._exchange("POST", path, {}, chunks, content_type))
+        return _document(self._exchange("POST", path, query, chunks, content_type))
 
     def raw(self, path: str, **query: Any) -> tuple[bytes, Mapping[str, str]]:
         """The bytes at `path`, and the headers that came with them."""
@@ -155,7 +205,7 @@ class Client:
             held = connection.sock
             with self._request(connection, "GET", path, query) as response:
                 if response.status >= 400:
-                    raise _refusal(response.status, response.read())
+                    raise _refusal(response, response.read())
                 held.settimeout(None)  # a log may be silent for hours
                 while data := response.read1(_PIECE):
                     sink(data)
@@ -168,18 +218,23 @@ class Client:
         finally:
             connection.close()
 
-    def stream(self, path: str, *, idle_timeout: float | None = None, **query: Any) -> Stream:
+    def stream(
+        self, path: str, *, idle_timeout: float | None = None, body: Any = None, **query: Any
+    ) -> Stream:
         """The NDJSON documents at `path`, as they come. Close it, or use it in a `with`.
 
         Args:
+            body: what to send as JSON, with POST; None: it is a GET.
             idle_timeout: seconds of silence after which the stream counts as cut; None: never.
         """
         connection = self._connect()
         try:
             held = connection.sock
-            response = self._request(connection, "GET", path, query)
+            data = None if body is None else json.dumps(body).encode()
+            method = "GET" if body is None else "POST"
+            response = self._request(connection, method, path, query, data)
             if response.status >= 400:
-                raise _refusal(response.status, response.read())
+                raise _refusal(response, response.read())
             held.settimeout(idle_timeout)
         except OSError as error:
             connection.close()
@@ -200,7 +255,7 @@ class Client:
             else:
                 connection.sock = self.link.connect(self.timeout)
         except OSError as error:
-            raise self._failure(error) from error
+            raise self._failure(error, Unreachable) from error
         return connection
 
     def _exchange(
@@ -216,7 +271,7 @@ class Client:
             with self._request(connection, method, path, query, body, content_type) as response:
                 data = response.read()
                 if response.status >= 400:
-                    raise _refusal(response.status, data)
+                    raise _refusal(response, data)
                 return data, Headers(response.getheaders())
         except OSError as error:
             raise self._failure(error) from error
@@ -241,19 +296,21 @@ class Client:
         # answer tells more than the broken pipe.
         with suppress(BrokenPipeError):
             connection.request(method, path + _query(query), body, headers, encode_chunked=True)
-        return connection.getresponse()
+        response = connection.getresponse()
+        compare(response.getheader(HEADER))
+        return response
 
-    def _failure(self, error: OSError) -> QuarterdeckError:
-        """What a failed system call means to a person."""
+    def _failure(self, error: OSError, kind: type[Unreachable] = Late) -> QuarterdeckError:
+        """What a failed system call means to a person; `kind` when it took too long."""
         if isinstance(error, FileNotFoundError | ConnectionRefusedError):
-            return Unreachable("the control plane is not running", "Start it with `qd up`.")
+            return _why_not(self.socket)
         if isinstance(error, PermissionError):
             return NotAllowed(
                 f"no permission to use the socket {self.socket}",
                 "Ask the owner of the control plane to add you to its group.",
             )
         if isinstance(error, TimeoutError | BlockingIOError):
-            return Unreachable(
+            return kind(
                 f"the control plane did not answer within {self.timeout:g} s",
                 "See what is wrong with `qd doctor`.",
             )
@@ -361,15 +418,31 @@ def _document(reply: tuple[bytes, Mapping[str, str]]) -> Any:
         raise QuarterdeckError("the control plane gave an answer that is not JSON") from error
 
 
-def _refusal(status: int, data: bytes) -> QuarterdeckError:
+def _refusal(response: http.client.HTTPResponse, data: bytes) -> QuarterdeckError:
+    status = response.status
     try:
         body = json.loads(data)
     except ValueError:
         body = None
-    if isinstance(body, dict) and isinstance(body.get("error"), dict):
-        return from_json(body)
-    kind = next((cls for cls in BY_CODE.values() if cls.http_status == status), QuarterdeckError)
-    return kind(f"the control plane answered with HTTP status {status}")
+    if not isinstance(body, dict) or not isinstance(body.get("error"), dict):
+        kinds = (cls for cls in BY_CODE.values() if cls.http_status == status)
+        kind = next(kinds, QuarterdeckError)
+        return kind(f"the control plane answered with HTTP status {status}")
+    error = from_json(body)
+    if isinstance(
+        error, InvalidInput | NotFound
+    ):  # as a field or a route that only one of them knows
+        error.hint = " ".join(filter(None, (error.hint, differ(response.getheader(HEADER)))))
+    return error
+
+
+def _why_not(socket: Path) -> Unreachable:
+    """Why nobody listens there: what a controller said that could not start, or that there is none."""
+    try:
+        failed = from_json(json.loads(last_words(socket).read_text()))
+    except (OSError, ValueError, AttributeError, TypeError):
+        return Unreachable("the control plane is not running", "Start it with `qd up`.")
+    return NotStarted(failed)
 
 
 def _cut() -> Cut:

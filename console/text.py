@@ -33,6 +33,35 @@ def _visible(match: re.Match[str]) -> str:
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
+_REWRITES = re.compile("[\r\b]|\x1b\\[[0-9]*[AK]")
+_UP = re.compile("\x1b\\[[0-9]*A")
+_CLEAR = re.compile("\x1b\\[[0-9]*K")
+
+
+def last_state(text: str) -> str:
+    """What a line shows in the end that a progress bar has rewritten, as a terminal would show it.
+
+    A carriage return begins the line anew, and what is written then covers what was there. A bar
+    below others moves up a line when it is done; of such rows the last one that is not blank is shown,
+    since the one above was printed before. Text without any of this stays as it is.
+    """
+    if not _REWRITES.search(text):
+        return text
+    for row in reversed(_UP.split(text)):
+        shown = ""
+        for piece in row.split("\r"):
+            if "\x1b[2K" in piece:
+                shown, piece = "", piece.rpartition("\x1b[2K")[2]
+            if _CLEAR.search(piece):  # what was there behind it is gone
+                shown, piece = "", _CLEAR.sub("", piece)
+            piece = piece.rpartition("\b")[2]
+            covers = "\x1b" in shown + piece  # colours take no room: not counted, but replaced
+            shown = (piece or shown) if covers else piece + shown[len(piece) :]
+        if shown.strip():
+            return shown.rstrip()
+    return ""
+
+
 def neutralise(text: str) -> str:
     """`text` on one line, with everything a terminal would act on made visible instead.
 

@@ -13,9 +13,9 @@ from typing import Any
 
 from agents.fabric.ray import RayFabric
 from console.client import Client
-from jobs.errors import QuarterdeckError
-from jobs.places import Places
-from jobs.sweepspec import SweepSpec
+from jobs.base.errors import QuarterdeckError
+from jobs.base.places import Places
+from jobs.sweeps.spec import SweepSpec
 
 LOSS = """printf '{"n":"loss","s":0,"t":1,"v":%s}\\n' {x} >> "$QD_METRICS_FILE"; """
 """Shell that logs a trial's `x` as its loss, without an interpreter to start."""

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from jobs.errors import QuarterdeckError
+from jobs.base.errors import QuarterdeckError
 
 T = TypeVar("T")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import os
 import time
@@ -14,34 +15,61 @@ from pathlib import Path
 import psutil
 from sqlmodel import Session, select
 
-from agents.controller.blobs import BlobStore
-from agents.controller.cluster import Cluster
-from agents.controller.database import Database
-from agents.controller.fabric import Fabric
-from agents.controller.health import Health
-from agents.controller.hub import Hub
-from agents.controller.intake import Intake
-from agents.controller.links import Links
-from agents.controller.logread import LogQuery, LogReader
-from agents.controller.logstore import LogStore
-from agents.controller.problems import Problems
-from agents.controller.pruning import GRACE, Pruning
-from agents.controller.reconciler import Reconciler
-from agents.controller.secretstore import SecretStore
-from agents.controller.studies import Studies
-from agents.controller.sweeprun import Plant
-from agents.controller.sweeps import Sweeps
-from jobs import __version__, audit, queries, registry
-from jobs.errors import NotFound, QuarterdeckError
-from jobs.lifecycle import Note
-from jobs.nodehealth import Pardon
-from jobs.registry import Caller
-from jobs.tables import NodeRow
-from jobs.views import EventView, JobDetail, JobView, NodeView, Problem, StatusView
+from agents.controller.alerts.alerts import Alerts
+from agents.controller.alerts.conditions import Conditions
+from agents.controller.core import copyview
+from agents.controller.core.copying import Copier
+from agents.controller.core.health import Health
+from agents.controller.core.intake import Intake
+from agents.controller.core.lag import LoopLag
+from agents.controller.core.reconciler import Reconciler
+from agents.controller.core.strays import Strays
+from agents.controller.flows.acts import Acts, NoActs
+from agents.controller.flows.flowrecord import Stores
+from agents.controller.flows.flowrun import Plant as FlowPlant
+from agents.controller.flows.flows import Flows
+from agents.controller.flows.schedules import Schedules
+from agents.controller.nodes.cluster import Cluster
+from agents.controller.nodes.fabric import Fabric
+from agents.controller.nodes.links import Links
+from agents.controller.services.front import Plant as ServicePlant
+from agents.controller.services.monitors import Monitors
+from agents.controller.services.services import Services
+from agents.controller.stores.auditheads import AuditHeads, Head
+from agents.controller.stores.blobs import BlobStore
+from agents.controller.stores.continuity import Continuity, MarkFile
+from agents.controller.stores.copies import Bounds, Copies
+from agents.controller.stores.database import Database
+from agents.controller.stores.datasets import Datasets
+from agents.controller.stores.hub import Hub
+from agents.controller.stores.logread import LogQuery, LogReader
+from agents.controller.stores.logstore import LogStore
+from agents.controller.stores.problems import Problems
+from agents.controller.stores.pruning import GRACE, Pruning
+from agents.controller.stores.secretstore import SecretStore
+from agents.controller.stores.trust import AllowedSigners, own_key
+from agents.controller.sweeps.studies import Studies
+from agents.controller.sweeps.sweeprun import Plant
+from agents.controller.sweeps.sweeps import Sweeps
+from jobs import __version__
+from jobs.base.errors import NotFound, QuarterdeckError
+from jobs.base.names import job_name
+from jobs.base.places import database_file
+from jobs.life.lifecycle import Note
+from jobs.models.signers import Signers
+from jobs.placement.nodehealth import Pardon
+from jobs.store import audit, reading, writing
+from jobs.store.tables import NodeRow
+from jobs.store.writing import Caller
+from jobs.wire.views import EventView, JobDetail, JobView, NodeView, Problem, StatusView
 
 log = logging.getLogger(__name__)
 
 MEMBERSHIP_EVERY = 1.0
+MARK_PATIENCE = 2.0
+"""Seconds that an orderly end waits for a registry which does not answer."""
+AUDIT_EVERY = 5.0
+"""Seconds between two checkpoints of the audit log, when there is something new in it."""
 REJOIN_EVERY = 15.0
 """Seconds between two comparisons of what the fabric has reserved with what it should have."""
 _TAIL_LINES = 20
@@ -55,7 +83,10 @@ class Controller:
         state: folder of the registry, blobs and logs.
         database_url: an SQLAlchemy URL; None for SQLite in `state`.
         ray_address: what `kind: ray` jobs get as RAY_ADDRESS.
+        copying: what copies of checkpoints may take of network and disk.
         prune_after: seconds after which a blob goes that nothing refers to.
+        rules: the file of rules and channels of alerts; None for `alerts.yaml` in `state`.
+        acts: who takes the steps of pipelines that are no jobs; None: nobody does.
         now: unix time. monotonic: a clock that never jumps. Both in seconds.
     """
 
@@ -67,20 +98,29 @@ class Controller:
         database_url: str | None = None,
         ray_address: Callable[[], str | None] = lambda: None,
         prune_after: float = GRACE,
+        copying: Bounds | None = None,
+        rules: Path | None = None,
+        acts: Callable[[Controller], Acts] | None = None,
         now: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.state, self.fabric, self.now, self.monotonic = state, fabric, now, monotonic
-        self._ray_address = ray_address
+        self._ray_address, self._rules = ray_address, rules
+        self.acts: Acts = (acts or NoActs)(self)
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
-        url = database_url or f"sqlite:///{state / 'registry.db'}"
+        self.database_url = url = database_url or f"sqlite:///{database_file(state)}"
         self.db = Database.open(url)
         self._studies = Studies(url, self.db.turn)
         self.blobs = BlobStore(state / "blobs", now)
         self.logs = LogStore(state / "logs")
+        self.datasets = Datasets(self.db)
         self.secrets = SecretStore(state / "secrets")
+        self.allowed_signers = AllowedSigners(state)
+        self.audit_heads = AuditHeads(state, own_key(state))
         self.hub = Hub()
-        self.pruning = Pruning(self.blobs, self.db, self.hub, state, now, prune_after)
+        self._continuity = Continuity(self.db, MarkFile(state / "registry.mark"))
+        self.copies = Copies(state / "checkpoints", self.db, now, copying or Bounds())
+        self.pruning = Pruning(self.blobs, self.db, self.hub, self.copies, state, now, prune_after)
         self.cluster = Cluster(monotonic)
         self._problems = Problems()
         self._intake = Intake(
@@ -93,10 +133,26 @@ class Controller:
             now=now,
         )
         self.links = self._intake.links = Links(fabric, self._intake, monotonic)
+        self.lag = LoopLag()
+        self.copier = self._intake.copier = Copier(
+            self.copies,
+            self.links,
+            self.hub,
+            now=now,
+            monotonic=monotonic,
+            tell=self._problems.tell,
+            here=lambda node: self.cluster.node(node).boot_id == _boot_id(),
+        )
         self.cluster_id = ""
         self.reconciler: Reconciler
+        self.strays: Strays
         self.health: Health
         self.sweeps: Sweeps
+        self.services: Services
+        self.monitors: Monitors
+        self.flows: Flows
+        self.schedules: Schedules
+        self.alerts: Alerts
         self._started = monotonic()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -104,7 +160,7 @@ class Controller:
 
     async def start(self) -> None:
         """Load the registry and begin; returns before the fabric is there, so that the API answers."""
-        self.cluster_id = self._intake.cluster_id = await self.db.write(registry.cluster_id)
+        self.cluster_id = self._intake.cluster_id = await self.db.write(writing.cluster_id)
         self.reconciler = self._intake.reconciler = Reconciler(
             cluster_id=self.cluster_id,
             database=self.db,
@@ -113,12 +169,19 @@ class Controller:
             cluster=self.cluster,
             hub=self.hub,
             blobs=self.blobs,
+            datasets=self.datasets,
             secrets=self.secrets,
+            copier=self.copier,
             now=self.now,
             monotonic=self.monotonic,
             ray_address=self._ray_address,
+            newest_attempt=self.logs.newest,
         )
-
+        self.strays = Strays(self.links, self.cluster_id, self._intake.unknown)
+        restored = await self._continuity.broken()
+        if restored:
+            await self._tell_of_restored()
+        await self._continuity.renew()
         self.health = Health(
             database=self.db,
             reconciler=self.reconciler,
@@ -137,14 +200,18 @@ class Controller:
             node = self.cluster.node(row.name, row.address)
             node.drained, node.reason, node.boot_id = row.drained, row.reason, row.boot_id
             node.quarantine, node.pardon = row.quarantine, Pardon.from_json(row.pardon)
-        await self.reconciler.load()
+        await self.datasets.load()
+        await self.copies.load()
+        await self.reconciler.load(restored=restored)
+        secrets = self.state / "secrets"
+        sweep_secrets = SecretStore(secrets / "sweeps")
         self.sweeps = Sweeps(
             Plant(
                 database=self.db,
                 studies=self._studies,
                 reconciler=self.reconciler,
                 hub=self.hub,
-                sweep_secrets=SecretStore(self.state / "secrets" / "sweeps"),
+                sweep_secrets=sweep_secrets,
                 job_secrets=self.secrets,
                 now=self.now,
                 monotonic=self.monotonic,
@@ -152,23 +219,93 @@ class Controller:
             )
         )
         await self.sweeps.load()
+        service_plant = ServicePlant(
+            database=self.db,
+            reconciler=self.reconciler,
+            links=self.links,
+            hub=self.hub,
+            cluster=self.cluster_id,
+            address=lambda node: self.cluster.node(node).address,
+            now=self.now,
+            monotonic=self.monotonic,
+            tell=self._problems.tell,
+        )
+        self.services = Services(service_plant)
+        await self.services.load()
+        self.monitors = Monitors(service_plant, self.services, self.blobs, self.datasets)
+        plant = FlowPlant(
+            database=self.db,
+            reconciler=self.reconciler,
+            sweeps=self.sweeps,
+            hub=self.hub,
+            stores=Stores(
+                self.blobs, SecretStore(secrets / "pipelines"), self.secrets, sweep_secrets
+            ),
+            now=self.now,
+            monotonic=self.monotonic,
+            tell=self._problems.tell,
+            acts=self.acts,
+        )
+        self.flows = Flows(plant)
+        await self.flows.load()
+        self.schedules = Schedules(plant, self.flows, SecretStore(secrets / "schedules"))
+        await self.schedules.load()
+        conditions = Conditions(self.cluster, self.reconciler, self._problems, self.state)
+        self.alerts = Alerts(
+            self.db,
+            self.hub,
+            self._rules or self.state / "alerts.yaml",
+            conditions,
+            self._problems.tell,
+            now=self.now,
+            monotonic=self.monotonic,
+        )
+        await self.alerts.load()
         self._tasks = [
             asyncio.create_task(self._membership(), name="membership"),
             asyncio.create_task(self.reconciler.run(), name="reconciler"),
             asyncio.create_task(self._watch_registry(), name="registry"),
+            asyncio.create_task(self._check_registry(), name="registry-check"),
+            asyncio.create_task(self._watch_audit(), name="audit"),
             asyncio.create_task(self.health.run(), name="health"),
+            asyncio.create_task(self.lag.run(), name="lag"),
             asyncio.create_task(self.pruning.run(), name="pruning"),
+            asyncio.create_task(self.services.run(), name="services"),
+            asyncio.create_task(self.monitors.run(), name="monitors"),
+            asyncio.create_task(self.schedules.run(), name="schedules"),
+            asyncio.create_task(self.alerts.run(), name="alerts"),
+            asyncio.create_task(self.alerts.delivery.run(), name="alerts-delivery"),
         ]
+
+    async def _tell_of_restored(self) -> None:
+        """Say what is known of the time after the backup, and give numbers above all that were given."""
+        newest = max(await self.logs.run(self.logs.newest_job), self.secrets.newest_job())
+        known = await self.db.read(writing.newest_job)
+        text = "the registry is older than what was written last: it was restored, replaced or lost"
+        if newest > known:
+            first = job_name(known + 1)
+            lost = first if newest == known + 1 else f"{first} to {job_name(newest)}"
+            text += f". It does not know {lost}, of which there are logs or secrets here"
+            await self.db.write(lambda session: writing.number_above(session, job=newest))
+        await self._intake.say(Note("registry.restored", text, "warning"))
+        self._problems.tell("restored", text)
 
     async def close(self) -> None:
         """Stop looking after things. What runs on the nodes runs on."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.flows.close()
         await self.sweeps.close()
         await self.reconciler.close()
+        await self.copier.close()
         await self.links.close()
+        await self._intake.close()
         await self.fabric.close()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(MARK_PATIENCE):
+                await self._continuity.renew()
+        await self.note_audit_head()
         self.logs.close()
         self.db.close()
 
@@ -176,11 +313,44 @@ class Controller:
         """Tell when nothing can be recorded, and try until something can."""
         while True:
             await asyncio.sleep(MEMBERSHIP_EVERY)
-            problem = self.db.problem
-            self._problems.tell("registry", problem)
-            if problem:
-                with contextlib.suppress(QuarterdeckError):
-                    await self.db.write(registry.next_revision)
+            await self._look_at_registry()
+
+    async def _check_registry(self) -> None:
+        """Once, beside all else: it takes as long as reading all of it."""
+        if damage := await self.db.damage():
+            self._problems.tell("damage", f"the registry is damaged: {damage}")
+
+    async def _look_at_registry(self) -> None:
+        with contextlib.suppress(QuarterdeckError):
+            await self._continuity.watch()
+        replaced = self.db.replaced
+        self._problems.tell("registry file", replaced)
+        problem = "" if replaced else self.db.problem
+        self._problems.tell("registry", problem)
+        if problem:
+            with contextlib.suppress(QuarterdeckError):
+                await self.db.write(writing.next_revision)
+
+    async def _watch_audit(self) -> None:
+        while True:
+            await self.note_audit_head()
+            await asyncio.sleep(AUDIT_EVERY)
+
+    async def signers(self) -> Signers:
+        """Whose signatures are believed now."""
+        return Signers(self.cluster_id, await asyncio.to_thread(self.allowed_signers.read))
+
+    async def note_audit_head(self) -> None:
+        """Write down how far the audit log goes, beside the database. What the disk refuses is written
+        the next time."""
+        try:
+            head = await self.db.read(audit.head)
+            if head is not None:
+                await asyncio.to_thread(self.audit_heads.note, Head(*head, self.now()))
+        except QuarterdeckError as error:
+            log.warning("audit checkpoint: %s", error.message)
+        except Exception:
+            log.exception("audit checkpoint")
 
     async def _membership(self) -> None:
         """Keep the links in step with the fabric's members; join it again when it was lost."""
@@ -238,7 +408,7 @@ class Controller:
         live = self.reconciler.live.get(number)
         if live is not None:
             return self.reconciler.overlay(live.view)
-        return await self.db.read(lambda s: queries.job_view(queries.get_job(s, number)))
+        return await self.db.read(lambda s: reading.job_view(reading.get_job(s, number)))
 
     async def job_detail(self, number: int) -> JobDetail:
         """Everything about a job, with the last lines of ranks that failed first.
@@ -247,7 +417,7 @@ class Controller:
             NotFound: no such job.
         """
         sizes = await self.logs.run(self.logs.sizes, number)
-        detail = await self.db.read(lambda s: queries.job_detail(s, number, sizes))
+        detail = await self.db.read(lambda s: reading.job_detail(s, number, sizes))
         for attempt in detail["attempts"]:
             failure = attempt["first_failure"]
             if failure is not None and failure["rank"] is not None:
@@ -255,6 +425,7 @@ class Controller:
                     self._tail, number, attempt["number"], failure["rank"]
                 )
         live = self.reconciler.live.get(number)
+        detail["checkpoint"] = copyview.view_of(self.copier, live, detail, self.now())
         if live is not None:
             detail["reason"] = self.reconciler.overlay(live.view)["reason"]
         return detail
@@ -289,7 +460,7 @@ class Controller:
             row.drained, row.reason = drained, reason
             row.quarantine, row.pardon = quarantine, pardon.to_json()
             session.add(row)
-            registry.add_events(session, None, [note], now)
+            writing.add_events(session, None, [note], now)
             audit.append(
                 session,
                 at=now,
@@ -300,7 +471,7 @@ class Controller:
                 data={"reason": reason, "lifted": lifted} if lifted else {"reason": reason},
             )
             session.flush()
-            return queries.events(session, 0, 1, newest=True)
+            return reading.events(session, 0, 1, newest=True)
 
         events = await self.db.write(write)
         node.drained, node.reason = drained, reason
@@ -317,7 +488,7 @@ class Controller:
         self._problems.tell(source, text)
 
     def problems(self) -> list[Problem]:
-        found = self._problems.views()
+        found = self._problems.views() + self.strays.problems()
         for view in self.node_views():
             away = self.cluster.nodes[view["name"]].drained and not view["jobs"]
             if view["state"] in ("LOST", "SUSPECT") and not away:  # drained and gone is in order
@@ -339,10 +510,24 @@ class Controller:
                 )
         return found
 
+    def _stalled(self) -> list[Problem]:
+        """Jobs that make no progress: for people to know, though the cluster itself is well."""
+        return [
+            {
+                "what": f"{view['id']} ({view['name']}) has stalled: {view['reason']}",
+                "fix": f"`qd stacks {view['id']}` shows where every rank is; with `on_stall: restart` "
+                "a job is restarted by itself.",
+                "severity": "warning",
+            }
+            for live in self.reconciler.holding()
+            if (view := self.reconciler.overlay(live.view)).get("stalled")
+        ]
+
     async def status(self) -> StatusView:
-        counts = await self.db.read(queries.state_counts)
+        counts = await self.db.read(reading.state_counts)
         views = self.node_views()
         problems = self.problems()
+        stalled = self._stalled()
         present = [view for view in views if view["state"] != "LOST"]
         storage = self.pruning.storage()
         told: StatusView = {
@@ -355,7 +540,7 @@ class Controller:
                 "cpus": sum(view["cpu"]["count"] for view in present),
                 "jobs": counts,
             },
-            "problems": problems,
+            "problems": problems + stalled,
             "cluster_id": self.cluster_id,
             "uptime": round(self.monotonic() - self._started, 3),
             "pid": os.getpid(),
@@ -363,3 +548,12 @@ class Controller:
             "ray": self.fabric.state,
         }
         return {**told, "storage": storage} if storage is not None else told
+
+
+@functools.cache
+def _boot_id() -> str:
+    """Which machine this is, and since when; nodes tell the same of theirs."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return "unknown"

@@ -12,7 +12,7 @@ import os
 from logging.handlers import RotatingFileHandler
 from typing import TYPE_CHECKING, Any
 
-from jobs.errors import InvalidInput, QuarterdeckError
+from jobs.base.errors import InvalidInput, QuarterdeckError
 
 if TYPE_CHECKING:
     from agents.node.agent import NodeAgent
@@ -22,27 +22,26 @@ NAMESPACE = "quarterdeck"
 CONCURRENCY = 256
 """Calls that one agent serves at a time. They are short, or wait without work (`sync`)."""
 
-BEAT = 1.0
-"""Seconds from one look for signals to the next: an agent ends that long after a SIGTERM at the latest."""
-
-CALMING = (0.0, 5.0, 30.0, 300.0)
-"""Seconds before each try to calm Ray: on a machine that is very busy its timer may not be recognised."""
-
 METHODS = frozenset(
     {
         "hello",
         "stage",
         "put_blobs",
+        "put_chunk",
         "launch",
         "stop",
         "sync",
         "stacks",
-        "read_output",
-        "list_checkpoint",
-        "read_checkpoint",
+        "open_shell",
+        "shell",
+        "exchange",
+        "list_files",
+        "read_file",
+        "hash_file",
+        "hold",
     }
 )
-"""What may be called: the methods of jobs.wire.AgentClient."""
+"""What may be called: the methods of jobs.wire.messages.AgentClient."""
 
 Reply = dict[str, Any]
 """{"value": ...}, or {"error": ...} as `QuarterdeckError.to_json` writes it."""
@@ -94,23 +93,7 @@ class AgentActor:
                 agent = NodeAgent(config)
                 await agent.start()
                 self._agent = agent
-                self._calming = asyncio.create_task(_calm())
             return self._agent
-
-
-async def _calm() -> None:
-    """Have this process woken `BEAT` by `BEAT` instead of every 10 ms, for as long as it lives."""
-    import ray
-
-    from agents.fabric.calm import calm
-
-    for pause in CALMING:
-        await asyncio.sleep(pause)
-        beat = await asyncio.to_thread(calm, ray.__version__)
-        while beat is not None:
-            await asyncio.sleep(BEAT)
-            os.eventfd_write(beat, 1)
-    logging.getLogger(__name__).info("Ray %s is woken as often as it likes", ray.__version__)
 
 
 def _log_to(root: str) -> None:

@@ -23,8 +23,9 @@ class Channel:
         self._reader, self._writer = reader, writer
 
     @classmethod
-    async def open(cls, end: socket.socket) -> Channel:
-        return cls(*await asyncio.open_connection(sock=end))
+    async def open(cls, end: socket.socket, buffer: int = 1 << 16) -> Channel:
+        """`buffer`: bytes that are read ahead of a message that is not whole."""
+        return cls(*await asyncio.open_connection(sock=end, limit=buffer))
 
     async def receive(self) -> Any:
         """The next message. Raises EOFError when the other end is gone."""

@@ -6,9 +6,9 @@ from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import Any
 
-from agents.controller.fabric import Bundle, FabricNode
-from jobs.errors import Unreachable
-from jobs.wire import AgentClient
+from agents.controller.nodes.fabric import Bundle, FabricNode
+from jobs.base.errors import Unreachable
+from jobs.wire.messages import AgentClient
 
 
 @dataclass(slots=True)
@@ -32,7 +32,7 @@ class LocalNode:
 
 
 class LocalFabric:
-    """Implements `agents.controller.fabric.Fabric`.
+    """Implements `agents.controller.nodes.fabric.Fabric`.
 
     Tests turn its switches: `down` (the whole fabric does not answer), `node(name).reachable` and
     `.member`, `forget()` (it came back and knows no reservation).

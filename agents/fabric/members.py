@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from agents.controller.fabric import FabricNode
+from agents.controller.nodes.fabric import FabricNode
 
 
 class Members:

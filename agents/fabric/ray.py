@@ -6,27 +6,32 @@ import asyncio
 import itertools
 import os
 import socket
-import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-from agents.controller.fabric import Bundle, FabricNode
+from agents.controller.nodes.fabric import Bundle, FabricNode
 from agents.fabric.actor import Reply
 from agents.fabric.channel import Channel
 from agents.fabric.members import Members
-from jobs.errors import Unreachable, from_json
-from jobs.places import Places
-from jobs.wire import (
+from agents.supervisor import tls
+from jobs.base import python
+from jobs.base.errors import Unreachable, from_json
+from jobs.base.places import Places
+from jobs.wire.messages import (
     AgentClient,
     AttemptReport,
-    CheckpointFile,
+    FileList,
     Hello,
+    HoldReply,
     LaunchPlan,
     LaunchRequest,
+    Place,
     RankStack,
+    ShellReply,
+    ShellRequest,
     StageReply,
     StopRequest,
     SyncReply,
@@ -48,6 +53,13 @@ has died since, a reservation is not granted."""
 
 FRESH_AGENT = 30.0
 """Seconds that the first call to an agent may take on top: it is started then (0.6 s when idle)."""
+
+BULK_CALLS = 4
+"""Calls that carry megabytes, under way at a time, over all nodes: two for each of two transfers keep a
+link busy, and their chunks are all the memory that a transfer takes."""
+
+BULK_BUFFER = 4 << 20
+"""Bytes that the pipe for them holds before its reader has taken a message whole."""
 
 SYNC_SLACK = 15.0
 """Seconds beyond its own wait that a `sync` may take."""
@@ -72,7 +84,7 @@ def target_of(places: Places, environ: Mapping[str, str]) -> Callable[[], Target
 
     def find() -> Target | None:
         nonlocal seen
-        from agents.node.records import read_json
+        from agents.node.guard.records import read_json
 
         try:
             changed = places.cluster_file.stat().st_mtime_ns
@@ -95,8 +107,9 @@ LOSE_CALLS = "QD_TESTING_RPC_FAILURE"
 
 
 def driver_environment(places: Places, environ: Mapping[str, str]) -> dict[str, str]:
-    """What the driver is started with. None of the user's settings for Ray reach it."""
+    """What the driver is started with. None of the user's settings for Ray reach it, but for TLS."""
     env = {name: value for name, value in environ.items() if not name.startswith("RAY_")}
+    env |= tls.variables(environ)
     env |= {
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": environ.get("RAY_AUTH_TOKEN_PATH", str(places.ray_token)),
@@ -123,35 +136,46 @@ def one_machine(address: str) -> dict[str, str]:
 
 
 class Link:
-    """A driver process and the requests that wait for it."""
+    """A driver process and the requests that wait for it.
+
+    What carries megabytes has a pipe of its own, so that nothing which keeps a lease alive ever waits
+    behind it, and only so much of it is under way at a time.
+    """
 
     def __init__(self, target: Target, process: asyncio.subprocess.Process) -> None:
         self.target = target
         self._process = process
         self._channel: Channel
+        self._bulk: Channel
+        self._turns = asyncio.Semaphore(BULK_CALLS)  # first come, first served: transfers share it
         self._waiting: dict[int, asyncio.Future[Reply]] = {}
         self._numbers = itertools.count(1)
-        self._reader: asyncio.Task[None] | None = None
+        self._readers: list[asyncio.Task[None]] = []
         self.alive = True
 
     @classmethod
     async def start(cls, target: Target, env: Mapping[str, str]) -> Link:
         """Start a driver and join the cluster. Raises Unreachable."""
         ours, theirs = socket.socketpair()
-        with theirs:
-            command = [sys.executable, "-m", "agents.fabric.driver", str(theirs.fileno())]
+        our_bulk, their_bulk = socket.socketpair()
+        with theirs, their_bulk:
+            ends = [theirs.fileno(), their_bulk.fileno()]
+            command = python.module("agents.fabric.driver", *map(str, ends))
             process = await asyncio.create_subprocess_exec(
                 *command,
                 target.address,
                 stdin=asyncio.subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
+                pass_fds=ends,
                 env=dict(env) | one_machine(target.address),
             )
         link = cls(target, process)
         joined = asyncio.get_running_loop().create_future()
         link._waiting[0] = joined
         link._channel = await Channel.open(ours)
-        link._reader = asyncio.create_task(link._read())
+        link._bulk = await Channel.open(our_bulk, BULK_BUFFER)
+        link._readers = [
+            asyncio.create_task(link._read(channel)) for channel in (link._channel, link._bulk)
+        ]
         try:
             await link._result(0, joined, CONNECT_TIMEOUT)
         except BaseException:
@@ -162,13 +186,21 @@ class Link:
     async def request(self, timeout: float, operation: str, *args: Any) -> Any:
         """Ask the driver. Raises Unreachable when it does not answer in `timeout` seconds, or what
         the other side raised."""
+        return await self._ask(self._channel, timeout, operation, *args)
+
+    async def carry(self, timeout: float, operation: str, *args: Any) -> Any:
+        """As `request`, for megabytes. Waits for its turn, which does not count as time."""
+        async with self._turns:
+            return await self._ask(self._bulk, timeout, operation, *args)
+
+    async def _ask(self, channel: Channel, timeout: float, operation: str, *args: Any) -> Any:
         if not self.alive:
             raise Unreachable("the connection to Ray is lost", "It is made again by itself.")
         number = next(self._numbers)
         future = asyncio.get_running_loop().create_future()
         self._waiting[number] = future
         try:
-            await self._channel.send((number, operation, args))
+            await channel.send((number, operation, args))
         except EOFError as error:
             self._waiting.pop(number, None)
             raise Unreachable("the connection to Ray is lost") from error
@@ -188,14 +220,17 @@ class Link:
             raise from_json(reply)
         return reply["value"]
 
-    async def _read(self) -> None:
-        """Hand answers to those who wait; at the end, tell all that it is over."""
+    async def _read(self, channel: Channel) -> None:
+        """Hand answers to those who wait; at the end, tell all that it is over. The driver closes both
+        pipes at once, and what it said last is on the first."""
         with suppress(EOFError):
             while True:
-                number, reply = await self._channel.receive()
+                number, reply = await channel.receive()
                 future = self._waiting.get(number)
                 if future is not None and not future.done():
                     future.set_result(reply)
+        if channel is self._bulk:
+            return
         self.alive = False
         for future in self._waiting.values():
             if not future.done():
@@ -207,13 +242,13 @@ class Link:
         with suppress(ProcessLookupError):
             self._process.kill()
         await self._process.wait()
-        if self._reader is not None:
-            await self._reader  # the driver's end is closed, so this ends
+        await asyncio.gather(*self._readers)  # the driver's ends are closed, so these end
         await self._channel.close()
+        await self._bulk.close()
 
 
 class RayFabric:
-    """Implements `agents.controller.fabric.Fabric`.
+    """Implements `agents.controller.nodes.fabric.Fabric`.
 
     Joins the cluster that the supervisor of these places runs, or the one at QD_RAY_ADDRESS (then
     with the token at RAY_AUTH_TOKEN_PATH).
@@ -282,13 +317,17 @@ class RayFabric:
         and is started again by any call when it has died."""
         return RayAgentClient(self, node)
 
-    async def call(self, node: FabricNode, timeout: float, method: str, *args: Any) -> Any:
-        """Call a method of a node's agent. Raises Unreachable, or what the agent raised."""
+    async def call(
+        self, node: FabricNode, timeout: float, method: str, *args: Any, bulk: bool = False
+    ) -> Any:
+        """Call a method of a node's agent; `bulk` for one that carries megabytes. Raises Unreachable, or
+        what the agent raised."""
         link = self._current()
         if link is None:
             raise Unreachable(f"not connected to Ray, so {node.name} cannot be asked")
         try:
-            return await link.request(timeout, "call", node.name, node.id, method, args)
+            ask = link.carry if bulk else link.request
+            return await ask(timeout, "call", node.name, node.id, method, args)
         except Unreachable as error:
             raise Unreachable(
                 f"agent of {node.name}: {error.message}", error.hint, node=node.name
@@ -320,16 +359,16 @@ class RayFabric:
 
 
 class RayAgentClient:
-    """jobs.wire.AgentClient over the fabric. Timeouts are seconds."""
+    """jobs.wire.messages.AgentClient over the fabric. Timeouts are seconds."""
 
     def __init__(self, fabric: RayFabric, node: FabricNode) -> None:
         self._fabric, self._node = fabric, node
         self._answered = False
 
-    async def _call(self, timeout: float, method: str, *args: Any) -> Any:
+    async def _call(self, timeout: float, method: str, *args: Any, bulk: bool = False) -> Any:
         extra = 0.0 if self._answered else FRESH_AGENT
         try:
-            value = await self._fabric.call(self._node, timeout + extra, method, *args)
+            value = await self._fabric.call(self._node, timeout + extra, method, *args, bulk=bulk)
         except Unreachable:
             self._answered = False
             raise
@@ -345,7 +384,10 @@ class RayAgentClient:
         return reply
 
     async def put_blobs(self, pack: bytes) -> int:
-        return int(await self._call(120, "put_blobs", pack))
+        return int(await self._call(120, "put_blobs", pack, bulk=True))
+
+    async def put_chunk(self, digest: str, offset: int, size: int, data: bytes) -> int:
+        return int(await self._call(120, "put_chunk", digest, offset, size, data, bulk=True))
 
     async def launch(self, request: LaunchRequest) -> AttemptReport:
         reply: AttemptReport = await self._call(30, "launch", request)
@@ -363,14 +405,37 @@ class RayAgentClient:
         reply: list[RankStack] = await self._call(30, "stacks", key)
         return reply
 
-    async def read_output(self, key: str, path: str, offset: int, limit: int) -> bytes | None:
-        reply: bytes | None = await self._call(30, "read_output", key, path, offset, limit)
+    async def exchange(self, key: str, letter: bytes) -> bytes:
+        reply: bytes = await self._call(15, "exchange", key, letter)
         return reply
 
-    async def list_checkpoint(self, key: str) -> list[CheckpointFile]:
-        reply: list[CheckpointFile] = await self._call(30, "list_checkpoint", key)
+    async def open_shell(self, key: str, rank: int, request: ShellRequest) -> bool:
+        return bool(await self._call(30, "open_shell", key, rank, request))
+
+    async def shell(
+        self, key: str, name: str, kind: str, number: int, data: bytes, wait: float
+    ) -> ShellReply:
+        reply: ShellReply = await self._call(
+            wait + 15, "shell", key, name, kind, number, data, wait
+        )
         return reply
 
-    async def read_checkpoint(self, key: str, path: str, offset: int, limit: int) -> bytes:
-        reply: bytes = await self._call(30, "read_checkpoint", key, path, offset, limit)
+    async def list_files(
+        self, key: str, place: Place, patterns: list[str], written: bool
+    ) -> FileList:
+        reply: FileList = await self._call(
+            60, "list_files", key, place, patterns, written, bulk=True
+        )
+        return reply
+
+    async def read_file(self, key: str, place: Place, path: str, offset: int, limit: int) -> bytes:
+        reply: bytes = await self._call(30, "read_file", key, place, path, offset, limit, bulk=True)
+        return reply
+
+    async def hold(self, key: str, what: Literal["latest", "all", ""]) -> HoldReply:
+        reply: HoldReply = await self._call(60, "hold", key, what, bulk=True)
+        return reply
+
+    async def hash_file(self, key: str, place: Place, path: str, offset: int, limit: int) -> str:
+        reply: str = await self._call(60, "hash_file", key, place, path, offset, limit)
         return reply

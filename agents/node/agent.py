@@ -1,4 +1,4 @@
-"""The node agent: what a controller may ask of one node (`jobs.wire.AgentClient`).
+"""The node agent: what a controller may ask of one node (`jobs.wire.messages.AgentClient`).
 
 It keeps nothing that the disk does not have: a new agent on the same folder finds the guards of the
 old one and goes on. It ends without touching them.
@@ -16,35 +16,49 @@ import socket
 import time
 from collections.abc import Collection, Coroutine
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
-from agents.node import checkpoints, environment, feed, records
-from agents.node.attempts import Attempt, bury, job_of
-from agents.node.blobcache import BlobCache
-from agents.node.caches import Caretaker
+from agents.node import feed
+from agents.node.attempts import Attempt, bury, bury_removed, job_of
+from agents.node.checkpoints import holding
 from agents.node.config import AgentConfig
-from agents.node.envcache import EnvCache
+from agents.node.guard import records
+from agents.node.guard.forkserver import Nursery
+from agents.node.guard.launch import write_launch, write_lease
 from agents.node.holdings import Holdings
 from agents.node.interfaces import interface_of
-from agents.node.launch import write_launch, write_lease
-from agents.node.ledger import Ledger
-from agents.node.meeting import Meetings
 from agents.node.meter import Meter, Samples, installed
-from agents.node.nursery import Nursery
+from agents.node.results import sources, tree
+from agents.node.results.kept import launched_at
+from agents.node.shells import shells
 from agents.node.stacks import stacks_of
-from agents.node.staging import Stager
-from agents.node.stagings import Stagings, reply
+from agents.node.staging import environment
+from agents.node.staging.arrivals import Arrivals
+from agents.node.staging.blobcache import BlobCache
+from agents.node.staging.caches import Caretaker
+from agents.node.staging.datasets import DataCache
+from agents.node.staging.envcache import EnvCache
+from agents.node.staging.ledger import Ledger
+from agents.node.staging.rendezvous import Meetings
+from agents.node.staging.stagings import Stagings, reply
+from agents.node.staging.steps import Stager
 from agents.node.telemetry import GpuSource, Sampler, open_gpus
-from jobs.errors import Conflict, NotFound, StorageFull, TimedOut
-from jobs.paths import open_below
-from jobs.wire import (
+from jobs.base.disk import storage_full
+from jobs.base.errors import Conflict, InvalidInput, NotFound, StorageFull, TimedOut
+from jobs.snapshots.patterns import Pattern
+from jobs.wire.messages import (
     PROTOCOL,
     AttemptReport,
-    CheckpointFile,
+    FileList,
     Hello,
+    HoldReply,
     LaunchPlan,
     LaunchRequest,
+    Leftover,
+    Place,
     RankStack,
+    ShellReply,
+    ShellRequest,
     StageReply,
     StopRequest,
     SyncReply,
@@ -62,7 +76,11 @@ IDLE_TICK = 2.0
 LOCK_PATIENCE = 10.0
 """Seconds for an earlier agent on the same folder to be gone."""
 MAX_OUTPUT = 16 * 2**20
-"""Bytes of an output file that one call gives."""
+"""Bytes of a file that one call gives."""
+MAX_HASHED = 256 * 2**20
+"""Bytes that one call reads to give their digest: well below a second."""
+COUNTED_AT_ONCE = 256
+"""Files of an ended attempt that are counted without a thread of their own: below a millisecond."""
 
 
 class NodeAgent:
@@ -81,9 +99,12 @@ class NodeAgent:
         self._gpus, self._own_gpus = gpus, gpus is None
         self._sampler = sampler
         self._environ = environment.base_environment(os.environ)
-        self._nursery = Nursery(self._environ)
+        self._nursery = Nursery(environment.guard_environment(os.environ))
         self._tasks: set[asyncio.Task[Any]] = set()
         self._burying: set[str] = set()
+        self._counting: set[str] = set()
+        self._feeds = sources.Feeds()
+        self._holder = holding.Holder(self._root, self._checkpoints_of)
         # Grows across restarts, so that a controller never takes new things for old ones.
         self._revision = int(time.time() * 1000)
         self._given = 0.0  # time of the sample that was given last
@@ -105,6 +126,13 @@ class NodeAgent:
         except OSError as error:
             raise StorageFull(f"cannot use {self._root}: {error.strerror}") from error
         await self._take_lock()
+        try:
+            await self._begin_with_lock()
+        except BaseException:  # else the next agent of this process could never have the folder
+            os.close(self._lock)
+            raise
+
+    async def _begin_with_lock(self) -> None:
         gpus = self._gpus
         if gpus is None:
             gpus = await asyncio.to_thread(open_gpus, self._config.simulate_gpus, self._config.node)
@@ -112,23 +140,35 @@ class NodeAgent:
         self._meter = Meter(gpus, self._sampler or Sampler(gpus, self._root), self._root)
         await self._meter.look()
         self._ledger = Ledger([gpu["uuid"] for gpu in self._meter.gpus])
-        self._holdings = Holdings(self._root, self._ledger, time.time())
+        self._holdings = Holdings(self._root, self._ledger, time.time(), self._config.left)
         self._blobs = BlobCache(self._root / "blobs")
+        self._arrivals = Arrivals(self._blobs)
         envs = EnvCache(self._root / "envs")
+        self._data = DataCache(self._root / "data", self._blobs)
         builder = environment.builder_environment(os.environ)
         self._stagings = Stagings(
             Stager(
-                self._blobs, envs, self._ledger, builder, self._meter.condition, self._checkpoints
+                self._blobs,
+                envs,
+                self._ledger,
+                builder,
+                self._meter.condition,
+                self._checkpoints,
+                self._data,
             )
         )
         caretaker = Caretaker(
-            (self._blobs, envs),
+            (self._blobs, envs, self._data),
             self._config.caches,
             self._holdings.trash,
             quiet=lambda: self._stagings.quiet,
-            in_use=lambda: {envs.of(python) for python in self._holdings.interpreters()},
+            in_use=lambda: {
+                *(envs.of(python) for python in self._holdings.interpreters()),
+                *(self._data.folder(pin) for pin in self._holdings.data()),
+            },
         )
         self._meetings = Meetings()
+        await asyncio.to_thread(self._holder.start)
         self._holdings.adopt(time.time(), records.boot_clock())
         for attempt in self._holdings:
             await self._meetings.resume(attempt)
@@ -136,9 +176,11 @@ class NodeAgent:
             await asyncio.to_thread(self._nursery.start)
         self._listen()
         self._begin(self._watch())
+        self._begin(self._follow())
+        self._begin(self._watch_checkpoints())
         self._begin(self._meter.run(self._holdings.bound, self._measured))
-        self._begin(asyncio.to_thread(self._holdings.empty_trash))
-        self._begin(caretaker.run(self._holdings.empty_trash))
+        self._begin(asyncio.to_thread(self._holdings.tidy))
+        self._begin(caretaker.run(self._holdings.tidy))
 
     async def _take_lock(self) -> None:
         deadline = time.monotonic() + LOCK_PATIENCE
@@ -176,6 +218,7 @@ class NodeAgent:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        self._holder.close()
         await asyncio.to_thread(self._nursery.close)
         asyncio.get_running_loop().remove_reader(self._socket)
         self._socket.close()
@@ -222,15 +265,22 @@ class NodeAgent:
             if attempt.standing.orphaned and attempt.key not in self._burying:
                 self._burying.add(attempt.key)
                 self._begin(self._bury(attempt))
+            if attempt.standing.state == "ended" and attempt.left is None:
+                self._settle(attempt)
         if changed:
             self._revision += 1
         if changed or grew:
             self._notify()
 
     async def _bury(self, attempt: Attempt) -> None:
-        log.warning("the guard of %s is dead", attempt.key)
+        tag, standing = self._holdings.tag(attempt.key), attempt.standing
         try:
-            await asyncio.to_thread(bury, attempt.folder, self._holdings.tag(attempt.key))
+            if standing.removed:
+                log.warning("the folder of %s is gone", attempt.key)
+                await asyncio.to_thread(bury_removed, attempt.folder, tag, attempt.plan, standing)
+            else:
+                log.warning("the guard of %s is dead", attempt.key)
+                await asyncio.to_thread(bury, attempt.folder, tag)
         except OSError as error:
             log.warning("cannot record the end of %s: %s", attempt.key, error)
             await asyncio.sleep(1.0)
@@ -238,6 +288,72 @@ class NodeAgent:
             self._burying.discard(attempt.key)
         self._about.add(attempt.key)
         self._hinted.set()
+
+    def _settle(self, attempt: Attempt) -> None:
+        """See what an attempt that is over has left: at once when that is little."""
+        if attempt.key in self._counting:
+            return
+        left = attempt.count_left(COUNTED_AT_ONCE)
+        if left is None or self._feeds.wanted(attempt, COUNTED_AT_ONCE):
+            self._counting.add(attempt.key)
+            self._begin(self._count(attempt))
+        else:
+            self._feeds.drop(attempt.key)
+            attempt.left = left
+
+    async def _count(self, attempt: Attempt) -> None:
+        """Bring the metrics that an attempt left in files, and count what is in a large folder; its end is
+        told when that is done."""
+        try:
+            await asyncio.to_thread(self._feeds.finish, attempt)
+            now, clock = time.time(), records.boot_clock()
+            for streams in attempt.streams.values():
+                streams.observe(now, clock)
+            attempt.left = await asyncio.to_thread(attempt.count_left)
+        except Exception as error:
+            log.warning("cannot count the files of %s: %s", attempt.key, error)
+            attempt.left = Leftover(files=0, bytes=0)
+        finally:
+            self._counting.discard(attempt.key)
+        self._changed()
+
+    async def _follow(self) -> None:
+        """Bring metrics from what running attempts print and write."""
+        while True:
+            await asyncio.sleep(sources.EVERY)
+            for attempt in [attempt for attempt in self._holdings if attempt.live]:
+                try:
+                    await asyncio.to_thread(self._feeds.poll, attempt)
+                except Exception:
+                    log.exception("metrics of %s", attempt.key)
+
+    async def _watch_checkpoints(self) -> None:
+        """See what becomes whole in the checkpoint folders of what runs here."""
+        while True:
+            await asyncio.sleep(holding.LOOK_EVERY / 2)
+            held = list(self._holdings)
+            for job in set(self._holder.known()) - {attempt.job for attempt in held}:
+                self._holder.drop(job)
+            for attempt in held:
+                if not (attempt.live and self._copies(attempt)):
+                    continue
+                try:
+                    if await asyncio.to_thread(self._holder.look, attempt.job):
+                        self._changed()
+                except Exception:
+                    log.exception("checkpoints of %s", attempt.key)
+
+    def _copies(self, attempt: Attempt) -> bool:
+        """Whether its checkpoints are copied. A folder that nodes share needs no copy, unless one is
+        asked for."""
+        copy = attempt.plan.get("copy") if attempt.plan is not None else None
+        return copy is not None and (self._config.checkpoint_root is None or copy["asked"])
+
+    def _report(self, attempt: Attempt) -> AttemptReport:
+        report = attempt.report()
+        if revision := self._holder.revision(attempt.job):
+            report["checkpoints"] = revision
+        return report
 
     def _measured(self) -> None:
         self._ledger.know([gpu["uuid"] for gpu in self._meter.gpus])
@@ -259,8 +375,9 @@ class NodeAgent:
             boot_id=records.boot_id(),
             clock=records.boot_clock(),
             facts=self._meter.facts(),
-            attempts=[attempt.report() for attempt in self._holdings],
+            attempts=[self._report(attempt) for attempt in self._holdings],
             problems=self._problems(),
+            given=self._holdings.given(),
         )
 
     async def stage(self, plan: LaunchPlan) -> StageReply:
@@ -292,6 +409,11 @@ class NodeAgent:
         """Store the blobs of a pack; how many there were. Raises InvalidInput, StorageFull."""
         return await asyncio.to_thread(self._blobs.put_pack, io.BytesIO(pack))
 
+    async def put_chunk(self, digest: str, offset: int, size: int, data: bytes) -> int:
+        """Store a chunk of a blob of `size` bytes; how many of them are here (see `Arrivals.put`)."""
+        # A caller that goes away does not leave a chunk half written.
+        return await asyncio.shield(self._begin(self._arrivals.put(digest, offset, size, data)))
+
     async def launch(self, request: LaunchRequest) -> AttemptReport:
         """Start the ranks of a staged attempt, once however often this is called.
 
@@ -322,6 +444,7 @@ class NodeAgent:
                 gpus=[gpu for gpu in self._meter.gpus if gpu["uuid"] in staged.gpus],
                 base=self._environ,
                 interface=interface_of(request["node_addresses"][plan["node_rank"]]),
+                data={name: self._data.path(pin) for name, pin in (plan.get("data") or {}).items()},
             )
             write_launch(attempt.folder, plan, request, node)
             attempt.lease = request["lease_until"]
@@ -371,7 +494,7 @@ class NodeAgent:
         problems = self._renew(request["leases"])
         try:
             if self._holdings.forget(request["forget"], time.time()):
-                self._begin(asyncio.to_thread(self._holdings.empty_trash))
+                self._begin(asyncio.to_thread(self._holdings.tidy))
         except OSError as error:
             problems.append(f"cannot forget attempts: {error.strerror}")
         deadline = time.monotonic() + request["wait"]
@@ -396,7 +519,7 @@ class NodeAgent:
             revision=self._revision,
             clock=records.boot_clock(),
             boot_id=records.boot_id(),
-            attempts=[attempt.report() for attempt in self._holdings],
+            attempts=[self._report(attempt) for attempt in self._holdings],
             logs=logs,
             metrics=metrics,
             sample=sample,
@@ -427,38 +550,126 @@ class NodeAgent:
             {rank["rank"]: None if rank["ended_at"] else rank["pid"] for rank in ranks}
         )
 
-    async def read_output(self, key: str, path: str, offset: int, limit: int) -> bytes | None:
-        """Bytes of a file in the attempt's work folder, at most `limit` of them; None when it is not
-        there. Raises NotFound for an unknown attempt, InvalidInput for an unsafe path."""
-        folder = self._held(key).folder / "work"
-        try:
-            descriptor = open_below(folder, path)
-        except (NotFound, FileNotFoundError):
-            return None
-        try:
-            return os.pread(descriptor, min(limit, MAX_OUTPUT), offset)
-        finally:
-            os.close(descriptor)
+    async def open_shell(self, key: str, rank: int, request: ShellRequest) -> bool:
+        """Run a program beside a rank; False when one of that name is there. Raises NotFound, Conflict."""
+        attempt = self._held(key)
+        found = [one for one in attempt.standing.ranks if one["rank"] == rank]
+        pid = found[0]["pid"] if found and not found[0]["ended_at"] else None
+        if pid is None:
+            raise Conflict(f"rank {rank} does not run here")
+        return await shells.begin(attempt.folder, pid, request)
 
-    async def list_checkpoint(self, key: str) -> list[CheckpointFile]:
-        """The files of the checkpoint folder of an attempt's job. Raises NotFound for an unknown
-        attempt, InvalidInput for too many files."""
-        folder = self._checkpoints(self._held(key).key)
-        return await asyncio.to_thread(checkpoints.listed, folder)
+    async def shell(
+        self, key: str, name: str, kind: str, number: int, data: bytes, wait: float
+    ) -> ShellReply:
+        """Talk to such a program. Raises NotFound when it has ended."""
+        return await shells.talk(self._held(key).folder, name, kind, number, data, wait)
 
-    async def read_checkpoint(self, key: str, path: str, offset: int, limit: int) -> bytes:
+    async def exchange(self, key: str, letter: bytes) -> bytes:
+        """Leave a letter where a service of ours looks for it (QD_INBOX), and give what it last wrote
+        itself (QD_OUTBOX), empty before it has. An empty letter leaves the one that is there.
+
+        Raises NotFound for an unknown attempt, StorageFull.
+        """
+        folder = self._held(key).folder
+        return await asyncio.to_thread(_exchanged, folder, letter)
+
+    async def list_files(
+        self, key: str, place: Place, patterns: list[str], written: bool
+    ) -> FileList:
+        """The files of an attempt, also of one that was forgotten a while ago.
+
+        Args:
+            patterns: which are meant (`jobs.snapshots.patterns`); all without any.
+            written: leave out what came with the job.
+
+        Raises NotFound when there is nothing of it here any more, InvalidInput for a bad pattern.
+        """
+        folder, until = self._folder_of(key, place)
+        try:
+            wanted = [Pattern.parse(text) for text in patterns]
+        except ValueError as error:
+            raise InvalidInput(str(error)) from error
+        since = None
+        if written and place == "work":
+            held = self._holdings.get(key)
+            since = self._holdings.kept.since(key) if held is None else launched_at(held.folder)
+            if held is not None and since is None:  # it has not begun
+                return FileList(files=[], more=0, until=until)
+        files, more = await asyncio.to_thread(tree.listed, folder, wanted, since)
+        return FileList(files=files, more=more, until=until)
+
+    async def read_file(self, key: str, place: Place, path: str, offset: int, limit: int) -> bytes:
         """Bytes of such a file, at most `limit` of them. Raises NotFound, InvalidInput for an unsafe
         path."""
-        folder = self._checkpoints(self._held(key).key)
-        return checkpoints.read(folder, path, offset, min(limit, MAX_OUTPUT))
+        folder, _ = self._folder_of(key, place)
+        return await asyncio.to_thread(tree.read, folder, path, offset, min(limit, MAX_OUTPUT))
+
+    async def hash_file(self, key: str, place: Place, path: str, offset: int, limit: int) -> str:
+        """sha256 in hex of up to `limit` bytes of such a file, `MAX_HASHED` at most. Raises as
+        `read_file`."""
+        folder, _ = self._folder_of(key, place)
+        return await asyncio.to_thread(tree.digest, folder, path, offset, min(limit, MAX_HASHED))
+
+    async def hold(self, key: str, what: Literal["latest", "all", ""]) -> HoldReply:
+        """Keep what is whole in a job's checkpoint folder until it is copied (`AgentClient.hold`).
+
+        Raises InvalidInput for what is no key, NotFound when nothing is there.
+        """
+        job = job_of(key)
+        if what == "":
+            await asyncio.to_thread(self._holder.release, job)
+            return HoldReply(state="ready", detail="", units=[])
+        if not self._checkpoints_of(job).is_dir():
+            raise NotFound(f"this node has no checkpoints of {key}")
+        attempt = self._holdings.get(key)
+        plan = attempt.plan if attempt is not None else None
+        return await self._holder.hold(
+            job,
+            what,
+            live=any(other.live for other in self._holdings if other.job == job),
+            shared=plan is not None and plan["nnodes"] > 1,
+            metrics=attempt.folder / f"metrics-{plan['first_rank']}.jsonl"
+            if attempt is not None and plan is not None
+            else None,
+        )
+
+    def _folder_of(self, key: str, place: Place) -> tuple[Path, float | None]:
+        """A folder of an attempt, and until when it is kept. Raises NotFound."""
+        job_of(key)  # it becomes the name of a folder
+        held = self._holdings.get(key)
+        if place == "checkpoint":
+            folder: Path | None = self._checkpoints(key)
+        elif place == "held":
+            folder = self._holder.place(job_of(key))
+        else:
+            folder = held.work if held is not None else self._holdings.kept.work(key)
+        if folder is None or not folder.is_dir():
+            raise NotFound(f"this node has nothing of attempt {key}")
+        return folder, None if held or place != "work" else self._holdings.kept.until(key)
 
     def _checkpoints(self, key: str) -> Path:
         """The checkpoint folder of an attempt's job."""
+        return self._checkpoints_of(job_of(key))
+
+    def _checkpoints_of(self, job: str) -> Path:
         root = self._config.checkpoint_root or self._root / "checkpoints"
-        return root / job_of(key)
+        return root / job
 
     def _held(self, key: str) -> Attempt:
         attempt = self._holdings.get(key)
         if attempt is None:
             raise NotFound(f"this node holds no attempt {key}")
         return attempt
+
+
+def _exchanged(folder: Path, letter: bytes) -> bytes:
+    if letter:
+        try:
+            records.write_file(str(folder / environment.INBOX), letter, durable=False)
+        except OSError as error:
+            raise storage_full(f"cannot write to {folder}", error) from error
+    try:
+        return (folder / environment.OUTBOX).read_bytes()
+    except OSError:
+        return b""

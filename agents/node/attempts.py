@@ -12,7 +12,7 @@ import errno
 import functools
 import json
 import os
-import re
+import shutil
 import signal
 import stat
 import time
@@ -20,35 +20,37 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from agents.node import records
+from agents.node import checked
+from agents.node.guard import records
 from agents.node.logtail import TimeIndex, lost_bytes, read_at
-from agents.node.staging import Staged
+from agents.node.results import tree
+from agents.node.results.kept import launched_at
+from agents.node.staging.steps import Staged
 from agents.node.vitals import Signs
-from jobs.errors import InvalidInput, StorageFull
-from jobs.stalls import KEPT
-from jobs.wire import AttemptReport, LaunchPlan, RankReport
+from jobs.base.disk import storage_full
+from jobs.base.names import parse_key
+from jobs.life.stalls import KEPT
+from jobs.snapshots.patterns import Pattern
+from jobs.wire.messages import AttemptReport, LaunchPlan, Leftover, RankReport
 
-_KEY = re.compile(r"(?P<job>[A-Za-z0-9][A-Za-z0-9_-]{0,99}-j[0-9]{1,18})\.[0-9]{1,9}")
+REMOVED = "the job removed its own folder, with its logs and its work, and was ended"
+_UNFINISHED = "."
+"""What the names of folders begin with that are not whole yet; no key does."""
 
 State = Literal["staged", "running", "stopping", "ended"]
 Outcome = Literal["", "done", "failed", "stopped", "fenced", "died", "refused"]
 
 
 def job_of(key: str) -> str:
-    """The job's name on this node's disk ("c1-j7"), from an attempt's key ("c1-j7.2").
-
-    Raises InvalidInput for what is no key: keys become names of folders.
-    """
-    match = _KEY.fullmatch(key)
-    if match is None:
-        raise InvalidInput(f"{key!r} is not an attempt's key")
-    return match["job"]
+    """The job's name on this node's disk, from an attempt's key. Raises InvalidInput for no key."""
+    return parse_key(key).name
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
     """Where an attempt is. `orphaned`: its guard is dead and has left no record, so what it may have
-    left running has to be killed before it counts as ended."""
+    left running has to be killed before it counts as ended. `removed`: the same, since its folder is
+    gone, by which its guard could be told to stop."""
 
     state: State
     outcome: Outcome = ""
@@ -57,6 +59,7 @@ class Standing:
     first_failed_at: float | None = None
     ranks: tuple[dict[str, Any], ...] = ()
     orphaned: bool = False
+    removed: bool = False
 
 
 @functools.cache
@@ -66,7 +69,7 @@ def _this_boot() -> str:
 
 def guard_of(folder: Path) -> int | None:
     """Pid of the folder's live guard, if there is one."""
-    handle = records.read_json(str(folder / records.HANDLE))
+    handle = checked.handle(folder)
     if handle is None:  # perhaps it has only just begun
         return records.lock_holder(str(folder / records.LOCK))
     alive = (
@@ -79,12 +82,12 @@ def guard_of(folder: Path) -> int | None:
 def look(folder: Path) -> Standing:
     """What a folder tells of its attempt."""
     guard = guard_of(folder)  # before the record: a guard writes it, then ends
-    record = records.read_json(str(folder / records.EXIT))
+    record = checked.state(folder, records.EXIT)
     if record is not None:
         return _standing("ended", record)
-    state = records.read_json(str(folder / records.STATE)) or {}
+    state = checked.state(folder, records.STATE) or {}
     if guard is not None:
-        stop = records.read_json(str(folder / records.STOP))
+        stop = records.stop_request(str(folder / records.STOP))
         stopping = stop is not None or state.get("phase") == "stopping"
         reason = state.get("reason") or (stop or {}).get("reason", "")
         return _standing("stopping" if stopping else "running", {**state, "reason": reason})
@@ -93,7 +96,7 @@ def look(folder: Path) -> Standing:
     if has_run or ((folder / records.STARTED).exists() and refused is None):
         # Asked again: the guard may have begun, or written its record and ended, since it was asked
         # for. It holds its lock from before it leaves any trace.
-        if guard_of(folder) is not None or (folder / records.EXIT).exists():
+        if guard_of(folder) is not None or checked.state(folder, records.EXIT) is not None:
             return look(folder)
         return _standing("stopping", state, orphaned=True)
     if refused is not None:
@@ -106,7 +109,7 @@ def look(folder: Path) -> Standing:
 
 
 def _of_another_boot(folder: Path) -> bool:
-    known = records.read_json(str(folder / records.HANDLE))
+    known = checked.handle(folder)
     known = known or records.read_json(str(folder / records.PLAN)) or {}
     return bool(known.get("boot_id", _this_boot()) != _this_boot())
 
@@ -129,12 +132,9 @@ def bury(folder: Path, tag: str) -> None:
 
     Raises OSError when it cannot be written.
     """
-    handle = records.read_json(str(folder / records.HANDLE))
+    handle = checked.handle(folder)
     cgroup = handle["cgroup"] if handle else None
-    pause = 0.001
-    while records.kill_left_over(tag, cgroup):
-        time.sleep(pause)
-        pause = min(pause * 2, 0.5)
+    _kill(tag, cgroup)
     if cgroup:
         with contextlib.suppress(OSError):
             os.rmdir(cgroup)  # noqa: PTH106 - a cgroup
@@ -142,9 +142,11 @@ def bury(folder: Path, tag: str) -> None:
     if _of_another_boot(folder):
         reason = "the node was restarted"
     elif handle is None:
-        words = (folder / records.LOG).read_text(errors="replace").strip().splitlines()
+        words: list[str] = []
+        with contextlib.suppress(OSError):  # it may have died before it had a log
+            words = (folder / records.LOG).read_text(errors="replace").strip().splitlines()
         reason = "the guard could not start" + (f": {words[-1]}" if words else "")
-    state = records.read_json(str(folder / records.STATE)) or {}
+    state = checked.state(folder, records.STATE) or {}
     now = time.time()
     ranks = [
         {**rank, "ended_at": rank["ended_at"] or now}
@@ -152,7 +154,32 @@ def bury(folder: Path, tag: str) -> None:
         if rank["pid"]
     ]
     record = {**state, "phase": "ended", "outcome": "died", "reason": reason, "ranks": ranks}
+    if (folder / records.EXIT).is_dir() and not (folder / records.EXIT).is_symlink():
+        shutil.rmtree(folder / records.EXIT)  # a rank has put it there
     records.write_file(str(folder / records.EXIT), json.dumps(record).encode(), durable=True)
+
+
+def bury_removed(folder: Path, tag: str, plan: LaunchPlan | None, standing: Standing) -> None:
+    """As `bury`, for an attempt that has removed its folder. Its guard ends with the last of its ranks.
+
+    Raises OSError when it cannot be recorded.
+    """
+    _kill(tag, None)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if plan is not None:
+        content = json.dumps({**plan, "boot_id": _this_boot()}).encode()
+        records.write_file(str(folder / records.PLAN), content, durable=True)
+    now = time.time()
+    ranks = [{**rank, "ended_at": rank["ended_at"] or now} for rank in standing.ranks]
+    record = {"phase": "ended", "outcome": "failed", "reason": REMOVED, "ranks": ranks}
+    records.write_file(str(folder / records.EXIT), json.dumps(record).encode(), durable=True)
+
+
+def _kill(tag: str, cgroup: str | None) -> None:
+    pause = 0.001
+    while records.kill_left_over(tag, cgroup):
+        time.sleep(pause)
+        pause = min(pause * 2, 0.5)
 
 
 @dataclass(slots=True, eq=False)
@@ -249,6 +276,7 @@ class Attempt:
     plan: LaunchPlan | None = None
     staged: Staged | None = None
     standing: Standing = field(default_factory=lambda: Standing("staged"))
+    left: Leftover | None = None  # once it is over, and what it wrote was counted
     streams: dict[int, Streams] = field(default_factory=dict)
     lease: float = 0.0
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)  # one launch or stop at a time
@@ -268,17 +296,28 @@ class Attempt:
 
     @staticmethod
     def _make(folder: Path, name: str, content: dict[str, Any], *, durable: bool) -> None:
+        """Written beside, then renamed: a folder that is there says whose it is, and one that a full
+        disk kept from being finished is in nobody's way."""
+        beside = folder.with_name(f"{_UNFINISHED}{folder.name}")
         try:
-            folder.mkdir(mode=0o700)
-            records.write_file(str(folder / name), json.dumps(content).encode(), durable=durable)
+            shutil.rmtree(beside, ignore_errors=True)
+            beside.mkdir(mode=0o700)
+            records.write_file(str(beside / name), json.dumps(content).encode(), durable=durable)
+            # Named already, but its name could not be made durable: nobody was told of it.
+            if folder.exists() and {path.name for path in folder.iterdir()} <= {name}:
+                shutil.rmtree(folder)
+            beside.rename(folder)
             if durable:
                 records.sync_folder(str(folder.parent))
         except OSError as error:
-            raise StorageFull(f"cannot write to {folder}: {error.strerror}") from error
+            shutil.rmtree(beside, ignore_errors=True)
+            raise storage_full(f"cannot write to {folder}", error) from error
 
     @classmethod
     def load(cls, folder: Path) -> Attempt | None:
         """Read back what an earlier agent left; None for a folder that was never finished."""
+        if folder.name.startswith(_UNFINISHED):
+            return None
         plan: Any = records.read_json(str(folder / records.PLAN))
         known = plan or records.read_json(str(folder / records.REFUSED))
         if known is None:
@@ -312,7 +351,12 @@ class Attempt:
         Args:
             now: unix time. clock: the same moment on the boot clock.
         """
-        before, self.standing = self.standing, look(self.folder)
+        before, found = self.standing, look(self.folder)
+        if self._removed(found):
+            found = Standing(
+                "stopping", "", REMOVED, ranks=before.ranks, orphaned=True, removed=True
+            )
+        self.standing = found
         for rank in self.standing.ranks:
             number = rank["rank"]
             if number not in self.streams:
@@ -324,13 +368,20 @@ class Attempt:
         grew = [stream.observe(now, clock) for stream in self.streams.values()]
         return self.standing != before, any(grew)
 
+    def _removed(self, found: Standing) -> bool:
+        """Whether the folder is gone, or enough of it that nobody can tell who the guard is."""
+        if found.state == "ended" or not (found.orphaned or found.state == "staged"):
+            return False
+        has_run = self.standing.removed or bool(self.standing.ranks)
+        return not self.folder.exists() or (has_run and not (self.folder / records.HANDLE).exists())
+
     def refuse(self, reason: str) -> None:
         """Keep a staged attempt from ever being launched, by whoever. Raises StorageFull."""
         self._write(records.REFUSED, {"epoch": self.epoch, "reason": reason}, durable=True)
 
     def ask_to_stop(self, grace: float, reason: str) -> None:
         """Tell the guard to stop, or to hurry when it does. Raises StorageFull."""
-        known = records.read_json(str(self.folder / records.STOP))
+        known = records.stop_request(str(self.folder / records.STOP))
         if known is None or grace < known["grace"]:
             content = {"grace": grace, "reason": reason, "at": records.boot_clock()}
             self._write(records.STOP, content, durable=False)
@@ -352,11 +403,11 @@ class Attempt:
             path = str(self.folder / name)
             records.write_file(path, json.dumps(content).encode(), durable=durable)
         except OSError as error:
-            raise StorageFull(f"cannot write to {self.folder}: {error.strerror}") from error
+            raise storage_full(f"cannot write to {self.folder}", error) from error
 
     def report(self) -> AttemptReport:
         standing = self.standing
-        return AttemptReport(
+        report = AttemptReport(
             key=self.key,
             epoch=self.epoch,
             state=standing.state,
@@ -367,6 +418,24 @@ class Attempt:
             gpus=list(self.staged.gpus) if self.staged else [],
             ranks=[self._rank_report(rank, records.boot_clock()) for rank in standing.ranks],
         )
+        if standing.state == "ended":
+            report["left"] = self.left
+        return report
+
+    @property
+    def work(self) -> Path:
+        """The folder in which its ranks begin."""
+        return self.folder / "work"
+
+    def count_left(self, budget: int | None = None) -> Leftover | None:
+        """What it wrote below its work folder that no output names; only what succeeds has outputs, and
+        only where rank 0 was. None: there are more than `budget` files. Blocking."""
+        if not self.standing.ranks:  # it never began
+            return Leftover(files=0, bytes=0)
+        plan, named = self.plan, []
+        if plan is not None and self.standing.outcome == "done" and plan["first_rank"] == 0:
+            named = [Pattern.parse(text) for text in plan["outputs"].values()]
+        return tree.tally(self.work, named, launched_at(self.folder), budget)
 
     def _rank_report(self, rank: dict[str, Any], clock: float) -> RankReport:
         stream = self.streams.get(rank["rank"])

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from agents.node.attempts import Attempt
 from agents.node.logtail import fair_shares, read_lines
-from jobs.wire import LogChunk, MetricChunk
+from jobs.wire.messages import LogChunk, MetricChunk
 
 Cursors = Mapping[str, Mapping[int, int]]
 

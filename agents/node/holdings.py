@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import shutil
+import time
 import uuid
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
-from agents.node import records
 from agents.node.attempts import Attempt, job_of
-from agents.node.closed import ClosedJobs
-from agents.node.ledger import Ledger
-from jobs.errors import Conflict, NotFound
-from jobs.gpus import gpus_of_rank
-from jobs.wire import LaunchPlan, StopRequest
+from agents.node.guard import records
+from agents.node.guard.closed import ClosedJobs
+from agents.node.results.kept import USUAL, Kept, launched_at
+from agents.node.staging.caches import Bounds
+from agents.node.staging.ledger import Ledger
+from jobs.base.errors import Conflict, InvalidInput, NotFound
+from jobs.base.names import parse_key
+from jobs.placement.gpus import gpus_of_rank
+from jobs.wire.dataviews import DataPin
+from jobs.wire.messages import Given, LaunchPlan, StopRequest
 
 log = logging.getLogger(__name__)
 
@@ -22,11 +28,13 @@ log = logging.getLogger(__name__)
 class Holdings:
     """The attempts below `root/attempts`, as a dictionary that the disk can always rebuild."""
 
-    def __init__(self, root: Path, ledger: Ledger, now: float) -> None:
+    def __init__(self, root: Path, ledger: Ledger, now: float, left: Bounds = USUAL) -> None:
+        """`left`: bounds of what attempts that are over may leave here."""
         self._folder, self.trash = root / "attempts", root / "trash"
         for folder in (self._folder, self.trash):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._root = root
+        self.kept = Kept(root, self.trash, left)
         self._ledger = ledger
         self._closed = ClosedJobs(root / "closed", now)
         self._attempts: dict[str, Attempt] = {}
@@ -59,9 +67,13 @@ class Holdings:
                 self._throw_away(folder)
                 continue
             self._attempts[attempt.key] = attempt
-            attempt.refresh(now, clock)
-            if attempt.staged and attempt.plan and attempt.standing.state != "ended":
-                self._ledger.restore(attempt.key, attempt.staged.gpus, attempt.plan["gpus"])
+            try:
+                attempt.refresh(now, clock)
+                if attempt.staged and attempt.plan and attempt.standing.state != "ended":
+                    self._ledger.restore(attempt.key, attempt.staged.gpus, attempt.plan["gpus"])
+            except Exception as error:  # whatever a rank did to it, the others are adopted
+                log.exception("adopting %s", attempt.key)
+                self.problems.append(f"{folder} cannot be read: {error}")
             log.info("adopted %s: %s", attempt.key, attempt.standing.state)
 
     def refresh(
@@ -75,7 +87,7 @@ class Holdings:
         for attempt in [attempt for attempt in found if attempt.standing.state != "ended"]:
             try:
                 news, more = attempt.refresh(now, clock)
-            except OSError as error:  # the others are looked at all the same
+            except Exception as error:  # the others are looked at all the same
                 log.warning("cannot look at %s: %s", attempt.key, error)
                 continue
             changed, grew = changed or news, grew or more
@@ -84,9 +96,11 @@ class Holdings:
         return changed, grew
 
     def settle(self, attempt: Attempt) -> None:
-        """An attempt is over: give back what it held."""
+        """An attempt is over: give back what it held. Secrets that a failing disk keeps go with the
+        folder."""
         self._ledger.release(attempt.key)
-        (attempt.folder / records.SECRETS).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            (attempt.folder / records.SECRETS).unlink(missing_ok=True)
 
     def admit(self, plan: LaunchPlan) -> Attempt:
         """The attempt of a plan, made now if it is new.
@@ -147,6 +161,18 @@ class Holdings:
         if epoch < newest or epoch <= self._closed.epoch(job):
             raise _stale(key, epoch, max(newest, self._closed.epoch(job)))
 
+    def given(self) -> dict[str, Given]:
+        """By cluster, the highest numbers that were ever met here."""
+        found: dict[str, Given] = {}
+        here = [(attempt.job, attempt.epoch) for attempt in self._attempts.values()]
+        for job, epoch in (*here, *self._closed):
+            with contextlib.suppress(InvalidInput):  # a line that a failing disk has changed
+                key = parse_key(f"{job}.0")
+                known = found.setdefault(key.cluster, Given(job=0, epoch=0))
+                known["job"] = max(known["job"], key.job)
+                known["epoch"] = max(known["epoch"], epoch)
+        return found
+
     def rival(self, attempt: Attempt) -> Attempt | None:
         """Another attempt of the same job that still runs here."""
         return next(
@@ -174,6 +200,15 @@ class Holdings:
             if attempt.staged and attempt.staged.python and attempt.standing.state != "ended"
         ]
 
+    def data(self) -> list[DataPin]:
+        """Versions of data sets that attempts which are not over were given."""
+        return [
+            pin
+            for attempt in self._attempts.values()
+            if attempt.plan is not None and attempt.standing.state != "ended"
+            for pin in (attempt.plan.get("data") or {}).values()
+        ]
+
     def bound(self) -> dict[str, list[int]]:
         """GPU UUID -> pids of the ranks that it belongs to."""
         pids: dict[str, list[int]] = {}
@@ -194,16 +229,26 @@ class Holdings:
             marks[attempt.job] = max(attempt.epoch, marks.get(attempt.job, -1))
         self._closed.close(marks, now)  # first: from here on a late message finds this
         for attempt in over:
+            if attempt.left is not None:
+                since = launched_at(attempt.folder)
+                self.kept.take(attempt.key, attempt.work, attempt.left, since, now)
             self._remove(attempt)
         return bool(over)
 
     def _remove(self, attempt: Attempt) -> None:
+        # In this order: what cannot be removed now is still known, and removed the next time.
+        if attempt.folder.exists():
+            self._throw_away(attempt.folder)
         del self._attempts[attempt.key]
-        self._throw_away(attempt.folder)
 
     def _throw_away(self, folder: Path) -> None:
         """Out of sight at once; `empty_trash` removes it."""
         folder.rename(self.trash / uuid.uuid4().hex)
+
+    def tidy(self) -> None:
+        """Remove what was forgotten, and what is not kept any longer. Blocking."""
+        self.empty_trash()
+        self.kept.tidy(time.time())
 
     def empty_trash(self) -> None:
         """Remove the folders of what was forgotten. Blocking, as long as large folders take."""

@@ -12,11 +12,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Protocol
 
-from agents.node.preflight import Condition
-from agents.node.staging import RESERVE
+from agents.node.staging.preflight import Condition
+from agents.node.staging.room import RESERVE
 from agents.node.telemetry import GpuSource, memory
-from jobs.units import format_size
-from jobs.wire import GpuFacts, NodeFacts, NodeSample
+from jobs.base.units import format_size
+from jobs.wire.messages import GpuFacts, NodeFacts, NodeSample
 
 PERIOD = 1.0
 """Seconds from one sample to the next."""

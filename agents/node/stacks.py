@@ -11,7 +11,7 @@ from typing import Any
 
 import psutil
 
-from jobs.wire import RankStack
+from jobs.wire.messages import RankStack
 
 TIMEOUT = 10.0
 """Seconds that py-spy may take for one process; it stops the process meanwhile."""
@@ -63,10 +63,15 @@ def is_python(process: psutil.Process) -> bool:
     return Path(process.exe()).name.startswith(("python", "pypy"))
 
 
+def py_spy() -> str | None:
+    """The program's path, if this node has it."""
+    beside = Path(sys.executable).with_name("py-spy")
+    return str(beside) if beside.exists() else shutil.which("py-spy")
+
+
 async def _dump(pid: int) -> list[dict[str, Any]]:
     """Threads of one process: `{"name", "frames"}`, frames innermost first. Raises OSError in words."""
-    beside = Path(sys.executable).with_name("py-spy")
-    command = str(beside) if beside.exists() else shutil.which("py-spy")
+    command = py_spy()
     if command is None:
         raise FileNotFoundError("py-spy is not installed on this node")
     process = await asyncio.create_subprocess_exec(

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from jobs.stalls import Rhythm
-from jobs.wire import RankVitals
+from jobs.life.stalls import Rhythm
+from jobs.wire.messages import RankVitals
 
 EVERY = 1.0
 """Seconds between two looks at the processes of a rank."""

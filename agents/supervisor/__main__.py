@@ -1,6 +1,7 @@
-"""`python -m agents.supervisor start|stop`: what `qd up`, `qd join`, `qd leave` and `qd down` call.
+"""`python -m agents.supervisor start|run|stop`: what `qd up`, `qd join`, `qd leave` and `qd down` call.
 
-stdout gets one JSON document. A failure is `{"error": ...}` as the API writes it, and its exit code.
+`run` remains in the foreground, for a service manager, and logs to stderr. Otherwise stdout gets one JSON
+document. A failure is `{"error": ...}` as the API writes it, and its exit code.
 """
 
 from __future__ import annotations
@@ -13,17 +14,18 @@ import re
 import socket
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
 
-from agents.supervisor import head, network, teardown
+from agents.supervisor import head, network, teardown, tls
 from agents.supervisor import record as records
+from agents.supervisor.notify import Notifier
 from agents.supervisor.policy import Asked, check_fits, size
 from agents.supervisor.process import Identity, terminate
-from agents.supervisor.supervisor import Settings, Supervisor
-from jobs.errors import Conflict, QuarterdeckError, Unreachable
-from jobs.places import Places, places
+from agents.supervisor.supervisor import Settings, Supervisor, say
+from jobs.base.errors import Conflict, QuarterdeckError, Unreachable
+from jobs.base.places import Places, places
 
 START_TIMEOUT = 30.0
 """Seconds for a supervisor to start its programs (not for them to be ready)."""
@@ -68,14 +70,57 @@ def start(
 
     Raises Conflict when what runs is of another size or kind, Unreachable when it does not start.
     """
-    umask = os.umask(0o077)
-    for folder in (where.state, where.node, where.daemon_logs, where.runtime):
-        folder.mkdir(parents=True, exist_ok=True)
-    lock = Lock(where)
+    lock, umask = _prepare(where)
     record = _running(where, lock)
     if record is not None:
         check_fits(asked, records.asked_of(record), records.size_of(record))
         return {"started": False, "cluster": record}
+    settings, before = _settings(where, asked, controller, environ, token, umask)
+    _detach(settings, before)
+    return {"started": True, "cluster": records.read(where.cluster_file)}
+
+
+def run(
+    where: Places,
+    asked: Asked,
+    controller: str,
+    environ: MutableMapping[str, str],
+    token: Path | None = None,
+) -> None:
+    """Be the supervisor, until SIGTERM; then everything is taken down but ranks, which run on.
+
+    Raises Conflict when another one runs.
+    """
+    notifier = Notifier(environ)
+    lock, umask = _prepare(where)
+    if _running(where, lock) is not None:
+        raise Conflict(
+            "a cluster runs here already, in the background",
+            "Stop it with `qd down` or `qd leave` first; its jobs may run on.",
+        )
+    settings, before = _settings(where, asked, controller, environ, token, umask)
+    os.chdir("/")
+    Supervisor(settings, before, notifier).run()
+
+
+def _prepare(where: Places) -> tuple[Lock, int]:
+    """Make the folders; the lock, not taken yet, and the umask that the caller came with."""
+    umask = os.umask(0o077)
+    for folder in (where.state, where.node, where.daemon_logs, where.runtime):
+        folder.mkdir(parents=True, exist_ok=True)
+    return Lock(where), umask
+
+
+def _settings(
+    where: Places,
+    asked: Asked,
+    controller: str,
+    environ: Mapping[str, str],
+    token: Path | None,
+    umask: int,
+) -> tuple[Settings, records.ClusterRecord | None]:
+    """What to run, and the record of what the same node ran before, part of which may run still."""
+    tls.check(environ)
     before = records.read(where.cluster_file)
     left = [p for p in records.processes(before).values() if p and p.alive] if before else []
     if before and left:  # its supervisor died, they did not
@@ -92,8 +137,7 @@ def start(
     node = asked.name or (before["node"] if before and same else node_name(environ))
     address = _address(asked)
     settings = Settings(where, asked, extent, node, address, controller, umask, environ)
-    _detach(settings, before if same else None)
-    return {"started": True, "cluster": records.read(where.cluster_file)}
+    return settings, before if same else None
 
 
 def _address(asked: Asked) -> str:
@@ -209,21 +253,25 @@ def node_name(environ: Mapping[str, str]) -> str:
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m agents.supervisor", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
-    up = verbs.add_parser("start", help="start in the background")
-    for option in ("--cpus", "--gpus", "--simulate-gpus"):
-        up.add_argument(option, type=int)
-    up.add_argument("--address", help="where this node listens; 127.0.0.1 is for it alone")
-    up.add_argument("--name", help="what it is called")
-    up.add_argument("--head", help="join the cluster at HOST:PORT")
-    up.add_argument("--token-file", type=Path, help="that cluster's token")
-    up.add_argument("--controller", default="agents.daemon", help="module of the controller")
+    for verb, words in (("start", "in the background"), ("run", "in the foreground")):
+        up = verbs.add_parser(verb, help=f"start {words}")
+        for option in ("--cpus", "--gpus", "--simulate-gpus"):
+            up.add_argument(option, type=int)
+        up.add_argument("--ports", type=int, help="first of the hundred ports to listen on")
+        up.add_argument("--address", help="where this node listens; 127.0.0.1 is for it alone")
+        up.add_argument("--name", help="what it is called")
+        up.add_argument("--head", help="join the cluster at HOST:PORT")
+        up.add_argument("--token-file", type=Path, help="that cluster's token")
+        up.add_argument("--controller", default="agents.daemon", help="module of the controller")
     down = verbs.add_parser("stop", help="stop, and leave nothing")
     down.add_argument("--ranks", action="store_true", help="stop running jobs too")
     options = parser.parse_args(argv)
     environ = dict(os.environ)
     where = places(environ)
     try:
-        if options.verb == "start":
+        if options.verb == "stop":
+            answer = stop(where, ranks=options.ranks)
+        else:
             asked = Asked(
                 options.cpus,
                 options.gpus,
@@ -231,11 +279,16 @@ def main(argv: list[str]) -> int:
                 options.address,
                 options.head,
                 options.name,
+                options.ports,
             )
+            if options.verb == "run":
+                run(where, asked, options.controller, environ, options.token_file)
+                return 0
             answer = start(where, asked, options.controller, environ, options.token_file)
-        else:
-            answer = stop(where, ranks=options.ranks)
     except QuarterdeckError as error:
+        if options.verb == "run":
+            say(f"{error.message}. {error.hint}")
+            return error.exit_code
         print(json.dumps(error.to_json()), flush=True)  # noqa: T201 - what a command is for
         return error.exit_code
     print(json.dumps(answer), flush=True)  # noqa: T201

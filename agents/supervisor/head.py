@@ -14,10 +14,13 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from agents.node.guard.records import write_file
+from agents.supervisor import tls
 from agents.supervisor.network import LOOPBACK
 from agents.supervisor.policy import Size
-from jobs.errors import InvalidInput
-from jobs.places import Places
+from jobs.base import python
+from jobs.base.errors import InvalidInput
+from jobs.base.places import Places
 
 OBJECT_STORE = 200 * 1024 * 1024
 """Bytes of shared memory. Ray carries calls and log chunks here, never training data."""
@@ -71,8 +74,14 @@ def folder(places: Places) -> Path:
     return places.ray_temp / "r"
 
 
-def command(places: Places, node: str, size: Size, address: str, port: int) -> list[str]:
-    """A head in the foreground; it ends when one of its processes dies."""
+def command(
+    places: Places, node: str, size: Size, address: str, port: int, ports: int | None = None
+) -> list[str]:
+    """A head in the foreground; it ends when one of its processes dies.
+
+    Args:
+        ports: the first of the ports to listen on, where they are to be known (`pinned`).
+    """
     return [
         *_START,
         "--head",
@@ -80,20 +89,37 @@ def command(places: Places, node: str, size: Size, address: str, port: int) -> l
         "--include-dashboard=false",
         "--include-log-monitor=false",
         "--no-monitor",  # the autoscaler
-        *_options(places, node, size, address),
+        *_options(places, node, size, address, ports),
     ]
 
 
-def join_command(places: Places, node: str, size: Size, address: str, head: str) -> list[str]:
+def join_command(
+    places: Places, node: str, size: Size, address: str, head: str, ports: int | None = None
+) -> list[str]:
     """A worker's Ray, in the same way. `head` is "host:port"."""
-    return [*_START, f"--address={head}", *_options(places, node, size, address)]
+    return [*_START, f"--address={head}", *_options(places, node, size, address, ports)]
 
 
-_START = [sys.executable, "-m", "agents.supervisor.ray_head", "start", "--block"]
-
-
-def _options(places: Places, node: str, size: Size, address: str) -> list[str]:
+def pinned(first: int | None) -> list[str]:
+    """All that Ray listens on, within 100 ports from `first`: that one is the head's own, the next three
+    every node's, the last 90 its workers' and drivers'. Without `first` only the head's port is known."""
+    if first is None:
+        return []
     return [
+        f"--node-manager-port={first + 1}",
+        f"--object-manager-port={first + 2}",
+        f"--runtime-env-agent-port={first + 3}",
+        f"--min-worker-port={first + 10}",
+        f"--max-worker-port={first + 99}",
+    ]
+
+
+_START = python.module("agents.supervisor.ray_head", "start", "--block")
+
+
+def _options(places: Places, node: str, size: Size, address: str, ports: int | None) -> list[str]:
+    return [
+        *pinned(ports),
         f"--node-ip-address={address}",
         f"--temp-dir={folder(places)}",
         f"--num-cpus={size.cpus}",
@@ -122,19 +148,20 @@ def environment(
         "RAY_AUTH_TOKEN_PATH": str(places.ray_token),
         "QD_NODE_STATE": str(places.node),
         "QD_NODE_NAME": node,
+        "PYTHONPATH": python.search_path(
+            environ.get("PYTHONPATH", "")
+        ),  # its workers run the agent
     }
     if size.simulated:
         mine["QD_SIMULATE_GPUS"] = str(size.gpus)
-    return clean(environ) | RAY_SETTINGS | mine
+    return clean(environ) | RAY_SETTINGS | tls.variables(environ) | mine
 
 
 def make_token(path: Path) -> None:
     """Make the token that every call inside Ray carries, readable by its owner only."""
     if path.exists() and path.stat().st_size:
         return
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(secrets.token_hex(32))
+    write_file(str(path), secrets.token_hex(32).encode(), durable=True)
 
 
 def take_token(path: Path, given: Path) -> None:
@@ -149,12 +176,7 @@ def take_token(path: Path, given: Path) -> None:
         raise InvalidInput(f"cannot read the token in {given}: {error}", hint) from error
     if len(token) < 32 or not token.isalnum():
         raise InvalidInput(f"{given} holds no token", hint)
-    temporary = path.with_suffix(".new")
-    temporary.unlink(missing_ok=True)
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(token)
-    temporary.replace(path)
+    write_file(str(path), token.encode(), durable=True)
 
 
 def free_port(wanted: int | None, address: str = LOOPBACK) -> int:
@@ -198,7 +220,7 @@ def count_gpus() -> int:
     program = "import pynvml; pynvml.nvmlInit(); print(pynvml.nvmlDeviceGetCount()); pynvml.nvmlShutdown()"
     try:
         done = subprocess.run(
-            [sys.executable, "-c", program], capture_output=True, timeout=30, check=True
+            [sys.executable, "-P", "-c", program], capture_output=True, timeout=30, check=True
         )
         return int(json.loads(done.stdout))
     except (subprocess.SubprocessError, ValueError):

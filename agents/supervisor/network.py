@@ -6,7 +6,7 @@ import ipaddress
 import socket
 
 from agents.supervisor.policy import host_and_port
-from jobs.errors import InvalidInput, Unreachable
+from jobs.base.errors import InvalidInput, Unreachable
 
 LOOPBACK = "127.0.0.1"
 

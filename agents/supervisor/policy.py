@@ -6,7 +6,7 @@ import re
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from jobs.errors import Conflict, InvalidInput
+from jobs.base.errors import Conflict, InvalidInput
 
 DELAYS = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 """Seconds before the first, second ... restart in a row. The first is immediate, because most deaths
@@ -40,7 +40,8 @@ class Asked:
     """What the command line of `qd up` or `qd join` says; None where nothing was said.
 
     `head` is the "host:port" of the cluster to join; without it the node makes its own cluster.
-    `address` is where this node listens, `name` what it is called.
+    `address` is where this node listens, `name` what it is called, `ports` the first of the hundred
+    ports that it listens on (`head.pinned`).
     """
 
     cpus: int | None = None
@@ -49,6 +50,7 @@ class Asked:
     address: str | None = None
     head: str | None = None
     name: str | None = None
+    ports: int | None = None
 
     def __post_init__(self) -> None:
         """Raises InvalidInput for what no machine can have."""
@@ -62,6 +64,11 @@ class Asked:
         for option, value in (("--gpus", self.gpus), ("--simulate-gpus", self.simulate_gpus)):
             if value is not None and value < 0:
                 raise InvalidInput(f"{option} is {value}", "The least is 0.")
+        if self.ports is not None and not 1024 <= self.ports <= 65436:
+            raise InvalidInput(
+                f"--ports is {self.ports}",
+                "Give the first of a hundred free ports, from 1024 to 65436.",
+            )
         if self.head is not None:
             host_and_port(self.head)
         if self.name is not None and not _NAME.fullmatch(self.name):
@@ -152,6 +159,7 @@ def check_fits(asked: Asked, before: Asked, running: Size) -> None:
         ("address", asked.address, before.address),
         ("head", asked.head, before.head),
         ("name", asked.name, before.name),
+        ("first port", asked.ports, before.ports),
     ):
         if wanted not in (None, had):
             raise Conflict(

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from agents.node.records import boot_id, start_time
+from agents.node.guard.records import boot_id, start_time
 
 
 @dataclass(frozen=True, slots=True)

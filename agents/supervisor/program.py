@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 from agents.supervisor.policy import REMEMBERED, Backoff
 from agents.supervisor.process import Identity
 from agents.supervisor.record import ProgramRecord
+from jobs.base.signals import signal_name
 
 LOG_LIMIT = 10 * 1024 * 1024
 """Bytes of a log that a restart still appends to; a longer one is put aside first."""
@@ -96,8 +96,5 @@ class Program:
 def _how(code: int) -> str:
     """A return code of `subprocess` in words."""
     if code < 0:
-        try:
-            return f"killed by {signal.Signals(-code).name}"
-        except ValueError:
-            return f"killed by signal {-code}"
+        return f"killed by {signal_name(-code)}"
     return f"exit code {code}"

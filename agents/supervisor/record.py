@@ -12,7 +12,7 @@ from typing import Any
 
 from typing_extensions import TypedDict
 
-from agents.node.records import read_json, write_file
+from agents.node.guard.records import read_json, write_file
 from agents.supervisor.network import LOOPBACK
 from agents.supervisor.policy import Asked, Size
 from agents.supervisor.process import Identity

@@ -13,11 +13,11 @@ import os
 import time
 from pathlib import Path
 
-from agents.node.records import lock_holder
+from agents.node.guard.records import lock_holder
 from agents.supervisor.process import Identity
 from agents.supervisor.record import ClusterRecord, processes
-from jobs.errors import Conflict
-from jobs.places import Places
+from jobs.base.errors import Conflict
+from jobs.base.places import Places
 
 PATIENCE = 10.0
 """Seconds for an earlier controller to be gone."""

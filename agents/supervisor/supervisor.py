@@ -12,19 +12,25 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
-from agents.supervisor import head, network, solo, teardown
+from agents.supervisor import head, network, solo, teardown, tls
 from agents.supervisor import record as records
+from agents.supervisor.notify import Notifier
 from agents.supervisor.policy import Asked, Size
 from agents.supervisor.process import Identity, stop, sweep
 from agents.supervisor.program import Program
 from agents.supervisor.pulse import SILENCE, Pulse, answers
 from agents.supervisor.record import ClusterRecord
-from jobs.places import Places
+from jobs.base import python
+from jobs.base.places import Places
 
 HEAD_AGAIN = 1.0
 """Seconds between two looks of a worker at a head that is away. A look is one TCP connection."""
 WRITE_AGAIN = 1.0
 """Seconds between two tries to write down what runs."""
+READY_AGAIN = 0.2
+"""Seconds between two looks at a controller that a service manager waits for."""
+TAKEDOWN = 60.0
+"""Seconds that the end may take: about 35 are the parts' own."""
 
 
 class HeadAway(OSError):
@@ -52,8 +58,11 @@ class Settings:
 class Supervisor:
     """Runs Ray and, on a head, the controller of one state folder, whose lock the caller holds."""
 
-    def __init__(self, settings: Settings, before: ClusterRecord | None) -> None:
+    def __init__(
+        self, settings: Settings, before: ClusterRecord | None, notifier: Notifier | None = None
+    ) -> None:
         self.settings = settings
+        self._notifier = notifier or Notifier({})
         found = records.programs(before) if before else {}
         names = ("ray",) if settings.asked.head else ("ray", "controller")
         self.programs = {
@@ -92,6 +101,7 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        self._forget_last_words()
         while not self._stopping:
             self._start_what_is_due()
             if ready is not None:
@@ -99,11 +109,33 @@ class Supervisor:
                 os.write(ready, b"!")
                 os.close(ready)
                 ready = None
+            self._notify()
             self._wait(wake)
             self._end_what_hangs()
         say("stopping")
+        self._notifier.stopping(TAKEDOWN)
         teardown.take_down(self.settings.places, self.record())
+        self._forget_last_words()
         say("stopped")
+
+    def _forget_last_words(self) -> None:
+        """What the last controller could not do is no news. A disk that fails is no reason to end."""
+        with suppress(OSError):
+            self.settings.places.last_words.unlink()
+
+    def _notify(self) -> None:
+        """A service is ready once its API answers; a worker, which may have to wait for its head as long
+        as that takes, once it has been started."""
+        ready = self._notifier.waits_for_ready and (
+            self.controller is None or answers(self.settings.places.socket)
+        )
+        parts = [
+            f"{name} runs, pid {program.process.pid}"
+            if program.process
+            else f"{name} is down: {program.exit}"
+            for name, program in self.programs.items()
+        ]
+        self._notifier.alive(time.monotonic(), ready, "; ".join(parts))
 
     def _stop(self, number: int, frame: object) -> None:
         self._stopping = True
@@ -135,6 +167,8 @@ class Supervisor:
         to_join = self.settings.asked.head if program is self.ray else None
         if to_join and not network.answers(to_join):
             raise HeadAway(f"no head answers at {to_join}")
+        if to_join and (wrong := tls.disagreement(to_join, tls.check(self.settings.environ))):
+            raise HeadAway(wrong)
         # What the last one left behind would fight with the new one over files and ports.
         folder = head.folder(self.settings.places) if program is self.ray else None
         ours = self._leaders.get(program.name)
@@ -145,8 +179,9 @@ class Supervisor:
         if program is self.ray:
             self._start_ray(now)
         else:
-            command = [sys.executable, "-m", self.settings.controller]
+            command = python.module(self.settings.controller)
             env = head.clean(self.settings.environ) | {"QD_NODE_NAME": self.settings.node}
+            env |= tls.variables(self.settings.environ)  # for its driver
             program.start(command, env, 0o077, now, time.time())
             self.pulse.started(now)
         self._leaders[program.name] = program.process
@@ -157,11 +192,13 @@ class Supervisor:
         size, address = settings.size, settings.address
         head.prepare_folder(where)
         if settings.asked.head:
-            command = head.join_command(where, node, size, address, settings.asked.head)
+            command = head.join_command(
+                where, node, size, address, settings.asked.head, settings.asked.ports
+            )
         else:
             head.make_token(where.ray_token)
-            self._port = head.free_port(self._port, address)
-            command = head.command(where, node, size, address, self._port)
+            self._port = settings.asked.ports or head.free_port(self._port, address)
+            command = head.command(where, node, size, address, self._port, settings.asked.ports)
         self._incarnation += 1
         env = head.environment(settings.environ, where, node, size, address)
         self.ray.start(command, env, settings.umask, now, time.time())
@@ -191,6 +228,10 @@ class Supervisor:
             due.append(self.pulse.due)
         if self._unwritten:
             due.append(time.monotonic() + WRITE_AGAIN)
+        if self._notifier.every is not None:
+            due.append(time.monotonic() + self._notifier.every / 2)
+        if self._notifier.waits_for_ready:
+            due.append(time.monotonic() + READY_AGAIN)
         # A little late rather than early, which would turn the last millisecond into a busy loop.
         seconds = max(0.0, min(due) - time.monotonic()) + 0.001 if due else None
         for descriptor, _ in poller.poll(None if seconds is None else seconds * 1000):

@@ -7,11 +7,11 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from agents.node import records as node_records
+from agents.node.guard import records as node_records
 from agents.supervisor import head, solo
 from agents.supervisor.process import Identity, members, stop, sweep, terminate
 from agents.supervisor.record import ClusterRecord
-from jobs.places import Places
+from jobs.base.places import Places
 
 CONTROLLER_GRACE = 10.0
 """Seconds for the controller to finish its writes. It can be killed at any time; this is politeness."""

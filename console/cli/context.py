@@ -11,8 +11,8 @@ from console.cli.options import Json
 from console.cli.output import Column, emit, narrate, say, show
 from console.cli.where import complete_context
 from console.remote import contexts
-from jobs.errors import Conflict, InvalidInput, NotFound
-from jobs.places import places
+from jobs.base.errors import Conflict, InvalidInput, NotFound
+from jobs.base.places import places
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,7 +51,8 @@ def context(
     socket: Annotated[
         str | None,
         typer.Option(
-            metavar="PATH", help="With add: the API's socket on the host, if it is hard to find."
+            metavar="PATH",
+            help="With add: the API's socket on the host, if it is in none of the usual places.",
         ),
     ] = None,
     use: Annotated[bool, typer.Option("--use", help="With add: make it the current one.")] = False,
@@ -60,9 +61,9 @@ def context(
     """Name clusters on other hosts, and choose one.
 
     \b
-      qd context add lab me@head --use    every command is for that cluster from now on
-      qd --context local jobs             this one is not
-      qd context use local                none is any more
+      qd context add lab me@head --use    all commands use that cluster from now on
+      qd --context local jobs             this one uses this machine's
+      qd context use local                all use this machine's again
       qd context show [NAME] | list | remove NAME
     """
     if action not in _ACTIONS:
@@ -92,7 +93,7 @@ def _usage(action: str, name: str | None, host: str | None, socket: str | None, 
     if (needs_name is False and name is not None) or (not needs_host and host is not None):
         raise InvalidInput(f"qd context {action}: too many words", "See `qd context -h`.")
     if action != "add" and (socket is not None or use):
-        raise InvalidInput("--socket and --use belong to `qd context add`")
+        raise InvalidInput("--socket and --use apply only to `qd context add`")
 
 
 def _change(

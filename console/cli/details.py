@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from console.cli.format import count, elapsed, local_moment, number, size
 from console.cli.output import Column, paint, paint_state, say, show
 from console.text import neutralise, pad, width
-from jobs.words import counted
+from jobs.base.words import counted
 
 if TYPE_CHECKING:
-    from jobs.views import AttemptView, FirstFailure, JobDetail
+    from jobs.wire.views import AttemptView, FirstFailure, JobDetail, LeftView
 
 _RANKS_SHOWN = 64
 """Above this, only ranks that are out of line are listed: nobody reads 4,000 rows."""
@@ -46,6 +46,7 @@ def show_job(job: JobDetail, now: float) -> None:
             ("ended", local_moment(job["ended_at"]) if job["ended_at"] else ""),
             ("ran", elapsed(job["started_at"], job["ended_at"], now)),
             ("nodes", neutralise(", ".join(job["placed_on"]))),
+            ("checkpoint", neutralise(_checkpoint(job))),
             ("tags", neutralise(", ".join(f"{k}={v}" for k, v in job["tags"].items()))),
             ("snapshot", neutralise(job["snapshot"] or "")),
             (
@@ -64,6 +65,14 @@ def show_job(job: JobDetail, now: float) -> None:
     _show_results(job)
 
 
+def _checkpoint(job: JobDetail) -> str:
+    """What was copied last; nothing of a job that is over and has left no copy."""
+    told = job.get("checkpoint")  # an older controller knows of none
+    if told is None or not (told["copies"] or job["state"] == "RUNNING"):
+        return ""
+    return told["text"]
+
+
 def _show_attempt(attempt: AttemptView, now: float) -> None:
     took = elapsed(attempt["started_at"], attempt["ended_at"], now)
     say(
@@ -72,6 +81,9 @@ def _show_attempt(attempt: AttemptView, now: float) -> None:
     )
     if attempt["first_failure"] is not None:
         show_failure(attempt["first_failure"])
+    left = attempt.get("left")
+    if left and left["files"]:
+        say(f"{paint('not kept', 'yellow')}  {not_kept(attempt['id'], left)}")
     ranks = attempt["ranks"]
     if len(ranks) > _RANKS_SHOWN:
         usual = {"RUNNING", "EXITED"}
@@ -106,6 +118,11 @@ def _show_attempt(attempt: AttemptView, now: float) -> None:
         )
 
 
+def not_kept(attempt: str, left: LeftView) -> str:
+    """What an attempt wrote and no output names: "17 files, 1.2GiB on its node; `qd pull j3.1`"."""
+    return f"{counted(left['files'], 'file')}, {size(left['bytes'])}; `qd pull {attempt}`"
+
+
 def show_failure(failure: FirstFailure) -> None:
     """Write which rank failed first, how, and the last it said."""
     node, reason = neutralise(failure["node"]), neutralise(failure["reason"])
@@ -131,17 +148,26 @@ def _show_results(job: JobDetail) -> None:
                 for name, metric in job["metrics"].items()
             ],
         )
+    for warning in job.get("warnings", ()):
+        say(f"{paint('warning', 'yellow')}  {neutralise(warning)}")
     if job["artifacts"]:
         say()
         show(
             [
                 Column("ARTIFACT"),
                 Column("SIZE", right=True),
+                Column("FILES", right=True),
                 Column("PATH"),
                 Column("DIGEST", flex=True),
             ],
             [
-                [artifact["name"], size(artifact["size"]), artifact["path"], artifact["digest"]]
+                [
+                    artifact["name"],
+                    size(artifact["size"]),
+                    str(artifact.get("files", 1)),
+                    artifact["path"],
+                    artifact["digest"],
+                ]
                 for artifact in job["artifacts"]
             ],
         )

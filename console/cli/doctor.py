@@ -17,12 +17,12 @@ from console.cli.options import Json
 from console.cli.output import emit, paint, say
 from console.client import Client
 from console.text import neutralise, pad, width
-from jobs.errors import QuarterdeckError
-from jobs.places import Places, places
+from jobs.base.errors import QuarterdeckError
+from jobs.base.places import Places, places
 
 if TYPE_CHECKING:
     from console.remote.target import Target
-    from jobs.views import CheckView, StatusView
+    from jobs.wire.views import CheckView, StatusView
 
 LEAST_DISK = 2 << 30
 """Bytes free below which snapshots, logs and Ray's own files soon fill the disk."""
@@ -32,9 +32,9 @@ LEAST_SHM = 256 << 20
 
 
 def doctor(as_json: Json = False) -> None:
-    """Check every part, with the fix for what is wrong.
+    """Check every part, and say how to fix what is wrong.
 
-    The exit code is 0 when every check passed, and 1 when one did not.
+    The exit code is 0 when every check passes, and 1 otherwise.
     """
     client = Client.from_environment()
     if client.remote is None:
@@ -117,7 +117,8 @@ def _ray() -> CheckView:
     try:
         return _check("ray", True, version("ray"), "")
     except PackageNotFoundError:
-        return _check("ray", False, "not installed", "Install it: `pip install quarterdeck`.")
+        fix = "To run a cluster here: `pip install 'quarterdeck[cluster]'`."
+        return _check("ray", False, "not installed", fix)
 
 
 def _existing(path: Path) -> Path:

@@ -14,26 +14,28 @@ from console.cli.output import emit_line, paint
 from console.cli.patience import Patience
 from console.client import Client
 from console.text import neutralise
-from jobs.errors import Unreachable
+from jobs.base.errors import Unreachable
 
 if TYPE_CHECKING:
-    from jobs.views import EventView
+    from jobs.wire.views import EventView
 
 _PAGE = 200
 _COLOURS = {"warning": "yellow", "error": "red"}
 
 
 def events(
-    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on with what comes.")] = False,
+    follow: Annotated[
+        bool, typer.Option("-f", "--follow", help="Keep printing new events.")
+    ] = False,
     limit: Annotated[
         int,
         typer.Option(
-            "-n", "--limit", min=0, max=1000, help="How many of the newest to begin with."
+            "-n", "--limit", min=0, max=1000, help="How many of the newest to print first."
         ),
     ] = 50,
     after: Annotated[
         int | None,
-        typer.Option(metavar="NUMBER", min=1, help="Everything after this event instead."),
+        typer.Option(metavar="NUMBER", min=1, help="Print everything after this event instead."),
     ] = None,
     job: Annotated[
         str | None,

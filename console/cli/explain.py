@@ -10,10 +10,10 @@ from console.cli.options import JobId, Json
 from console.cli.output import emit, narrate, paint, paint_state, say
 from console.client import Client
 from console.text import neutralise
-from jobs.words import counted
+from jobs.base.words import counted
 
 if TYPE_CHECKING:
-    from jobs.views import ExplainView, StacksView
+    from jobs.wire.views import ExplainView, StacksView
 
 _STACKS_TIMEOUT = 60.0
 """Seconds: the stacks of a thousand ranks are read on many nodes."""
@@ -22,7 +22,7 @@ _STACKS_TIMEOUT = 60.0
 def explain(job: JobId, as_json: Json = False) -> None:
     """Say why a job waits, or why it failed.
 
-    With the smallest changes that would let a waiting job start.
+    Includes the smallest changes that would let a waiting job start.
     """
     found = cast("ExplainView", Client.from_environment().get(run_path(job, "explain")))
     if as_json:
@@ -33,6 +33,8 @@ def explain(job: JobId, as_json: Json = False) -> None:
     )
     for reason in found["reasons"]:
         say(f"  - {neutralise(reason)}")
+    if "checkpoint" in found:
+        say(f"  {paint('checkpoint', 'dim')}  {neutralise(found['checkpoint'])}")
     if found["first_failure"] is not None:
         show_failure(found["first_failure"])
     if found["unblock"]:
@@ -50,9 +52,9 @@ def explain(job: JobId, as_json: Json = False) -> None:
 
 
 def stacks(job: JobId, as_json: Json = False) -> None:
-    """Show where every rank is now, equal stacks together.
+    """Show the Python stacks of all ranks, equal ones together.
 
-    The largest group comes first: a rank that stands alone is the one to look at.
+    The largest group comes first: a rank that is alone in its group is the one to look at.
     """
     client = Client.from_environment(timeout=_STACKS_TIMEOUT)
     found = cast("StacksView", client.get(run_path(job, "stacks")))

@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from console import guest
 from console.cli.options import Json
 from console.cli.output import emit
 from console.cli.sweeps import SweepId, sweep_path
 from console.client import Client
-from jobs.errors import InvalidInput, StorageFull
+from jobs.base.disk import cannot_write
+from jobs.base.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from jobs.sweepviews import SweepDetail, TrialView
+    from jobs.wire.sweepviews import SweepDetail, TrialView
 
 _FORMATS = ("csv", "json", "parquet")
 _FIXED = [
@@ -43,7 +45,9 @@ def export(
     format_: Annotated[str, typer.Option("--format", help="csv, json or parquet.")] = "csv",
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="FILE", help="Write there, not to stdout."),
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="Write to this file instead of stdout."
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -52,12 +56,12 @@ def export(
     Parquet needs the package pyarrow: pip install 'quarterdeck[parquet]'.
     """
     if kind != "sweep":
-        raise InvalidInput(f"cannot export a '{kind}'", "There is: sweep.")
+        raise InvalidInput(f"cannot export a '{kind}'", "Only a sweep can be exported.")
     if format_ not in _FORMATS:
         raise InvalidInput(f"--format: found '{format_}'; allowed: {', '.join(_FORMATS)}")
     wanted = "json" if as_json else format_
     if wanted == "parquet" and output is None and sys.stdout.isatty():
-        raise InvalidInput("Parquet is no text for a terminal", "Give --output FILE.")
+        raise InvalidInput("Parquet cannot be printed on a terminal", "Give --output FILE.")
     write_parquet = _parquet_writer() if wanted == "parquet" else None
     client = Client.from_environment()
     detail = cast("SweepDetail", client.get(sweep_path(sweep)))
@@ -72,10 +76,11 @@ def export(
     else:
         data = as_csv(detail, rows).encode()
     if output is not None:
+        guest.refuse("--output")
         try:
             output.write_bytes(data)
         except OSError as error:
-            raise StorageFull(f"cannot write {output}: {error.strerror}") from None
+            raise cannot_write(output, error) from None
     elif write_parquet is not None:
         sys.stdout.buffer.write(data)
     else:
@@ -118,7 +123,7 @@ def _parquet_writer() -> Any:
     except ImportError:
         raise InvalidInput(
             "--format parquet needs the package pyarrow, which is not installed",
-            "Install it (`pip install 'quarterdeck[parquet]'`), or take csv.",
+            "Install it (`pip install 'quarterdeck[parquet]'`), or use csv.",
         ) from None
 
     def write(table: dict[str, list[Any]]) -> bytes:

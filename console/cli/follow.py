@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, cast
 from console.cli.ids import Target
 from console.cli.patience import Patience
 from console.client import Client
-from jobs.errors import Unreachable
-from jobs.states import TERMINAL
-from jobs.times import parse_time, rfc3339
+from jobs.base.errors import Unreachable
+from jobs.base.states import TERMINAL
+from jobs.base.times import parse_time, rfc3339
 
 if TYPE_CHECKING:
-    from jobs.views import JobView, LogLine
+    from jobs.wire.views import JobView, LogLine
 
 SLACK = 5.0
 """Seconds asked again after a reconnect: more than the grain of `at`, and offsets drop the rest."""

@@ -6,8 +6,8 @@ import re
 from collections.abc import Sequence
 from datetime import datetime
 
-from jobs.errors import InvalidInput
-from jobs.times import parse_time, rfc3339
+from jobs.base.errors import InvalidInput
+from jobs.base.times import parse_time, rfc3339
 
 _BARS = "▁▂▃▄▅▆▇█"
 
@@ -80,7 +80,7 @@ def local_moment(at: str | None) -> str:
 
 def seconds(text: str, option: str) -> float:
     """A span as typed after an option: `90`, `90s`, `10m`, `1h30m`. Raises InvalidInput."""
-    from jobs.units import parse_duration
+    from jobs.base.units import parse_duration
 
     try:
         return parse_duration(text)
@@ -88,8 +88,8 @@ def seconds(text: str, option: str) -> float:
         raise InvalidInput(f"{option}: {error}") from None
 
 
-def since(text: str, now: float) -> str:
-    """The moment that `--since` names, in RFC 3339 UTC.
+def since(text: str, now: float, option: str = "--since") -> str:
+    """The moment that `--since` names, or another option, in RFC 3339 UTC.
 
     Args:
         text: a span back from `now` (`10m`), a time of day (`14:05`), a date, or a date with time;
@@ -106,11 +106,11 @@ def since(text: str, now: float) -> str:
     else:
         try:
             if "-" not in text:
-                return rfc3339(now - seconds(text, "--since"))
+                return rfc3339(now - seconds(text, option))
             when = datetime.fromisoformat(text)
         except (ValueError, InvalidInput):
             raise InvalidInput(
-                f"--since: '{text}' is not a time",
+                f"{option}: '{text}' is not a time",
                 "Write a span (10m), a time of day (14:05) or a moment (2026-01-31T14:05:00Z).",
             ) from None
     return rfc3339(when.timestamp())

@@ -14,11 +14,18 @@ from typing import Annotated, Any
 
 import typer
 
-from console.cli.cluster import POLL, show_logs, size_words, supervisor
-from console.cli.options import Cpus, Gpus, Json, SimulateGpus
+from console.cli.cluster import (
+    POLL,
+    be_supervisor,
+    option_words,
+    show_logs,
+    size_words,
+    supervisor,
+)
+from console.cli.options import Cpus, Foreground, Gpus, Json, Name, Ports, SimulateGpus
 from console.cli.output import emit, narrate, say
-from jobs.errors import Conflict, InvalidInput, NotAllowed, Unreachable
-from jobs.places import Places, places
+from jobs.base.errors import Conflict, InvalidInput, NotAllowed, Unreachable
+from jobs.base.places import Places, places
 
 JOIN_TIMEOUT = 90.0
 """Seconds for Ray to be started and known to the head. It takes about 5; a busy host may need more."""
@@ -35,7 +42,7 @@ def join(
         str | None,
         typer.Argument(
             metavar="HOST:PORT",
-            help="The head, as `qd up --listen` printed it; the last one when left out.",
+            help="The head, as `qd up --listen` prints it; by default the one joined last.",
             show_default=False,
         ),
     ] = None,
@@ -43,10 +50,7 @@ def join(
         Path | None,
         typer.Option("--token-file", metavar="FILE", help="A copy of the head's token."),
     ] = None,
-    name: Annotated[
-        str | None,
-        typer.Option("--name", metavar="NAME", help="The node's name; the host's by default."),
-    ] = None,
+    name: Name = None,
     gpus: Gpus = None,
     simulate_gpus: SimulateGpus = None,
     cpus: Cpus = None,
@@ -55,21 +59,23 @@ def join(
         typer.Option(
             "--address",
             metavar="A",
-            help="This host's own address, when it has several; the one that faces the head by default.",
+            help="This host's address, if it has several; by default the one that faces the head.",
         ),
     ] = None,
+    ports: Ports = None,
+    foreground: Foreground = False,
     as_json: Json = False,
 ) -> None:
     """Add this host to a cluster.
 
-    It takes jobs until `qd leave`. When it has joined already, nothing changes.
+    It runs jobs until `qd leave`. If it has already joined, nothing changes.
     """
     began, where = time.monotonic(), places()
     before = record_of(where)
     head = head or head_of(before)
     if head is None:
         raise InvalidInput(
-            "which cluster?", "Give the head's HOST:PORT; `qd up --listen` prints it there."
+            "which cluster?", "Give the head's HOST:PORT; `qd up --listen` on the head prints it."
         )
     if token_file is None and not (head_of(before) and where.ray_token.exists()):
         raise InvalidInput(
@@ -77,8 +83,9 @@ def join(
             "Copy the head's token file here and give it as --token-file.",
         )
     words = ["--head", head, *size_words(gpus, simulate_gpus, cpus)]
-    for option, value in (("--name", name), ("--address", address), ("--token-file", token_file)):
-        words += [option, str(value)] if value is not None else []
+    words += option_words(name=name, address=address, ports=ports, token_file=token_file)
+    if foreground:
+        be_supervisor(*words)
     log = where.daemon_logs / "ray.log"
     seen = log.stat().st_size if log.exists() else 0
     answer = supervisor("start", *words)
@@ -103,13 +110,14 @@ def join(
 
 def leave(
     force: Annotated[
-        bool, typer.Option("--force", help="Stop what jobs run here, then leave.")
+        bool, typer.Option("--force", help="Stop the ranks that run here, then leave.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Take this host out of its cluster.
+    """Remove this host from its cluster.
 
-    Refuses while jobs run here, unless forced. To empty it in order, run `qd drain` on the head first.
+    Refuses while jobs run here, unless forced. To let its jobs finish, run `qd drain` on the
+    head first.
     """
     record = record_of(places())
     if record and head_of(record) is None:
@@ -162,7 +170,8 @@ def wait_joined(
             return
         if REFUSED in text:
             raise NotAllowed(
-                "the head refuses this token", "Copy the token file anew: `qd up` there names it."
+                "the head refuses this token",
+                "Copy the token file again: `qd up` on the head prints its path.",
             )
         ray = (record_of(where) or {}).get("ray", {})
         problem = "" if ray.get("process") else ray.get("exit", "")

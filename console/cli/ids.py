@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass
 
 from console.client import segment
-from jobs.errors import InvalidInput
-from jobs.names import parse_run
+from jobs.base.errors import InvalidInput
+from jobs.base.names import parse_run
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,11 +15,11 @@ from console.cli.options import JobId, JobIds, Json
 from console.cli.output import Column, emit, narrate, paint_state, say, show
 from console.client import Client
 from console.text import neutralise
-from jobs.errors import InvalidInput, QuarterdeckError
-from jobs.states import JOB_STATES, TERMINAL
+from jobs.base.errors import InvalidInput, QuarterdeckError
+from jobs.base.states import JOB_STATES, TERMINAL
 
 if TYPE_CHECKING:
-    from jobs.views import JobDetail, JobPage, JobView
+    from jobs.wire.views import JobDetail, JobPage, JobView
 
 _PAGE = 200
 """Jobs asked for at a time when all are wanted."""
@@ -42,18 +42,18 @@ _COLUMNS = [
 
 
 def jobs(
-    all_: Annotated[bool, typer.Option("--all", "-a", help="Every job, on all pages.")] = False,
+    all_: Annotated[bool, typer.Option("--all", "-a", help="List all jobs.")] = False,
     state: Annotated[
         list[str] | None,
-        typer.Option(help="Only jobs in this state, or active, or finished; repeats."),
+        typer.Option(help="Only jobs in this state, or active, or finished; repeatable."),
     ] = None,
     user: Annotated[str | None, typer.Option(help="Only jobs of this user.")] = None,
-    name: Annotated[str | None, typer.Option(help="Only jobs of this name.")] = None,
+    name: Annotated[str | None, typer.Option(help="Only jobs with this name.")] = None,
     query: Annotated[
         str | None, typer.Option("-q", "--query", help="Only jobs with this text.")
     ] = None,
     limit: Annotated[
-        int, typer.Option(min=1, max=1000, help="Finished jobs to show, or jobs on a page.")
+        int, typer.Option(min=1, max=1000, help="How many finished jobs to show, or jobs per page.")
     ] = 20,
     before: Annotated[
         str | None, typer.Option(metavar="ID", help="The page of jobs older than this one.")
@@ -63,7 +63,7 @@ def jobs(
     """List jobs, newest first.
 
     Shows every job that has not ended and the newest that have. --state, --all and --before list
-    jobs as they were submitted instead.
+    jobs in order of submission instead.
     """
     client = Client.from_environment()
     filters: dict[str, Any] = {"user": user, "name": name, "q": query}
@@ -161,9 +161,9 @@ def cancel(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Stop jobs, in order and for good.
+    """Cancel jobs: SIGTERM, then SIGKILL after the grace time.
 
-    A job that has ended already stays as it is. When one cannot be stopped the others still are,
+    A job that has already ended stays as it is. If one cannot be cancelled, the others still are,
     and the exit code is that of the first error.
     """
     client = Client.from_environment()
@@ -187,9 +187,9 @@ def cancel(
 
 
 def retry(job: JobId, as_json: Json = False) -> None:
-    """Run a job that has ended once more.
+    """Run an ended job again.
 
-    The same spec and the same code, as a new attempt of the same job.
+    With the same spec and code, as a new attempt of the same job.
     """
     client = Client.from_environment()
     view = cast("JobView", client.post(run_path(job, "retry")))

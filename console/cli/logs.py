@@ -16,11 +16,11 @@ from console.cli.options import JobId, Json
 from console.cli.output import emit_line, narrate, paint
 from console.cli.patience import Patience
 from console.client import Client
-from console.text import neutralise
-from jobs.errors import InvalidInput
+from console.text import last_state, neutralise
+from jobs.base.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from jobs.views import JobDetail, LogLine
+    from jobs.wire.views import JobDetail, LogLine
 
 _RANK_COLOURS = ("cyan", "yellow", "green", "magenta", "blue", "red")
 
@@ -28,29 +28,34 @@ _RANK_COLOURS = ("cyan", "yellow", "green", "magenta", "blue", "red")
 def logs(
     job: JobId,
     follow: Annotated[
-        bool, typer.Option("-f", "--follow", help="Go on until the job has ended.")
+        bool, typer.Option("-f", "--follow", help="Follow until the job has ended.")
     ] = False,
     rank: Annotated[int | None, typer.Option(min=0, help="Only this rank.")] = None,
     since_: Annotated[
         str | None,
-        typer.Option("--since", metavar="TIME", help="From 10m ago, from 14:05, from a moment on."),
+        typer.Option(
+            "--since",
+            metavar="TIME",
+            help="Only lines from then on: 10m (ago), 14:05, or a date and time.",
+        ),
     ] = None,
     grep: Annotated[
-        str | None, typer.Option(metavar="RE", help="Only lines that match this expression.")
+        str | None,
+        typer.Option(metavar="RE", help="Only lines that match this regular expression."),
     ] = None,
     tail: Annotated[int | None, typer.Option(min=0, help="Only the last N lines.")] = None,
     timestamps: Annotated[
-        bool, typer.Option("-t", "--timestamps", help="Put the time before each line.")
+        bool, typer.Option("-t", "--timestamps", help="Print the time before each line.")
     ] = False,
     raw: Annotated[
-        bool, typer.Option("--raw", help="The bytes as they lie on disk, of one rank.")
+        bool, typer.Option("--raw", help="The unchanged bytes of one rank's log.")
     ] = False,
     as_json: Json = False,
 ) -> None:
     """Print the logs of a job, or follow them.
 
-    Lines of several ranks are merged by time, each behind its rank. Control characters are made
-    visible, so that a log cannot act on your terminal; --raw gives the bytes.
+    Lines of several ranks are merged by time, each prefixed with its rank. Control characters are made
+    visible, so that a log cannot act on your terminal; --raw prints the bytes as they are.
     """
     client = Client.from_environment()
     wanted = target(job)
@@ -63,7 +68,7 @@ def logs(
     pinned = Target(detail["id"], wanted.attempt)
     if raw:
         if as_json or since_ or grep or tail is not None or timestamps:
-            raise InvalidInput("--raw goes with --rank, --follow and an attempt only")
+            raise InvalidInput("--raw can only be combined with --rank, --follow and an attempt")
         copy_raw(client, pinned, detail, rank, follow=follow)
         return
     ranks = list(range(detail["ranks"])) if rank is None else [rank]
@@ -112,7 +117,7 @@ def print_lines(
         if attempt not in (None, line["attempt"]):
             narrate(f"attempt {line['attempt']} starts")
         attempt = line["attempt"]
-        text = neutralise(line["line"])
+        text = neutralise(last_state(line["line"]))
         if named:
             mark = paint(f"[r{line['rank']}]", _RANK_COLOURS[line["rank"] % len(_RANK_COLOURS)])
             text = f"{mark} {text}"

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import gc
 import importlib
+import os
 import re
 import sys
 from collections.abc import Sequence
 from typing import Any
 
-_PLACE = re.compile(r"[js]\d+")
+from console.cli.stdout import guard
+
+_PLACE = re.compile(r"[jps]\d+")
+_CANNOT_DRAW = ("dumb", "unknown")
+"""What TERM says where a cursor cannot be moved: all pictures would run over the screen without end."""
 _TAKE_A_WORD = ("--host", "--context", "--screen")
 
 
@@ -19,6 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: the words after `qd`; those of this process by default.
     """
+    guard()
     words = _opened(list(sys.argv[1:] if argv is None else argv))
     options = _console(words)
     if options is not None and sys.stdin.isatty() and sys.stdout.isatty():
@@ -29,12 +35,11 @@ def main(argv: Sequence[str] | None = None) -> int:
                 from console.remote.contexts import choose
 
                 choose(place.get("host"), place.get("context"))
-            open_console(**options)
+            return open_console(**options)
         except (KeyboardInterrupt, Exception) as error:
             from console.cli.program import told
 
             return told(error)
-        return 0
     from console.cli.program import (
         run,  # all that parses: it takes as long as a small command itself
     )
@@ -42,12 +47,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run(words)
 
 
-def open_console(**options: Any) -> None:
-    """Open the console; `options` are those of `console.tui.app.run`."""
+def open_console(**options: Any) -> int:
+    """Open the console; `options` are those of `console.tui.app.run`. Gives the exit code.
+
+    Raises:
+        InvalidInput: the terminal cannot move its cursor.
+    """
+    if (terminal := os.environ.get("TERM", "")) in _CANNOT_DRAW:
+        from jobs.base.errors import InvalidInput
+
+        raise InvalidInput(
+            f"the console cannot draw on this terminal (TERM={terminal})",
+            hint="Set TERM to the terminal's type, such as TERM=xterm-256color; or use the commands, which "
+            "work on any terminal: `qd status`, `qd jobs`, `qd logs JOB`.",
+        )
     # Until the first picture nothing that is made is garbage; `QuarterdeckApp.open` switches it on again.
     gc.disable()
     # By name: the import graph of the commands stays free of the TUI.
-    importlib.import_module("console.tui.app").run(**options)
+    return int(importlib.import_module("console.tui.app").run(**options))
 
 
 def _opened(words: list[str]) -> list[str]:

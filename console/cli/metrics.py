@@ -13,9 +13,10 @@ from console.cli.options import JobId, Json
 from console.cli.output import Column, emit_line, narrate, show
 from console.client import Client
 from console.text import neutralise
+from jobs.metrics.series import in_order
 
 if TYPE_CHECKING:
-    from jobs.views import MetricPoint
+    from jobs.wire.views import JobDetail, MetricPoint
 
 
 def metrics(
@@ -27,13 +28,33 @@ def metrics(
     follow: Annotated[
         bool, typer.Option("-f", "--follow", help="Print points until the job has ended.")
     ] = False,
+    try_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--try",
+            metavar="SET|NAME=RE",
+            help="What these patterns would find in its log; repeatable.",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Show what a job has logged.
+    """Show the metrics that a job has logged.
 
-    One line per metric with its last value and its range; --json gives one point a line.
+    One line per metric with its last value and its range; --json prints one point per line. With --try,
+    what patterns would find in its log: a named set (nanogpt, keras, lightning, hf) or NAME=EXPRESSION,
+    where the name `step` gives the step of a line.
     """
     client = Client.from_environment()
+    if try_:
+        from console.cli.trying import tried
+
+        found = tried(client, job, try_, name)
+        if as_json:
+            for point in found:
+                emit_line(point)
+        else:
+            _summary(found, None, "no such numbers in its log")
+        return
     found = _points(client, run_path(job, "metrics"), name, follow)
     if as_json:
         for point in found:
@@ -44,7 +65,8 @@ def metrics(
             head = f"{at} r{point['rank']} step {point['step']:>6}"
             print(f"{head}  {neutralise(point['name'])} {number(point['value'])}", flush=True)
     else:
-        _summary(found)
+        detail = cast("JobDetail", client.get(run_path(job)))
+        _summary(found, (detail["spec"].get("objective") or {}).get("metric"))
 
 
 def _points(client: Client, path: str, name: str | None, follow: bool) -> Iterator[MetricPoint]:
@@ -53,7 +75,10 @@ def _points(client: Client, path: str, name: str | None, follow: bool) -> Iterat
             yield cast("MetricPoint", document)
 
 
-def _summary(points: Iterator[MetricPoint]) -> None:
+_NONE = "no metrics: a script logs them with `quarterdeck.log(loss=..., step=...)`"
+
+
+def _summary(points: Iterator[MetricPoint], objective: str | None, none: str = _NONE) -> None:
     last: dict[str, MetricPoint] = {}
     low: dict[str, float] = {}
     high: dict[str, float] = {}
@@ -67,7 +92,7 @@ def _summary(points: Iterator[MetricPoint]) -> None:
             low[name] = min(low.get(name, value), value)
             high[name] = max(high.get(name, value), value)
     if not last:
-        narrate("no metrics: a script logs them with `quarterdeck.log(loss=..., step=...)`")
+        narrate(none)
         return
     columns = [Column("METRIC", flex=True)] + [
         Column(title, right=True) for title in ("LAST", "STEP", "MIN", "MAX", "POINTS")
@@ -83,6 +108,6 @@ def _summary(points: Iterator[MetricPoint]) -> None:
                 number(high.get(name)),
                 str(counts[name]),
             ]
-            for name, point in sorted(last.items())
+            for name, point in ((name, last[name]) for name in in_order(last, objective))
         ],
     )

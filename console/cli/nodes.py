@@ -13,10 +13,10 @@ from console.cli.options import Json, NodeName
 from console.cli.output import Column, emit, narrate, paint, paint_state, say, show
 from console.client import Client, segment
 from console.text import neutralise
-from jobs.errors import InvalidInput
+from jobs.base.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from jobs.views import GpuView, NodeView
+    from jobs.wire.views import GpuView, NodeView
 
 NODE_COLUMNS = [
     Column("NODE", flex=True),
@@ -82,27 +82,27 @@ def node(name: NodeName, as_json: Json = False) -> None:
 
 def drain(
     name: NodeName,
-    reason: Annotated[str | None, typer.Option(help="Why, for those who ask.")] = None,
+    reason: Annotated[str | None, typer.Option(help="Why it is drained.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Keep new jobs off a node; what runs there runs on."""
+    """Start no new jobs on a node; running ones continue."""
     body = {} if reason is None else {"reason": reason}
     _show_change(Client.from_environment().act(f"/v1/nodes/{segment(name)}/drain", body), as_json)
 
 
 def undrain(name: NodeName, as_json: Json = False) -> None:
-    """Let a node take jobs again; lifts a quarantine too."""
+    """Start jobs on a node again; also lifts a quarantine."""
     _show_change(Client.from_environment().act(f"/v1/nodes/{segment(name)}/undrain"), as_json)
 
 
 def forget(
     name: NodeName,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Take a node that is gone for good off the books.
+    """Remove a node that will not come back.
 
-    One that comes back under its name joins as a new one.
+    A node that joins under this name later is a new one.
     """
     client = Client.from_environment()
     path = f"/v1/nodes/{segment(name)}"

@@ -13,7 +13,7 @@ _COMPLETION_TIMEOUT = 0.5
 def _ask(path: str, **query: Any) -> Any:
     """What the control plane says, or None: completion never fails and never waits long."""
     from console.client import Client
-    from jobs.errors import QuarterdeckError
+    from jobs.base.errors import QuarterdeckError
 
     try:
         client = Client.from_environment(_COMPLETION_TIMEOUT, patience=_COMPLETION_TIMEOUT)
@@ -29,6 +29,12 @@ def complete_job(incomplete: str) -> list[tuple[str, str]]:
         return []
     rows = [(job["id"], f"{job['name']} {job['state']}") for job in page["jobs"]]
     return [row for row in [*rows, ("last", "the newest job")] if row[0].startswith(incomplete)]
+
+
+def complete_version(incomplete: str) -> list[tuple[str, str]]:
+    """Versions of models, with their state."""
+    rows = _ask("/v1/models", limit=200) or []
+    return [(row["id"], row["state"]) for row in rows if row["id"].startswith(incomplete)]
 
 
 def complete_node(incomplete: str) -> list[tuple[str, str]]:
@@ -66,12 +72,24 @@ NodeName = Annotated[
 ]
 
 Gpus = Annotated[
-    int | None, typer.Option("--gpus", metavar="N", help="Use only N of the GPUs here.")
+    int | None, typer.Option("--gpus", metavar="N", help="Use only N of this machine's GPUs.")
 ]
 SimulateGpus = Annotated[
     int | None,
-    typer.Option("--simulate-gpus", metavar="N", help="Pretend to have N GPUs, to try it out."),
+    typer.Option("--simulate-gpus", metavar="N", help="Simulate N GPUs, to try it out."),
 ]
 Cpus = Annotated[
     int | None, typer.Option("--cpus", metavar="N", help="CPUs to offer; all by default.")
+]
+
+Name = Annotated[
+    str | None,
+    typer.Option("--name", metavar="NAME", help="The node's name; the host's by default."),
+]
+Ports = Annotated[
+    int | None,
+    typer.Option("--ports", metavar="FIRST", help="Listen on FIRST to FIRST + 99 only."),
+]
+Foreground = Annotated[
+    bool, typer.Option("--foreground", help="Run until SIGTERM, for a service manager.")
 ]

@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TextIO
 
 from console.text import cut, neutralise, pad, width
@@ -46,6 +46,19 @@ _STATES = {
     "FINISHED": "green",
     "PRUNED": "dim",
     "PAUSED": "yellow",
+    "WAITING": "dim",
+    "ACTIVE": "green",
+    "FIRING": "red",
+    "RESOLVED": "green",
+    "STARTED": "green",
+    "MISSED": "yellow",
+    "CACHED": "green",
+    "SKIPPED": "dim",
+    "APPROVED": "green",
+    "REJECTED": "red",
+    "ARCHIVED": "dim",
+    "holds": "green",
+    "fails": "red",
     "ok": "green",
     "degraded": "yellow",
     "unreachable": "red",
@@ -122,9 +135,10 @@ def table(columns: list[Column], rows: list[list[str]], room: int | None) -> lis
     """The lines of an aligned table, heading first.
 
     Args:
-        rows: one text per column; controls are made visible here.
+        rows: one text per column; controls are made visible here, as in headings.
         room: columns that a line may take; None: as many as it needs.
     """
+    columns = [replace(column, title=neutralise(column.title)) for column in columns]
     cells = [[neutralise(text).replace("\t", " ") for text in row] for row in rows]
     widths = [
         max([width(column.title), *(width(row[i]) for row in cells)])

@@ -1,20 +1,46 @@
-"""How a command that waits lives through a restart of the control plane.
+"""How commands live through a control plane that is away, or slow to answer.
 
 Jobs run on while the controller is away, so a command that follows one must not give up on the
-first broken connection, and must say that what it shows has stopped.
+first broken connection, and must say that what it shows has stopped. A submission that was not answered
+may have been taken, so it is sent again with its key, and says so where that is of no use.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from console.cli.output import narrate
-from console.client import Client
-from jobs.errors import Unreachable
+from console.client import Client, Cut
+from jobs.base.errors import Unreachable
 
 LIMIT = 120.0
 """Seconds to wait for a controller that is away. A restart takes a few; after two minutes a person
 has to look, and a script should hear of it."""
 
 _PAUSE = 0.5
+_TO_SUBMIT = 60.0
+"""Seconds for a submission: as long as a registry may be locked by a backup or a person with a tool."""
+
+
+def send(client: Client, path: str, body: Mapping[str, Any]) -> Any:
+    """Submit `body`, which has a `key`: the same key never makes a second one.
+
+    Raises:
+        Cut: no answer came; the hint has the key.
+    """
+
+    def late() -> None:
+        narrate("the control plane is slow to answer; asking again, with the same key")
+
+    try:
+        return client.act(path, body, patience=_TO_SUBMIT, late=late)
+    except Cut as error:
+        error.hint = (
+            f"It may have been taken. With `--key {body['key']}` the same command starts it once, "
+            f"or shows what was started. {error.hint}"
+        )
+        raise
 
 
 class Patience:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import importlib
-import io
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from difflib import get_close_matches
 from typing import Any
@@ -16,13 +15,16 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.exceptions import TyperException
 
+from console import guest
 from console.cli.coercion import lighten
 from console.cli.commands import COMMANDS, Entry
 from console.cli.main import open_console
 from console.cli.output import narrate, paint
+from console.cli.stdout import ReaderLeft
 from console.cli.where import act_here, options, take
+from console.gateway import offered
 from console.remote.contexts import unchanged
-from jobs.errors import QuarterdeckError
+from jobs.base.errors import QuarterdeckError
 
 INTERRUPTED = 130
 BROKEN_PIPE = 141  # what a shell reports for a program that SIGPIPE ended
@@ -58,6 +60,43 @@ class _WithCommand(_Command):
         return super().parse_args(ctx, args)
 
 
+class _Noun(TyperGroup):
+    """A command with commands below it, each imported when it is used."""
+
+    verbs: Mapping[str, Entry]
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        *own, help_ = lighten(super().get_params(ctx))
+        return [*own, *options(), help_]
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        rest = super().parse_args(ctx, args)
+        take(ctx)
+        return rest
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(self.verbs)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        entry = self.verbs.get(cmd_name)
+        return None if entry is None else build(cmd_name, entry)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        if args[0] not in self.verbs and not ctx.resilient_parsing:
+            near = get_close_matches(args[0], self.verbs, n=1)
+            message = f"there is no command '{ctx.command_path} {args[0]}'"
+            wanted = f"`{ctx.command_path} {near[0]}`" if near else ", ".join(self.verbs)
+            ctx.fail(f"{message}; did you mean {wanted}?" if near else f"{message}; {wanted}")
+        if guest.folder() is not None and args[0] in self.verbs:
+            offered.check(f"{ctx.info_name} {args[0]}")
+        self.callback = None  # what the noun does alone is not part of its verbs
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, entry.help) for name, entry in self.verbs.items()])
+
+
 class _LazyGroup(TyperGroup):
     """The root command. It knows its commands from the table, and imports the one that is used."""
 
@@ -80,8 +119,8 @@ class _LazyGroup(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
-        except BrokenPipeError:  # before Typer makes it exit code 1
-            raise typer.Exit(_leave_quietly()) from None
+        except (BrokenPipeError, ReaderLeft):  # before Typer makes it exit code 1
+            raise typer.Exit(BROKEN_PIPE) from None
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         name = args[0]
@@ -89,6 +128,8 @@ class _LazyGroup(TyperGroup):
             near = get_close_matches(name, COMMANDS, n=1)
             message = f"there is no command '{name}'"
             ctx.fail(f"{message}; did you mean `qd {near[0]}`?" if near else message)
+        if guest.folder() is not None and name in COMMANDS:
+            offered.check(name)
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
@@ -115,6 +156,13 @@ def build(name: str, entry: Entry) -> Any:
     module, _, function = entry.place.partition(":")
     callback: Callable[..., Any] = getattr(importlib.import_module(module), function)
     app = typer.Typer(add_completion=False, rich_markup_mode=None, context_settings=_SETTINGS)
+    if entry.verbs:
+        app.callback(cls=_Noun, invoke_without_command=True)(callback)
+        noun = typer.main.get_command(app)
+        noun.name = name
+        assert isinstance(noun, _Noun)
+        noun.verbs = entry.verbs
+        return noun
     app.command(name, cls=_WithCommand if entry.takes_command else _Command)(callback)
     command = typer.main.get_command(app)
     if isinstance(command, _Command):
@@ -135,9 +183,7 @@ def _root(
     version: bool = typer.Option(
         False, "--version", callback=_version, is_eager=True, help="Show the version and exit."
     ),
-    read_only: bool = typer.Option(
-        False, "--read-only", help="Open the console without its actions."
-    ),
+    read_only: bool = typer.Option(False, "--read-only", help="Open the console without actions."),
     ascii_only: bool = typer.Option(
         False, "--ascii", help="Open the console without block characters."
     ),
@@ -145,8 +191,8 @@ def _root(
         None,
         "--screen",
         metavar="NAME",
-        help="Open the console there: cluster, jobs, sweeps, events, or a job's or sweep's id. "
-        "`qd j12` does so too.",
+        help="Open the console at this place: cluster, jobs, sweeps, models, deployments, pipelines, alerts, "
+        "events, or the id of a job, sweep or pipeline. `qd j12` does so too.",
         show_default=False,
     ),
 ) -> None:
@@ -158,7 +204,8 @@ def _root(
         if not (sys.stdin.isatty() and sys.stdout.isatty()):
             print(ctx.get_help())
             return
-        open_console(screen=screen, read_only=read_only, ascii_only=ascii_only)
+        if code := open_console(screen=screen, read_only=read_only, ascii_only=ascii_only):
+            raise typer.Exit(code)
 
 
 def _application() -> Any:
@@ -181,16 +228,15 @@ def run(words: Sequence[str]) -> int:
     words = list(words)
     ours = words[: words.index("--")] if "--" in words else words
     as_json = "--json" in ours
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # no encoding may break a command
-            stream.reconfigure(errors="backslashreplace")
     try:
         with unchanged():
             code = _application().main(args=words, prog_name="qd", standalone_mode=False)
         sys.stdout.flush()
-    except BrokenPipeError:
-        return _leave_quietly()
+    except (BrokenPipeError, ReaderLeft):
+        return BROKEN_PIPE
     except (KeyboardInterrupt, Exception) as error:
+        with suppress(Exception):  # what was said before the error comes before it
+            sys.stdout.flush()
         return told(error, as_json)
     return code if isinstance(code, int) else 0
 
@@ -238,11 +284,3 @@ def _report(message: str, hint: str, document: dict[str, Any], as_json: bool) ->
         print(prefix, end=" ", file=sys.stderr)
         for line in [*message.splitlines(), *hint.splitlines()]:
             narrate(line)
-
-
-def _leave_quietly() -> int:
-    """The reader of our output is gone, as in `qd jobs | head`: no word about it, and none from
-    the interpreter when it flushes at exit."""
-    with suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return BROKEN_PIPE

@@ -11,30 +11,34 @@ from console.cli.format import size, span
 from console.cli.options import Json
 from console.cli.output import emit, narrate, say
 from console.client import Client
-from jobs.errors import InvalidInput
-from jobs.words import counted
+from jobs.base.errors import InvalidInput
+from jobs.base.words import counted
 
 if TYPE_CHECKING:
-    from jobs.views import PruneView
+    from jobs.wire.views import PruneView
 
 _TIMEOUT = 600.0
 """Seconds of silence allowed: a store of a million files takes a while to look through."""
 
 
 def prune(
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only print what would be deleted.")
+    ] = False,
     older_than: Annotated[
         str | None,
-        typer.Option(metavar="SPAN", help="Left alone for so long; by default 24h, 1h at least."),
+        typer.Option(
+            metavar="SPAN", help="Only files unused for this long; 24h by default, 1h at least."
+        ),
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Let go of stored files that nothing refers to.
+    """Delete stored files that nothing references.
 
-    Snapshots, outputs and checkpoints of jobs stay. The controller does the same by itself every day.
+    Snapshots, outputs and checkpoints of jobs stay. The controller does this every day.
     """
-    from jobs.units import parse_duration
+    from jobs.base.units import parse_duration
 
     body: dict[str, Any] = {}
     if older_than is not None:
@@ -53,8 +57,8 @@ def prune(
             _show({**found, "dry_run": False}, as_json)
             return
         if as_json or not sys.stdin.isatty():
-            raise InvalidInput(f"{_what(found)} would go", "Confirm with --yes.")
-        typer.confirm(f"{_what(found)} will go. Continue?", abort=True, err=True)
+            raise InvalidInput(f"{_what(found)} would be deleted", "Confirm with --yes.")
+        typer.confirm(f"{_what(found)} will be deleted. Continue?", abort=True, err=True)
     _show(cast("PruneView", client.post(path, body)), as_json)
 
 
@@ -69,7 +73,7 @@ def _show(found: PruneView, as_json: bool) -> None:
     if as_json:
         emit(found)
         return
-    say(f"{_what(found)} {'would go' if found['dry_run'] else 'gone'}")
+    say(f"{_what(found)} {'would be deleted' if found['dry_run'] else 'deleted'}")
     narrate(
         f"{counted(found['kept'], 'blob')} stay, {size(found['kept_bytes'])}: they are referred to, or "
         f"somebody counted on them in the last {span(found['older_than'])}"

@@ -13,18 +13,18 @@ from console.cli.options import Json
 from console.cli.output import emit, paint, paint_state, say
 from console.client import Client
 from console.text import neutralise
-from jobs.errors import Unreachable
-from jobs.words import counted
+from jobs.base.errors import Unreachable
+from jobs.base.words import counted
 
 if TYPE_CHECKING:
-    from jobs.views import Problem, StatusView
+    from jobs.wire.views import Problem, StatusView
 
 
 def status(as_json: Json = False) -> None:
-    """Say in one look whether the cluster is well.
+    """Show the cluster's health at a glance.
 
-    The exit code is 0 when the control plane answers, also when it has problems to tell, and 5 when
-    it does not.
+    The exit code is 0 when the control plane answers, even if it reports problems, and 5 when it
+    does not.
     """
     client = Client.from_environment()
     remote = client.remote

@@ -3,69 +3,126 @@
 from __future__ import annotations
 
 import os
+import shutil
+import sys
+import tempfile
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from console import guest
 from console.cli.ids import Target
 from console.cli.options import Json
 from console.cli.output import emit, narrate, say
+from console.cli.patience import send
 from console.client import Client
-from jobs.errors import InvalidInput
-from jobs.words import counted
+from jobs.base import interpreters
+from jobs.base.errors import InvalidInput, NotFound
+from jobs.base.words import counted
 
 if TYPE_CHECKING:
-    from jobs.spec import JobSpec
-    from jobs.views import SubmitView
-    from jobs.workdir import Scan
+    from console.workdir.scan import Scan
+    from jobs.spec.job import JobSpec
+    from jobs.wire.views import SubmitView
+
+_STDIN = Path("-")
+_MUCH = 200 * 2**20
+"""Bytes of a work folder from which a person is asked."""
 
 
 def submit(
     ctx: typer.Context,
     file: Annotated[
-        Path | None, typer.Argument(metavar="FILE", help="A job file (YAML).", show_default=False)
+        Path | None,
+        typer.Argument(
+            metavar="FILE", help="A job file (YAML); - is standard input.", show_default=False
+        ),
+    ] = None,
+    file_option: Annotated[
+        Path | None, typer.Option("-f", "--file", metavar="FILE", help="The same.", hidden=True)
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the job.")] = None,
     nodes: Annotated[int | None, typer.Option(help="Nodes.")] = None,
     procs: Annotated[
-        int | None, typer.Option("--procs", "--procs-per-node", help="Ranks on each node.")
+        str | None,
+        typer.Option(
+            "--procs",
+            "--procs-per-node",
+            metavar="N",
+            help="Processes on each node; gpu: one for each GPU.",
+        ),
+    ] = None,
+    launch: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOW",
+            help="How ranks find each other: torchrun (for more than one), plain (for one), jax, mpi.",
+        ),
     ] = None,
     gpus: Annotated[float | None, typer.Option(help="GPUs on each node.")] = None,
     cpus: Annotated[float | None, typer.Option(help="CPUs on each node.")] = None,
     memory: Annotated[str | None, typer.Option(help="Memory on each node: 8GiB.")] = None,
     accelerator: Annotated[str | None, typer.Option(help="GPU model: H100.")] = None,
     env: Annotated[
-        list[str] | None, typer.Option(metavar="K=V", help="A variable; repeats.")
+        list[str] | None,
+        typer.Option(
+            metavar="K[=V]", help="An environment variable; without a value, yours; repeatable."
+        ),
     ] = None,
     secret: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="A variable whose value is yours now; repeats."),
+        typer.Option(
+            metavar="NAME", help="A variable whose value comes from your environment; repeatable."
+        ),
     ] = None,
     python: Annotated[
-        str | None, typer.Option(metavar="PATH", help="Interpreter; by default the active one.")
+        str | None,
+        typer.Option(
+            metavar="PYTHON",
+            help="Interpreter: a path, an environment's folder or a version (3.12); default: the active one.",
+        ),
     ] = None,
     workdir: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="The folder to send; by default this one.")
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="The folder to send; by default the current one. - is a tar archive on stdin.",
+        ),
     ] = None,
+    include: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PATTERN", help="Send this too, even if git ignores it; repeatable."),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Send a large folder without asking.")] = False,
     no_workdir: Annotated[bool, typer.Option("--no-workdir", help="Send no folder.")] = False,
     priority: Annotated[int | None, typer.Option(help="0 to 100; higher goes first.")] = None,
-    timeout: Annotated[str | None, typer.Option(metavar="SPAN", help="Stop it after 2h.")] = None,
-    max_restarts: Annotated[int | None, typer.Option(help="Restarts after a failure.")] = None,
+    timeout: Annotated[str | None, typer.Option(metavar="SPAN", help="Time limit: 2h.")] = None,
+    max_restarts: Annotated[
+        int | None, typer.Option(help="How many restarts after failures.")
+    ] = None,
     on_stall: Annotated[
         str | None,
-        typer.Option(metavar="ACTION", help="When it hangs: warn (default), restart or fail."),
+        typer.Option(metavar="ACTION", help="When it stalls: warn (default), restart or fail."),
     ] = None,
     stall_after: Annotated[
-        str | None, typer.Option(metavar="SPAN", help="It hangs when it was silent for so long.")
+        str | None,
+        typer.Option(metavar="SPAN", help="It counts as stalled when silent for this long."),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed, as quarterdeck.seed.")] = None,
-    tag: Annotated[list[str] | None, typer.Option(metavar="K=V", help="A tag; repeats.")] = None,
+    tag: Annotated[list[str] | None, typer.Option(metavar="K=V", help="A tag; repeatable.")] = None,
     output: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=PATH", help="A file to keep as an artifact; repeats."),
+        typer.Option(
+            metavar="NAME=PATH", help="A file or folder to store when it succeeds; repeatable."
+        ),
+    ] = None,
+    metrics: Annotated[
+        list[str] | None,
+        typer.Option(metavar="SET|NAME=RE", help="Patterns for metrics in its log; repeatable."),
     ] = None,
     key: Annotated[
         str | None,
@@ -73,7 +130,7 @@ def submit(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check, and submit nothing.")] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Follow it until it ends.")] = False,
-    wait: Annotated[bool, typer.Option("--wait", help="Wait for its end.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until it ends.")] = False,
     as_json: Json = False,
 ) -> None:
     """Submit a job: a file, or a command after `--`.
@@ -83,25 +140,38 @@ def submit(
       qd submit --gpus 2 --watch -- python train.py --epochs 5
 
     Prints the job's id. With --wait and --watch the exit code is that of the first failing rank.
-    Options are stronger than the file.
+    Options override the file.
     """
-    from jobs.spec import from_options, load_job
+    from jobs.spec.job import from_options, load_job
 
     client = Client.from_environment()
     command: list[str] = ctx.meta.get("command", [])
+    if file is None:
+        file = file_option
+    if workdir == _STDIN:
+        workdir = Path(tempfile.mkdtemp(prefix="qd-submit-", dir=guest.folder()))
+        ctx.call_on_close(partial(shutil.rmtree, workdir, ignore_errors=True))
+        _unpack(workdir)
+        file = workdir / file if file is not None and file != _STDIN else file
+    elif file is None and not command and guest.folder() is not None and not sys.stdin.isatty():
+        file = _STDIN
     _usage(file, command, workdir, no_workdir)
-    base = load_job(file)[0] if file is not None else None
+    base = _typed() if file == _STDIN else load_job(guest.inside(file))[0] if file else None
+    if file == _STDIN:
+        file = None  # paths in it count from here
     secrets = list(dict.fromkeys([*(base.secrets if base else ()), *(secret or ())]))
     options = {
         "name": name,
         "nodes": nodes,
-        "procs_per_node": procs,
+        "procs_per_node": int(procs) if procs is not None and procs.isdigit() else procs,
+        "launch": launch,
         "gpus": gpus,
         "cpus": cpus,
         "memory": memory,
         "accelerator": accelerator,
-        "env": env,
+        "env": [variable(item, os.environ) for item in env] if env else None,
         "secrets": secrets or None,
+        "include": [*(base.include if base else ()), *include] if include else None,
         "python": python,
         "priority": priority,
         "timeout": timeout,
@@ -111,6 +181,7 @@ def submit(
         "seed": seed,
         "tags": tag,
         "outputs": output,
+        "metrics": metrics,
     }
     if python is not None:
         # An option counts from where it is typed; `python:` in a file from the work folder.
@@ -118,24 +189,48 @@ def submit(
         known = here.exists() and client.remote is None
         options["python"] = str(here.absolute()) if known else python
     spec = from_options(command, base, **options)
-    folder = _folder(spec, file, workdir)
+    folder = _folder(spec, file, workdir, needed=not no_workdir)
     interpreter = spec.python if client.remote else find_python(spec, folder, os.environ)
+    if interpreter is not None and client.remote is None:
+        _is_there(client, interpreter)
     if interpreter != spec.python:
         spec = from_options([], spec, python=interpreter)
     body: dict[str, Any] = {
-        "spec": spec.to_json(),
+        "spec": spec.asked(),
         "key": key or str(uuid.uuid4()),
         "secrets": secret_values(spec.secrets, os.environ),
     }
-    scan = None if no_workdir else _scan(folder)
+    scan = None if no_workdir else _scan(guest.inside(folder), spec.include)
+    if scan is not None:
+        tell_what_travels(scan, folder, ask=not (yes or dry_run))
     if scan is not None and not dry_run:
         body |= _code(client, scan)
     if dry_run:
         body["dry_run"] = True
-    view = cast("SubmitView", client.act("/v1/jobs", body))
+    view = cast("SubmitView", send(client, "/v1/jobs", body))
     _tell(view, scan, dry_run, as_json)
     if (watch or wait) and not dry_run:
         _see_through(client, view, spec.world_size, watch=watch, as_json=as_json)
+
+
+def _typed() -> JobSpec:
+    """The job on standard input. Raises InvalidInput."""
+    from jobs.spec import yamlfile
+    from jobs.spec.job import job_in
+
+    text = sys.stdin.read(yamlfile.MAX_BYTES + 1)
+    if len(text) > yamlfile.MAX_BYTES:
+        raise InvalidInput("standard input is larger than a job file may be")
+    return job_in(yamlfile.parse(text, "<stdin>"))
+
+
+def _unpack(folder: Path) -> None:
+    """The archive on standard input, in a folder of its own. Raises InvalidInput."""
+    from console.workdir.scan import limit
+    from console.workdir.unpack import unpack
+
+    for warning in unpack(sys.stdin.buffer, folder, limit(os.environ)):
+        narrate(f"warning: {warning}")
 
 
 def _usage(file: Path | None, command: list[str], workdir: Path | None, no_workdir: bool) -> None:
@@ -145,7 +240,7 @@ def _usage(file: Path | None, command: list[str], workdir: Path | None, no_workd
         )
     if file is not None and command:
         raise InvalidInput(f"both a file ({file}) and a command were given", "Give one of the two.")
-    if file is not None and not file.exists():
+    if file is not None and file != _STDIN and not file.exists():
         raise InvalidInput(
             f"there is no file {file}",
             f"To run a command, put -- before it: `qd submit -- {file}`.",
@@ -154,24 +249,43 @@ def _usage(file: Path | None, command: list[str], workdir: Path | None, no_workd
         raise InvalidInput("--workdir and --no-workdir exclude each other")
 
 
-def _folder(spec: JobSpec, file: Path | None, workdir: Path | None) -> Path:
-    """The folder to send: --workdir from here, `workdir:` from where the file is."""
-    if workdir is not None:
-        return workdir.absolute()
-    return (Path.cwd() if file is None else file.absolute().parent) / spec.workdir
+def _folder(spec: JobSpec, file: Path | None, workdir: Path | None, *, needed: bool) -> Path:
+    """The folder to send: --workdir from here, `workdir:` from where the file is. Raises InvalidInput
+    when the current folder was removed, and it is needed."""
+    try:
+        if workdir is not None:
+            return workdir.absolute()
+        return (Path.cwd() if file is None else file.absolute().parent) / spec.workdir
+    except FileNotFoundError:
+        if not needed:
+            return Path("/")
+        raise InvalidInput(
+            "the current folder was removed",
+            "Change to another one, or send none with --no-workdir.",
+        ) from None
 
 
 def find_python(spec: JobSpec, folder: Path, environ: Mapping[str, str]) -> str | None:
-    """The interpreter for a job's ranks, as an absolute path where it exists here.
+    """The interpreter for a job's ranks, as an absolute path.
 
-    A relative path counts from the work folder; one that is not there may be on the nodes, and
-    stays as it is. Without one it is that of the active virtual or conda environment, unless the
+    A relative path counts from the work folder; an absolute one that is not here may be on the nodes,
+    and stays as it is. Without one it is that of the active virtual or conda environment, unless the
     job brings requirements, which get an environment of their own.
+
+    Raises InvalidInput for a version, name or folder without an interpreter here.
     """
     if spec.python is not None:
         local = folder / Path(spec.python).expanduser()
-        # Not resolved: an interpreter is in its environment by the path of the link to it.
-        return os.path.normpath(local) if local.exists() else spec.python
+        if local.is_absolute() and not local.exists() and Path(spec.python).is_absolute():
+            return spec.python
+        known = os.sep in spec.python or local.exists()
+        try:
+            # Not resolved: an interpreter is in its environment by the path of the link to it.
+            return os.path.normpath(
+                interpreters.find(str(local) if known else spec.python, environ)
+            )
+        except NotFound as error:
+            raise InvalidInput(error.message, error.hint) from None
     if spec.requirements is not None:
         return None
     for variable in ("VIRTUAL_ENV", "CONDA_PREFIX"):
@@ -179,6 +293,28 @@ def find_python(spec: JobSpec, folder: Path, environ: Mapping[str, str]) -> str 
         if python.exists():
             return str(python)
     return None
+
+
+def _is_there(client: Client, interpreter: str) -> None:
+    """Raises InvalidInput for an interpreter that is not here, when no other machine is in the cluster."""
+    if Path(interpreter).exists():
+        return
+    if len(client.get("/v1/nodes")) <= 1:
+        raise InvalidInput(
+            f"there is no interpreter {interpreter} on this machine", interpreters.told(os.environ)
+        )
+
+
+def variable(item: str, environ: Mapping[str, str]) -> str:
+    """`NAME=VALUE` as it is; a name alone takes its value from here. Raises InvalidInput."""
+    if "=" in item or not item.isidentifier():
+        return item
+    if item not in environ:
+        raise InvalidInput(
+            f"--env {item}: your environment does not have this variable",
+            f"Give its value: `--env {item}=...`.",
+        )
+    return f"{item}={environ[item]}"
 
 
 def secret_values(names: Iterable[str], environ: Mapping[str, str]) -> dict[str, str]:
@@ -193,11 +329,28 @@ def secret_values(names: Iterable[str], environ: Mapping[str, str]) -> dict[str,
     return {name: environ[name] for name in names}
 
 
-def _scan(folder: Path) -> Scan | None:
-    """The work folder, or None when there is nothing in it to send."""
-    from jobs.workdir import scan
+def tell_what_travels(scan: Scan, folder: Path, *, ask: bool) -> None:
+    """What a work folder sends, in a line; asks a person at a terminal when it is much, or a home."""
+    from console.cli.format import size
+    from console.workdir.scan import heaviest
 
-    found = scan(folder)
+    sizes = {entry.path: entry.size for entry in scan.manifest.files}
+    what = f"{counted(len(sizes), 'file')}, {size(scan.total_bytes)}"
+    first = heaviest(sizes, 1)
+    if len(sizes) > 1 and first and first[0][1]:
+        what += f", the heaviest {first[0][0]} {size(first[0][1])}"
+    narrate(f"the work folder: {what}")
+    at_home = folder.resolve() == Path(os.environ.get("HOME", "/nonexistent")).resolve()
+    if ask and (at_home or scan.total_bytes > _MUCH) and sys.stdin.isatty() and sys.stderr.isatty():
+        where = "your home folder" if at_home else str(folder)
+        typer.confirm(f"Send {where} with the job?", abort=True, err=True)
+
+
+def _scan(folder: Path, include: Sequence[str] = ()) -> Scan | None:
+    """The work folder, or None when there is nothing in it to send."""
+    from console.workdir.scan import scan
+
+    found = scan(folder, include=include)
     for warning in found.warnings:
         narrate(f"warning: {warning}")
     return found if found.manifest.files else None

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import os
+import sys
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from console import guest
 from console.cli.format import number
 from console.cli.options import Json
 from console.cli.output import emit, emit_line, narrate, paint_state, say
-from console.cli.patience import Patience
+from console.cli.patience import Patience, send
 from console.cli.submit import find_python, secret_values
 from console.client import Client, segment
 from console.text import neutralise
-from jobs.errors import Unreachable
-from jobs.sweepviews import SWEEP_ENDED
+from jobs.base.errors import Unreachable
+from jobs.wire.sweepviews import SWEEP_ENDED
 
 if TYPE_CHECKING:
-    from jobs.sweepspec import SweepSpec
-    from jobs.sweepviews import SweepSubmitView, SweepView, TrialView
+    from jobs.sweeps.spec import SweepSpec
+    from jobs.wire.sweepviews import SweepSubmitView, SweepView, TrialView
 
 _OPEN = ("QUEUED", "RUNNING", "STOPPING")
 
@@ -40,26 +43,26 @@ def sweep(
 ) -> None:
     """Start a sweep: many trials of one job.
 
-    Each trial has other parameters. Prints the sweep's id. With --watch it tells of each trial as it
+    Each trial has different parameters. Prints the sweep's id. With --watch it prints each trial as it
     ends, and the exit code is 1 when the sweep failed. Ctrl-C leaves it running.
     """
-    from jobs.sweepspec import load_sweep
+    from jobs.sweeps.spec import load_sweep
 
     client = Client.from_environment()
-    spec, folder = load_sweep(file)
+    spec, folder = load_sweep(_own(file))
     folder = folder / spec.job.workdir
     if client.remote is None:  # the interpreters of this machine are of no use elsewhere
         spec = _with_python(spec, folder)
     body: dict[str, Any] = {
-        "spec": spec.to_json(),
+        "spec": spec.asked(),
         "key": key or str(uuid.uuid4()),
         "secrets": secret_values(spec.job.secrets, os.environ),
     }
     if dry_run:
         body["dry_run"] = True
     else:
-        body |= _code(client, folder)
-    view = cast("SweepSubmitView", client.act("/v1/sweeps", body))
+        body |= _code(client, guest.inside(folder), spec.job.include)
+    view = cast("SweepSubmitView", send(client, "/v1/sweeps", body))
     if as_json and not watch:
         emit(view)
     elif as_json:
@@ -76,10 +79,26 @@ def sweep(
         _see_through(client, view["id"], as_json)
 
 
+def _own(file: Path) -> Path:
+    """The file; for a guest what came on standard input, with its job in it."""
+    own = guest.folder()
+    if own is None:
+        return file
+    from jobs.spec import yamlfile
+
+    if file == Path("-"):
+        file = own / "sweep.yaml"
+        file.write_text(sys.stdin.read(yamlfile.MAX_BYTES + 1), encoding="utf-8")
+    data = yamlfile.load(guest.inside(file)).data
+    if isinstance(data, dict) and isinstance(data.get("job"), str):
+        guest.inside(file.parent / data["job"])
+    return file
+
+
 def _with_python(spec: SweepSpec, folder: Path) -> SweepSpec:
     """The sweep with the interpreter that its job would get from `qd submit`."""
-    from jobs.spec import from_options
-    from jobs.sweepspec import SweepSpec
+    from jobs.spec.job import from_options
+    from jobs.sweeps.spec import SweepSpec
 
     interpreter = find_python(spec.job, folder, os.environ)
     if interpreter == spec.job.python:
@@ -88,11 +107,11 @@ def _with_python(spec: SweepSpec, folder: Path) -> SweepSpec:
     return SweepSpec.from_json(spec.to_json() | {"job": job.to_json()})
 
 
-def _code(client: Client, folder: Path) -> dict[str, Any]:
+def _code(client: Client, folder: Path, include: Sequence[str]) -> dict[str, Any]:
     from console.cli.upload import send_snapshot
-    from jobs.workdir import scan
+    from console.workdir.scan import scan
 
-    found = scan(folder)
+    found = scan(folder, include=include)
     for warning in found.warnings:
         narrate(f"warning: {warning}")
     if not found.manifest.files:

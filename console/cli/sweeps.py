@@ -14,10 +14,10 @@ from console.cli.output import Column, emit, narrate, paint_state, say, show
 from console.cli.sweep import parameters, shown
 from console.client import Client, segment
 from console.text import neutralise
-from jobs.errors import InvalidInput
+from jobs.base.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from jobs.sweepviews import CurveView, SweepDetail, SweepView, TrialView
+    from jobs.wire.sweepviews import CurveView, SweepDetail, SweepView, TrialView
 
 SweepId = Annotated[
     str, typer.Argument(metavar="SWEEP", help="A sweep: s3, 3, or last.", show_default=False)
@@ -77,11 +77,11 @@ def _row(view: SweepView, now: float) -> list[str]:
 def trials(
     sweep: SweepId,
     curves: Annotated[
-        bool, typer.Option("--curves", help="What each has logged, as a small line.")
+        bool, typer.Option("--curves", help="Show what each has logged, as a sparkline.")
     ] = False,
     metric: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="With --curves: of this metric, not the objective."),
+        typer.Option(metavar="NAME", help="With --curves: this metric instead of the objective."),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -233,33 +233,33 @@ def stop(sweep: SweepId, as_json: Json = False) -> None:
 
 
 def pause(sweep: SweepId, as_json: Json = False) -> None:
-    """Start no more trials; those that are open go on."""
+    """Pause a sweep: no new trials start; open ones continue."""
     _steer(sweep, "pause", None, as_json)
 
 
 def resume(sweep: SweepId, as_json: Json = False) -> None:
-    """Go on with a paused sweep."""
+    """Resume a paused sweep."""
     _steer(sweep, "resume", None, as_json)
 
 
 def extend(
     sweep: SweepId,
-    trials: Annotated[int | None, typer.Option(min=1, help="Trials in all.")] = None,
+    trials: Annotated[int | None, typer.Option(min=1, help="Total number of trials.")] = None,
     parallel: Annotated[int | None, typer.Option(min=1, help="Trials at a time.")] = None,
-    time: Annotated[str | None, typer.Option(metavar="SPAN", help="Time in all: 2h.")] = None,
-    gpu_hours: Annotated[float | None, typer.Option(help="GPU hours in all.")] = None,
+    time: Annotated[str | None, typer.Option(metavar="SPAN", help="Total time: 2h.")] = None,
+    gpu_hours: Annotated[float | None, typer.Option(help="Total GPU hours.")] = None,
     generations: Annotated[
         int | None, typer.Option(min=1, help="Turns of each member of a population.")
     ] = None,
     point: Annotated[
         list[str] | None,
-        typer.Option(metavar="JSON", help='A point to try first, {"lr": 0.01}; repeats.'),
+        typer.Option(metavar="JSON", help='A point to try first, {"lr": 0.01}; repeatable.'),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Change the limits of a sweep, also of one that is over.
+    """Change the limits of a sweep, even of one that is over.
 
-    A sweep that is over goes on when its new limits allow for more trials.
+    A sweep that is over continues if its new limits allow more trials.
     """
     body = {
         "trials": trials,
@@ -317,8 +317,8 @@ def pin(
 
 
 def rerun(sweep: SweepId, trial: TrialNumber, as_json: Json = False) -> None:
-    """Try the point of a trial once more, as a new trial.
+    """Run a trial's point again, as a new trial.
 
-    It comes before others; a sweep that is over goes on for it.
+    It runs before others; a sweep that is over continues for it.
     """
     _steer(sweep, f"trials/{trial}/rerun", None, as_json)

@@ -25,12 +25,12 @@ from console.cli.output import (
 from console.cli.status import cluster_line, jobs_line
 from console.client import Client
 from console.text import neutralise
-from jobs.errors import Unreachable
-from jobs.states import JOB_STATES, TERMINAL
-from jobs.times import rfc3339
+from jobs.base.errors import Unreachable
+from jobs.base.states import JOB_STATES, TERMINAL
+from jobs.base.times import rfc3339
 
 if TYPE_CHECKING:
-    from jobs.views import JobPage, JobView, NodeView, StatusView
+    from jobs.wire.views import JobPage, JobView, NodeView, StatusView
 
 _JOBS_SHOWN = 50
 _HOME, _CLEAR_LINE, _CLEAR_BELOW = "\x1b[H", "\x1b[K", "\x1b[J"
@@ -65,7 +65,7 @@ def top(
 ) -> None:
     """Watch nodes, GPUs and jobs in a plain table.
 
-    Ctrl-C leaves it. Where stdout is no terminal it prints once.
+    Ctrl-C ends it. If stdout is not a terminal, it prints once.
     """
     client = Client.from_environment()
     frame = _look(client)

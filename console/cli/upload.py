@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,39 +14,97 @@ from console.cli.patience import Patience
 from console.client import Client, Cut
 
 if TYPE_CHECKING:
-    from jobs.workdir import Scan
+    from console.workdir.scan import Scan
 
 _CHUNK = 1 << 18
 _WORTH_TELLING = 4 << 20
 """Bytes from which an upload takes long enough for a person to wonder."""
 
+_PACK = 1 << 30
+"""Bytes sent in one request, unless one file is larger: the far side spools a pack before it stores it."""
+_FILES = 20_000
+"""Blobs of one request."""
+_ASKED = 20_000
+"""Digests that are asked about at a time."""
 _TIMEOUT = 120.0
 """Seconds of silence allowed: the far side fsyncs what it got before it answers."""
 
 
 def send_snapshot(client: Client, scan: Scan) -> str:
-    """Make sure that the control plane holds a scanned folder, and return the snapshot's digest.
+    """Make sure that the control plane holds a scanned folder, and return the snapshot's digest."""
+    manifest = scan.manifest
+    send_blobs(
+        client,
+        {
+            **{digest: scan.sources[digest] for digest in manifest.blobs},
+            manifest.digest.removeprefix("sha256:"): manifest.to_bytes(),
+        },
+    )
+    return manifest.digest
+
+
+def send_blobs(
+    client: Client,
+    contents: Mapping[str, bytes | Path],
+    *,
+    pack: int = _PACK,
+    told: Callable[[int, int], None] | None = None,
+) -> int:
+    """Make sure that the control plane holds these blobs, given by their hex digests.
 
     A connection that breaks is not the end: blobs are named by their content, so what arrived
     before is not sent again.
+
+    Args:
+        pack: bytes sent in one request, which is what a cut costs; a larger file travels alone.
+        told: told how many bytes are there, of how many that were missing; by default a person at a
+            terminal is.
+
+    Returns:
+        Bytes that were missing.
     """
-    manifest = scan.manifest
-    contents: dict[str, bytes | Path] = {
-        **{digest: scan.sources[digest] for digest in manifest.blobs},
-        manifest.digest.removeprefix("sha256:"): manifest.to_bytes(),
-    }
     patience = Patience(client, limit=20.0)
+    total: int | None = None
     while True:
         try:
-            answer = client.act("/v1/blobs/missing", {"digests": sorted(contents)})
-            missing = {digest: contents[digest] for digest in answer["missing"]}
-            if missing:
-                pack = _told(packed(missing.items()), sum(map(_size, missing.values())))
-                client.with_timeout(_TIMEOUT).upload("/v1/blobs", pack, "application/x-tar")
-            patience.worked()
-            return manifest.digest
+            missing = _missing(client, contents)
+            left = sum(map(_size, missing.values()))
+            total = left if total is None else total
+            for blobs in _packs(missing, pack):
+                size_ = sum(map(_size, blobs.values()))
+                chunks = packed(blobs.items())
+                if told is None:
+                    chunks = _told(chunks, size_)
+                client.with_timeout(_TIMEOUT).upload("/v1/blobs", chunks, "application/x-tar")
+                patience.worked()
+                left -= size_
+                if told is not None:
+                    told(total - left, total)
+            return total
         except Cut as error:
             patience.failed(error)
+
+
+def _missing(client: Client, contents: Mapping[str, bytes | Path]) -> dict[str, bytes | Path]:
+    digests, found = sorted(contents), []
+    for first in range(0, len(digests), _ASKED):
+        some = digests[first : first + _ASKED]
+        found += client.act("/v1/blobs/missing", {"digests": some})["missing"]
+    return {digest: contents[digest] for digest in found}
+
+
+def _packs(contents: Mapping[str, bytes | Path], most: int) -> Iterator[dict[str, bytes | Path]]:
+    """The same in packs of at most so many bytes, as far as single blobs allow it."""
+    pack: dict[str, bytes | Path] = {}
+    total = 0
+    for digest, content in contents.items():
+        if pack and (total + _size(content) > most or len(pack) >= _FILES):
+            yield pack
+            pack, total = {}, 0
+        pack[digest] = content
+        total += _size(content)
+    if pack:
+        yield pack
 
 
 def _size(content: bytes | Path) -> int:
@@ -59,7 +117,7 @@ def packed(items: Iterable[tuple[str, bytes | Path]]) -> Iterator[bytes]:
     `write_pack` pushes and an upload pulls: a thread writes into a pipe that this reads, so a
     folder of any size passes through in constant memory. Raises what `write_pack` raises.
     """
-    from jobs.pack import write_pack
+    from jobs.snapshots.pack import write_pack
 
     source, sink = os.pipe()
     errors: list[Exception] = []
@@ -93,6 +151,6 @@ def _told(chunks: Iterator[bytes], total: int) -> Iterator[bytes]:
     for chunk in chunks:
         sent += len(chunk)
         share = min(100, sent * 100 // total)
-        print(f"\rsending code: {size(total)}, {share}%\x1b[K", end="", file=sys.stderr, flush=True)
+        print(f"\rsending: {size(total)}, {share}%\x1b[K", end="", file=sys.stderr, flush=True)
         yield chunk
     print(file=sys.stderr)

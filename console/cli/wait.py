@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import signal
 import time
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -15,11 +14,12 @@ from console.cli.output import emit, paint_state, say
 from console.cli.patience import Patience
 from console.client import Client
 from console.text import neutralise
-from jobs.errors import TimedOut, Unreachable
-from jobs.states import TERMINAL
+from jobs.base.errors import TimedOut, Unreachable
+from jobs.base.signals import signal_number
+from jobs.base.states import TERMINAL
 
 if TYPE_CHECKING:
-    from jobs.views import JobDetail, JobView
+    from jobs.wire.views import JobDetail, JobView
 
 _POLL = 25.0
 """Seconds that the controller holds one call before it answers that nothing has happened."""
@@ -33,7 +33,7 @@ def wait(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Wait for jobs to end, and end with their exit code.
+    """Wait for jobs to end, and exit with their exit code.
 
     The exit code is 0 when every job succeeded, else that of the first failing rank of the first
     job, in the order given, that did not (128 + n for signal n; 1 for a cancelled job).
@@ -112,5 +112,5 @@ def _signal_code(detail: JobDetail) -> int:
     failures = [attempt["first_failure"] for attempt in detail["attempts"]]
     last = next((failure for failure in reversed(failures) if failure is not None), None)
     name = last["signal"] if last else None
-    member: Any = signal.Signals.__members__.get(name or "")
-    return 128 + int(member) if member is not None else 0
+    number = signal_number(name) if name else None
+    return 128 + number if number is not None else 0

@@ -7,6 +7,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
+from console.cli.details import not_kept
 from console.cli.follow import follow_logs
 from console.cli.format import elapsed, number, size
 from console.cli.ids import Target
@@ -15,10 +16,11 @@ from console.cli.output import emit_line, narrate
 from console.cli.patience import Patience
 from console.cli.wait import until_ended
 from console.client import Client, Stream
-from jobs.errors import QuarterdeckError
+from jobs.base.errors import QuarterdeckError
+from jobs.base.names import OUTPUT_EVENT
 
 if TYPE_CHECKING:
-    from jobs.views import JobDetail, JobView
+    from jobs.wire.views import JobDetail, JobView
 
 
 def watch(client: Client, job: Target, ranks: int, *, as_json: bool) -> JobView:
@@ -52,7 +54,13 @@ def summary(client: Client, view: JobView) -> None:
         narrate(f"  {name} = {number(metric['value'])} at step {metric['step']}")
     for artifact in detail["artifacts"]:
         narrate(f"  {artifact['name']}: {artifact['path']} ({size(artifact['size'])})")
-    last = detail["attempts"][-1]["first_failure"] if detail["attempts"] else None
+    for warning in detail.get("warnings", ()):
+        narrate(f"  warning: {warning}")
+    newest = detail["attempts"][-1] if detail["attempts"] else None
+    left = newest.get("left") if newest else None
+    if newest and left and left["files"]:
+        narrate(f"  not kept: {not_kept(view['id'], left)}")
+    last = newest["first_failure"] if newest else None
     if last is not None and last["rank"] is not None and view["state"] == "FAILED":
         how = last["signal"] or f"exit code {last['exit_code']}"
         narrate(f"  first failure: rank {last['rank']} on {last['node']}: {how}")
@@ -90,5 +98,6 @@ class _Changes:
                         return
                     for event in stream:
                         after = event["id"]
-                        narrate(event["message"])
+                        if event["kind"] != OUTPUT_EVENT:  # the summary has those
+                            narrate(event["message"])
             self._left.wait(0.5)

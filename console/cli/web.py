@@ -9,7 +9,7 @@ import typer
 
 from console.cli.options import Json
 from console.cli.output import emit, narrate, say
-from jobs.errors import InvalidInput, QuarterdeckError
+from jobs.base.errors import InvalidInput, QuarterdeckError
 
 
 def web(
@@ -18,17 +18,19 @@ def web(
     ] = 0,
     screen: Annotated[
         str | None,
-        typer.Option("--screen", metavar="NAME", help="Open it there, as `qd --screen`."),
+        typer.Option(
+            "--screen", metavar="NAME", help="Open it at this screen, as `qd --screen` does."
+        ),
     ] = None,
     read_only: Annotated[
-        bool, typer.Option("--read-only", help="Open it without its actions.")
+        bool, typer.Option("--read-only", help="Open it without actions.")
     ] = False,
     as_json: Json = False,
 ) -> None:
     """Serve the console to a browser on this machine.
 
-    The address that is printed has a secret in it, because 127.0.0.1 is open to everyone who has an
-    account here: whoever has the address acts as you. From elsewhere: `ssh -L 8000:127.0.0.1:PORT HOST`.
+    The printed address contains a secret, because 127.0.0.1 is open to everyone who has an account
+    here: whoever has the address acts as you. From elsewhere: `ssh -L 8000:127.0.0.1:PORT HOST`.
     Ctrl-C ends it.
     """
     try:

@@ -10,7 +10,7 @@ import typer
 
 from console.cli.coercion import lighten
 from console.remote.contexts import choose, chosen
-from jobs.errors import InvalidInput
+from jobs.base.errors import InvalidInput
 
 _HOST, _CONTEXT = "on_host", "in_context"
 
@@ -18,7 +18,7 @@ _HOST, _CONTEXT = "on_host", "in_context"
 def complete_context(incomplete: str) -> list[str]:
     """Names of contexts."""
     from console.remote.contexts import LOCAL, contexts, load
-    from jobs.places import places
+    from jobs.base.places import places
 
     path = places().config_file
     with suppress(InvalidInput):
@@ -31,7 +31,7 @@ def _where(
     on_host: Annotated[
         str | None,
         typer.Option(
-            "--host", metavar="[USER@]HOST[:PORT]", help="The cluster of that host, by SSH."
+            "--host", metavar="[USER@]HOST[:PORT]", help="Use the cluster of that host, over SSH."
         ),
     ] = None,
     in_context: Annotated[
@@ -39,7 +39,7 @@ def _where(
         typer.Option(
             "--context",
             metavar="NAME",
-            help="The cluster of that name (`qd context`); local is this machine's.",
+            help="Use the cluster of that name (`qd context`); local is this machine's.",
             autocompletion=complete_context,
         ),
     ] = None,
@@ -58,7 +58,7 @@ def options() -> list[Any]:
 def take(ctx: Any) -> None:
     """Take what was parsed out of a command's parameters, and choose by it for this process.
 
-    A command's own options are stronger than those before it. Raises InvalidInput, except where a
+    A command's own options override those before it. Raises InvalidInput, except where a
     shell completes a line that is not whole yet.
     """
     host, context = ctx.params.pop(_HOST, None), ctx.params.pop(_CONTEXT, None)
@@ -71,6 +71,6 @@ def act_here(name: str) -> None:
     target = chosen()
     if target is not None:
         raise InvalidInput(
-            f"`qd {name}` acts on the machine on which it is typed, and {target.words} is chosen",
+            f"`qd {name}` acts on the machine where it is run, but {target.words} is chosen",
             f"There: `{target.ssh} qd {name}`. Here: `qd --context local {name}`.",
         )

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from console.remote.target import Target
-from jobs.errors import QuarterdeckError
+from jobs.base.errors import QuarterdeckError
 
 if TYPE_CHECKING:
     import asyncio

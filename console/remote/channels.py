@@ -14,7 +14,7 @@ from typing import Any
 import asyncssh
 
 from console.remote.far import FAILED, READY
-from jobs.errors import QuarterdeckError
+from jobs.base.errors import QuarterdeckError
 
 _BUFFER = 1 << 20
 """Bytes that may wait to be written before the other end is held back."""

@@ -15,7 +15,8 @@ from typing import Any
 
 from console.remote.contexts import LOCAL, read
 from console.remote.target import Target
-from jobs.errors import InvalidInput
+from jobs.base.disk import cannot_write
+from jobs.base.errors import InvalidInput
 
 _TABLE = re.compile(r"\s*\[")
 _COMMENT = re.compile(r"\s*#")
@@ -131,8 +132,8 @@ def _change(
     after = "".join(f"{line}\n" for line in lines).encode()
     if not _says(after, config, path):
         raise InvalidInput(
-            f"{path} is written in a way that cannot be changed safely here",
-            "Change it by hand; docs/cli.md shows how a context is written.",
+            f"{path} cannot be changed safely by this command",
+            "Change it by hand; docs/remote.md shows how a context is written.",
         )
     if after != before:
         _write(path, after)
@@ -158,4 +159,4 @@ def _write(path: Path, text: bytes) -> None:
         part.replace(path)
     except OSError as error:
         part.unlink(missing_ok=True)
-        raise InvalidInput(f"cannot write {path}: {error.strerror}") from error
+        raise cannot_write(path, error) from error

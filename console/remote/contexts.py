@@ -19,8 +19,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jobs.errors import InvalidInput
-from jobs.places import places
+from console import guest
+from jobs.base.errors import InvalidInput
+from jobs.base.places import places
 
 if TYPE_CHECKING:
     from console.remote.target import Target
@@ -127,6 +128,8 @@ def current(config: Mapping[str, Any], path: Path) -> str:
 
 def choose(host: str | None, context: str | None) -> None:
     """Take what a command line says, for this process and those that it starts. Raises InvalidInput."""
+    if host is not None or context is not None:
+        guest.refuse("another cluster (--host, --context)")
     if host is not None and context is not None:
         raise InvalidInput("--host and --context exclude each other")
     if host is not None:

@@ -12,7 +12,7 @@ from console.remote import words
 from console.remote.keys import keys
 from console.remote.target import Target, parse
 from console.remote.trust import known_hosts
-from jobs.errors import QuarterdeckError
+from jobs.base.errors import QuarterdeckError
 
 CONNECT_TIMEOUT = 10.0
 """Seconds to connect and log in, unless `ConnectTimeout` of the SSH config says otherwise."""

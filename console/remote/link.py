@@ -6,7 +6,6 @@ import json
 import os
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,8 +13,9 @@ from typing import Any
 
 from console.dial import dial
 from console.remote.target import Target
-from jobs.errors import NotAllowed, QuarterdeckError, Unreachable, from_json
-from jobs.places import places
+from jobs.base import python
+from jobs.base.errors import NotAllowed, QuarterdeckError, Unreachable, from_json
+from jobs.base.places import places
 
 PATIENCE = 45.0
 """Seconds for the carrier to say how it went. It is sooner by itself: this is for one that hangs."""
@@ -90,7 +90,7 @@ class Link:
             connected.close()
             raise Unreachable(
                 f"{self.target.host} was not reached within {self._patience:g} s",
-                f"See whether `{self.target.ssh}` gets through.",
+                f"Check that `{self.target.ssh}` works.",
             ) from error
         except ConnectionError:
             return None
@@ -123,9 +123,8 @@ class Link:
                     f"Make it yours alone: `chmod 700 {folder}`.",
                 )
             with self._base.with_suffix(".log").open("w") as log:
-                # -P: the folder in which `qd` is typed has no say in what is imported.
                 done = subprocess.run(
-                    [sys.executable, "-P", "-m", "console.remote.carrier", *words],
+                    python.module("console.remote.carrier", *words),
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=log,

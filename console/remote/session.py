@@ -16,7 +16,7 @@ from console.remote import far as far_program
 from console.remote import hops, words
 from console.remote.channels import Carried, Far
 from console.remote.target import Target
-from jobs.errors import QuarterdeckError, Unreachable
+from jobs.base.errors import QuarterdeckError, Unreachable
 
 OPEN_TIMEOUT = 15.0
 """Seconds for a channel. Longer than a dead connection needs to be noticed, so that comes first."""
@@ -33,7 +33,7 @@ _FIND = (
     " /run/quarterdeck/api.sock;"
     f' do if [ -S "$s" ]; then echo "{_FOUND}$s"; fi; done; echo "{_FOUND}"'
 )
-"""Looks in the places of `jobs.places` on the head, with the environment that a login there has."""
+"""Looks in the places of `jobs.base.places` on the head, with the environment that a login there has."""
 
 _PROGRAM = Path(far_program.__file__).read_text()
 

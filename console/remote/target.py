@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from jobs.errors import InvalidInput
+from jobs.base.errors import InvalidInput
 
 _PROTOCOL = 1
 """Of what carrier and client say to each other: a client never talks to a carrier of another age."""

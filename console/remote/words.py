@@ -9,7 +9,7 @@ import socket
 import asyncssh
 
 from console.remote.target import Target
-from jobs.errors import InvalidInput, NotAllowed, QuarterdeckError, Unreachable
+from jobs.base.errors import InvalidInput, NotAllowed, QuarterdeckError, Unreachable
 
 
 def host_key(target: Target, *, known: bool) -> NotAllowed:
@@ -17,7 +17,7 @@ def host_key(target: Target, *, known: bool) -> NotAllowed:
     if known:
         return NotAllowed(
             f"the host key of {target.host} is not the one that is known here",
-            "Someone may be in between. Ask whoever runs it; `ssh-keygen -R` forgets the old key.",
+            "Someone may be intercepting the connection. Ask its owner; `ssh-keygen -R` forgets the old key.",
         )
     return NotAllowed(
         f"the host key of {target.host} is not known here",
@@ -36,7 +36,7 @@ def refused_login(target: Target) -> NotAllowed:
 def no_answer(target: Target, seconds: float) -> Unreachable:
     return Unreachable(
         f"{target.host} did not answer within {seconds:g} s",
-        f"See whether `{target.ssh}` gets through.",
+        f"Check that `{target.ssh}` works.",
     )
 
 
@@ -49,7 +49,7 @@ def lost(target: Target) -> Unreachable:
 def nothing_there(target: Target) -> Unreachable:
     """No socket lies in the usual places on the head."""
     return Unreachable(
-        f"no control plane is to be found on {target.host}",
+        f"no control plane was found on {target.host}",
         f"Start it there (`{target.ssh} qd up`), or say where its socket is: "
         "`qd context add NAME HOST --socket PATH`; `qd status --json` on the head names it.",
     )
@@ -98,7 +98,7 @@ def of_error(target: Target, error: Exception, seconds: float) -> QuarterdeckErr
         return InvalidInput(f"your SSH config: {error}", "Correct it in ~/.ssh/config.")
     if isinstance(error, asyncssh.ConnectionLost):
         return lost(target)
-    hint = f"See whether `{target.ssh}` gets through."
+    hint = f"Check that `{target.ssh}` works."
     if isinstance(error, asyncssh.DisconnectError | asyncssh.ChannelOpenError):
         return Unreachable(f"no SSH connection to {target.host}: {error.reason}", hint)
     if isinstance(error, socket.gaierror):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
 from console.tui.app import run
 
@@ -12,7 +13,7 @@ def main() -> None:
     parser.add_argument("--screen")
     parser.add_argument("--read-only", action="store_true")
     options = parser.parse_args()
-    run(options.screen, read_only=options.read_only)
+    sys.exit(run(options.screen, read_only=options.read_only))
 
 
 if __name__ == "__main__":

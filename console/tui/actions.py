@@ -25,6 +25,7 @@ class Action:
         help: a sentence for help and palette.
         scopes: where it works.
         changes: whether it changes the cluster; off in a read-only console.
+        local: whether it uses files or programs of the machine that runs the console; off for a guest.
         palette: whether the command palette offers it (moving a cursor does not belong there).
         keyed: whether the method is given the key that was pressed.
     """
@@ -37,6 +38,7 @@ class Action:
     scopes: tuple[str, ...]
     changes: bool = False
     palette: bool = True
+    local: bool = False
     keyed: bool = False
 
     @property
@@ -46,19 +48,27 @@ class Action:
 
 JOB_SCOPES = ("table", "job", "queue")
 CHARTS = ("metrics", "gpus", "util", "compare")
-TABLES = ("table", "sweeps", "trials")
+TABLES = ("table", "sweeps", "trials", "pipelines", "alerts")
 LISTS = (*TABLES, "queue", "heat", "happenings")
+SHELF = ("models", "deployments")
+"""Lists without marks: what is done there is done to one at a time."""
+FLOWS = ("pipelines", "pipeline")
+"""Where runs of pipelines are steered: their list, and one of them."""
 PICTURES = ("race", "history", "front", "importance", "parallel")
 """The panes of a sweep's pictures."""
-WITH_PANES = ("cluster", "job", "events_screen", "sweep")
+WITH_PANES = ("cluster", "job", "events_screen", "sweep", "pipelines_screen", "pipeline")
 
 ACTIONS: tuple[Action, ...] = (
     # Where to look.
     Action("go.cluster", ("1",), "1", "", "Cluster: nodes, GPUs, queue, events", ("app",)),
     Action("go.jobs", ("2",), "2", "", "Jobs: all jobs, filtered", ("app",)),
     Action("go.sweeps", ("3",), "3", "", "Sweeps: searches, how far they are, their best", ("app",)),
-    Action("go.events", ("7",), "7", "", "Events: what happened, and what is wrong", ("app",)),
-    Action("app.goto", ("colon",), ":", "go", "Go to a job, sweep, node or screen by name", ("app",)),
+    Action("go.models", ("4",), "4", "", "Models: versions, approvals, gates, aliases", ("app",)),
+    Action("go.deployments", ("5",), "5", "", "Deployments: services, traffic, rollouts", ("app",)),
+    Action("go.pipelines", ("6",), "6", "", "Pipelines: runs, their steps, schedules", ("app",)),
+    Action("go.alerts", ("7",), "7", "", "Alerts: what needs somebody", ("app",)),
+    Action("go.events", ("8",), "8", "", "Events: what happened, and what is wrong", ("app",)),
+    Action("app.goto", ("colon",), ":", "go", "Go to a job, sweep, pipeline, node or screen", ("app",)),
     Action("app.help", ("question_mark", "f1"), "?", "help", "What the keys do here", ("app",)),
     Action("app.back", ("escape",), "esc", "back", "Go back one", ("app",), palette=False),
     Action("pane.next", ("tab",), "tab", "pane", "Next pane", WITH_PANES, palette=False),
@@ -77,23 +87,33 @@ ACTIONS: tuple[Action, ...] = (
     Action("row.open", ("enter",), "enter", "open", "Open what the cursor is on", ("lines",), palette=False),
     # Tables.
     Action("table.filter", ("slash",), "/", "filter", "Filter: user:mira gpu>4 state:running !eval",
-            ("table", "happenings", "sweeps")),
+            ("table", "happenings", "sweeps", "pipelines", "alerts", *SHELF)),
     Action("row.mark", ("space",), "space", "mark", "Mark it; actions work on all that is marked",
             LISTS, palette=False),
     Action("row.range", ("v",), "v", "", "Mark a range: once where it begins, once where it ends",
             LISTS, palette=False),
-    Action("table.sort", ("s",), "s", "sort", "Sort by the next column", LISTS),
-    Action("table.turn", ("S",), "S", "", "Sort the other way round", LISTS),
+    Action("table.sort", ("s",), "s", "sort", "Sort by the next column", (*LISTS, *SHELF)),
+    Action("table.turn", ("S",), "S", "", "Sort the other way round", (*LISTS, *SHELF)),
     # Jobs.
-    Action("jobs.new", ("n",), "n", "new", "Write a job in $EDITOR and submit it", ("table",), changes=True),
+    Action(
+        "jobs.new",
+        ("n",),
+        "n",
+        "new",
+        "Write a job in $EDITOR and submit it",
+        ("table",),
+        changes=True,
+        local=True,
+    ),
     Action("job.cancel", ("c",), "c", "cancel", "Cancel the job", JOB_SCOPES, changes=True),
     Action("job.retry",
             ("r",), "r", "retry", "Run the job again as its next attempt", JOB_SCOPES, changes=True),
     Action("job.explain", ("x",), "x", "explain", "Why it waits, or how it ended", JOB_SCOPES),
+    Action("job.origin", ("o",), "o", "", "Go to the sweep or pipeline that it belongs to", JOB_SCOPES),
     Action("jobs.compare", ("C",), "C", "compare", "Metrics of the marked jobs in one chart", ("table",)),
     Action("job.stacks", ("t",), "t", "stacks", "Python stacks of all ranks, equal ones together", ("job",)),
     Action("id.copy", ("y",), "y", "copy id", "Copy the id",
-            (*JOB_SCOPES, "heat", "events", "happenings", "sweeps")),
+            (*JOB_SCOPES, "heat", "events", "happenings", "sweeps", *FLOWS, "alerts", *SHELF)),
     # Sweeps.
     Action("trials.filter", ("slash",), "/", "filter", "Filter: state:complete lr<0.01 value>0.9 !sgd",
             ("sweep",)),
@@ -106,13 +126,13 @@ ACTIONS: tuple[Action, ...] = (
             changes=True),
     Action("sweep.stop", ("X",), "X", "stop", "Stop the sweep and its open trials", ("sweeps", "sweep"),
             changes=True),
-    Action("trial.rerun", ("r",), "r", "again", "Try the trial's point once more", ("sweep",), changes=True),
+    Action("trial.rerun", ("r",), "r", "again", "Run the trial's point again", ("sweep",), changes=True),
     Action("trial.pin", ("i",), "i", "pin", "Keep the pruner away from the trial, or let it again",
             ("sweep",), changes=True),
     Action("sweep.parallel", ("N",), "N", "", "How many trials at a time", ("sweep",), changes=True),
     Action("pane.full", ("z",), "z", "full", "The pane alone on the screen, or all again", ("sweep",)),
     Action("params.copy", ("y",), "y", "copy", "Copy the trial's parameters, as JSON", ("sweep",)),
-    Action("sweep.save", ("w",), "w", "save", "Save all trials to a CSV file", ("sweep",)),
+    Action("sweep.save", ("w",), "w", "save", "Save all trials to a CSV file", ("sweep",), local=True),
     Action("sweep.replay", ("R",), "R", "replay", "See the sweep happen again, or the present", ("sweep",)),
     Action("replay.on", ("right_square_bracket",), "[ ]", "", "Back, on in the replay", ("sweep",),
             palette=False),
@@ -130,6 +150,33 @@ ACTIONS: tuple[Action, ...] = (
     Action("brush.up", ("K",), "J K", "move", "The brush down, up", ("parallel",), palette=False),
     Action("brush.down", ("J",), "J", "", "", ("parallel",), palette=False),
     Action("brush.clear", ("backspace",), "bksp", "", "Take all brushes away", ("sweep",)),
+    # Models and deployments.
+    Action("model.approve", ("a",), "a", "approve", "Approve the version, by its digest and gate result",
+            ("models",), changes=True),
+    Action("model.reject", ("x",), "x", "reject", "Reject the version, with a reason", ("models",),
+            changes=True),
+    Action("rollout.promote", ("o",), "o", "promote", "Give the new version all requests now",
+            ("deployments",), changes=True),
+    Action("rollout.pause", ("P",), "P", "pause", "Pause the rollout, or go on with it",
+            ("deployments",), changes=True),
+    Action("rollout.abort", ("X",), "X", "abort", "End the rollout; the version before has all requests",
+            ("deployments",), changes=True),
+    Action("rollout.back", ("b",), "b", "roll back", "Give all requests back to the version before",
+            ("deployments",), changes=True),
+    # Pipelines, schedules and alerts.
+    Action("flow.cancel", ("c",), "c", "cancel", "Stop the run: cancel what runs, start nothing more",
+            FLOWS, changes=True),
+    Action("flow.retry", ("r",), "r", "retry", "Run again what did not succeed", FLOWS, changes=True),
+    Action("schedule.pause", ("P",), "P", "pause", "Pause the schedule, or resume it", ("schedules",),
+            changes=True),
+    Action("schedule.fire", ("o",), "o", "run now", "Start what the schedule runs, once, now",
+            ("schedules",), changes=True),
+    Action("alert.ack", ("a",), "a", "ack", "Acknowledge the alert, or all that are marked", ("alerts",),
+            changes=True),
+    Action("alert.silence", ("m",), "m", "silence", "Tell nobody of it for a while, with a reason",
+            ("alerts",), changes=True),
+    Action("row.describe", ("d",), "d", "describe", "All that is known of it",
+            (*JOB_SCOPES, "alerts")),
     # A job's logs.
     Action("logs.find", ("slash",), "/", "find", "Find in the logs", ("job",)),
     Action("logs.next", ("n",), "n N", "", "Next, previous match", ("job",), palette=False),
@@ -145,8 +192,8 @@ ACTIONS: tuple[Action, ...] = (
     Action("logs.beside", ("b",), "b", "beside", "Logs of the picked rank beside those that are shown",
             ("job",)),
     Action("logs.follow", ("f",), "f", "follow", "Follow the end of the log again", ("job",)),
-    Action("logs.pager", ("e",), "e", "pager", "The whole log in $PAGER", ("job",)),
-    Action("logs.save", ("w",), "w", "save", "Save the whole log to a file", ("job",)),
+    Action("logs.pager", ("e",), "e", "pager", "The whole log in $PAGER", ("job",), local=True),
+    Action("logs.save", ("w",), "w", "save", "Save the whole log to a file", ("job",), local=True),
     Action("logs.copy", ("Y",), "Y", "", "Copy the log lines that are on screen", ("job",)),
     # A job's charts.
     Action("metric.next", ("m",), "m", "metric", "Next metric", ("job", "compare")),
@@ -167,6 +214,8 @@ ACTIONS: tuple[Action, ...] = (
             ("heat",), changes=True),
     # Events.
     Action("events.level", ("u",), "u", "level", "All events, warnings and errors, or errors only",
+            ("happenings",)),
+    Action("events.fold", ("z",), "z", "fold", "Events that repeat as one line, or each by itself",
             ("happenings",)),
     # The rest.
     Action("app.freeze", ("p",), "p", "", "Freeze the picture, or let it go on", ("app",)),

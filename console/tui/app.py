@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, cast
@@ -13,16 +14,18 @@ from typing import Any, ClassVar, cast
 from rich.console import RenderableType
 from rich.style import Style
 from textual import events, on
+from textual.filter import LineFilter
 from textual.screen import Screen
 from textual.scrollbar import ScrollBar, ScrollBarRender
 from textual.timer import Timer
 from textual.widgets import Input
 
 from console.tui import actions
-from console.tui.core.commands import Command
-from console.tui.core.glyphs import ASCII, UNICODE, Glyphs
-from console.tui.core.link import worst
-from console.tui.core.world import Table, World, events_in_order
+from console.tui.contrast import SYSTEMS, Readable
+from console.tui.core.base.commands import Command
+from console.tui.core.base.link import worst
+from console.tui.core.base.world import Table, World, events_in_order
+from console.tui.core.draw.glyphs import ASCII, UNICODE, Glyphs
 from console.tui.dispatch import perform
 from console.tui.feed import Clock, Feed, Fetches
 from console.tui.frugal import Frugal
@@ -35,9 +38,10 @@ from console.tui.screens.cluster import ClusterScreen
 from console.tui.source import Source
 from console.tui.theme import PlainBar, styles
 from console.tui.widgets.prompt import Entry
-from jobs.errors import QuarterdeckError
-from jobs.places import places
-from jobs.views import JobDetail
+from jobs.base.errors import QuarterdeckError
+from jobs.base.places import places
+from jobs.wire.alertviews import AlertView
+from jobs.wire.views import JobDetail
 
 FRAME = 0.1
 """Seconds between two pictures at least: ten a second are enough for eyes and slow links."""
@@ -46,8 +50,8 @@ BURST = 0.03
 """Seconds to wait after the first news: what the control plane tells at once comes in several pieces,
 and a picture of the first piece alone would have to be made again."""
 
-ALERTS = 30.0
-"""Seconds between two looks at all nodes for the number of alerts, where the screen watches none."""
+ALERTS = 10.0
+"""Seconds between two looks at the alerts for their number in the header."""
 
 TICK = 1.0
 """Seconds between two pictures at most: ages move on also where nothing is told."""
@@ -70,8 +74,9 @@ class QuarterdeckApp(Navigation):
     """Args:
     source: where data comes from.
     clock: all ages are by it.
-    start: the screen to open with, "cluster", "jobs", "sweeps", "events", or the id of a job or sweep;
-        where the last session ended when it is not given.
+    start: the screen to open with, "cluster", "jobs", "sweeps", "models", "deployments", "pipelines",
+        "alerts", "events", or the id of a job, sweep or pipeline; where the last session ended when it
+        is not given.
     read_only: switches off whatever changes the cluster.
     ascii_only: draws with ASCII characters.
     memory: the last session.
@@ -112,9 +117,10 @@ class QuarterdeckApp(Navigation):
         self.world = World()
         self.frozen = False
         self.opened = False
-        self.alerts = 0  # what is wrong, as the Events screen lists it
+        self.alerts = 0  # those that fire, and that nobody has acknowledged or silenced
         self._alerts_at = float("-inf")
         self.tones: dict[str, Style] = {}
+        self._readable: Readable | None = None  # the last filter before the terminal
         self._start = self.memory.session.screen if start is None else start
         self._feeds: dict[tuple[str, ...], Feed] = {}
         self._fetches = Fetches(self._deliver)
@@ -178,8 +184,17 @@ class QuarterdeckApp(Navigation):
     def _restyle(self) -> None:
         dark = self.current_theme.dark
         self.tones = styles(self.theme_variables, dark=dark, colour=not self.no_color)
+        system = SYSTEMS.get(self.console.color_system or "", SYSTEMS["truecolor"])
+        self._readable = None if self.no_color else Readable(system, dark=dark)
         for screen in self.screen_stack:
+            for widget in screen.query():
+                widget.notify_style_update()
+                widget.refresh()
             screen.refresh(recompose=False, repaint=True)
+
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        found = super().get_line_filters()
+        return [*found, self._readable] if self._readable is not None else found
 
     def on_unmount(self) -> None:
         if self.theme != self._first_theme:  # only what was chosen here is stronger than the config
@@ -187,6 +202,17 @@ class QuarterdeckApp(Navigation):
         self.memory.save()
         for feed in self._feeds.values():
             feed.close(FAREWELL)
+
+    def _fatal_error(self) -> None:
+        """A fault of our own: a screen of words, and the traceback in a file. (Textual prints all of it,
+        with the values of variables.)"""
+        from console.tui.crash import last_words
+
+        error = sys.exc_info()[1]
+        self._exit_renderables.append(
+            last_words(error, places().state, place=self.memory.session.screen)
+        )
+        self._close_messages_no_wait()
 
     # Data in.
 
@@ -201,7 +227,7 @@ class QuarterdeckApp(Navigation):
         for topics, feed in list(self._feeds.items()):
             if topics not in wanted:
                 feed.stop()
-                if topics[0].startswith(("job:", "sweep:")):
+                if topics[0].startswith(("job:", "sweep:", "pipeline:")):
                     del self._feeds[topics]
         for topics in wanted:
             if topics not in self._feeds:
@@ -227,6 +253,7 @@ class QuarterdeckApp(Navigation):
         world = self.world
         details: dict[str, JobDetail] = {}
         sweep: dict[str, Table] = {}
+        pipeline: dict[str, Table] = {}
         ready: set[str] = set()
         refused: dict[str, str] = {}
         links = []
@@ -246,8 +273,12 @@ class QuarterdeckApp(Navigation):
                     world = replace(world, events=events_in_order(table))
                 elif topic == "sweeps":
                     world = replace(world, sweeps=table)
+                elif topic == "pipelines":
+                    world = replace(world, pipelines=table)
                 elif topic.startswith("sweep:"):
                     sweep[topic.removeprefix("sweep:")] = table
+                elif topic.startswith("pipeline:"):
+                    pipeline[topic.removeprefix("pipeline:")] = table
                 else:
                     details.update(cast("dict[str, JobDetail]", dict(table)))
         link = worst(links)
@@ -260,6 +291,7 @@ class QuarterdeckApp(Navigation):
             world,
             details=details,
             sweep=sweep,
+            pipeline=pipeline,
             ready=frozenset(ready),
             refused=refused,
             link=link,
@@ -281,20 +313,18 @@ class QuarterdeckApp(Navigation):
             self.top.tick()
 
     def _count_alerts(self) -> None:
-        """The number in the header: from the nodes that are watched, else asked for now and then."""
+        """The number in the header, asked for now and then."""
         now = self.clock.mono()
-        if any(feed.running and "nodes" in feed.topics for feed in self._feeds.values()):
-            if "nodes" in self.world.ready:
-                self._alerts_at = now
-                self._number(self.world)
-        elif now - self._alerts_at >= ALERTS:
+        if now - self._alerts_at >= ALERTS:
             self._alerts_at = now
-            self._fetches.start("app nodes", self.source.nodes)
+            self._fetches.start("app alerts", lambda: self.source.alerts(over=False))
 
-    def _number(self, world: World) -> None:
-        from console.tui.core.happenings import alerts
+    def count_alerts(self, alerts: Sequence[AlertView]) -> None:
+        """Take the number in the header from alerts that were read."""
+        from console.tui.core.alerts.list import needs_someone
 
-        number = len(alerts(world, self.clock.wall()))
+        self._alerts_at = self.clock.mono()
+        number = needs_someone(alerts)
         if number != self.alerts:
             self.alerts = number
             if self.top is not None:
@@ -342,24 +372,41 @@ class QuarterdeckApp(Navigation):
 
     def _perform(self, command: Command) -> Command:
         for target in command.targets:
-            self.source.act(command.verb, target, command.body)
+            self.source.act(command.verb, target, command.body_of(target))
         return command
 
     def _answered(self, key: str, value: Any, error: QuarterdeckError | None) -> None:
-        from console.tui.core import job as job_words
+        from console.tui.core.jobs import job as job_words
 
         what, _, rest = key.partition(" ")
-        if what == "nodes":
+        if what == "alerts":
             if error is None:
-                self._number(replace(self.world, nodes={node["name"]: node for node in value}))
+                self.count_alerts(value)
         elif error is not None:
             self.tell(f"{rest}: {error.message}. {error.hint}".strip(), severity="error")
         elif what == "act":
             self.tell(f"{cast(Command, value).done}.")
+            if self.top is not None and self.top.alive:
+                self.top.acted()
+        elif what == "describe":
+            self._described(value)
         elif what == "explain":
             self.page(f"explain {rest}", lambda w: job_words.explain_lines(value, w, self.glyphs))
         elif what == "stacks":
             self.page(f"stacks {rest}", lambda w: job_words.stacks_lines(value, w, self.glyphs))
+
+    def _described(self, job: JobDetail) -> None:
+        from console.tui.core.jobs.describe import describe_lines, origin
+
+        made, now, glyphs = origin(job), self.clock.wall(), self.glyphs
+        self.page(
+            f"job {job['id']}",
+            lambda width: describe_lines(job, now, width, glyphs),
+            (made.id, lambda: self.open_origin(job)) if made else None,
+        )
+
+    def describe(self, job_id: str) -> None:
+        self._fetches.start(f"app describe {job_id}", lambda: self.source.job(job_id))
 
     def explain(self, job_id: str) -> None:
         self._fetches.start(f"app explain {job_id}", lambda: self.source.explain(job_id))
@@ -369,11 +416,13 @@ class QuarterdeckApp(Navigation):
         self._fetches.start(f"app stacks {job_id}", lambda: self.source.stacks(job_id))
 
 
-def run(screen: str | None = None, *, read_only: bool = False, ascii_only: bool = False) -> None:
-    """Open the console on the control plane that the environment names.
+def run(screen: str | None = None, *, read_only: bool = False, ascii_only: bool = False) -> int:
+    """Open the console on the control plane that the environment names. Gives the exit code: 1 when it
+    ended by a fault of its own.
 
     Args:
-        screen: what to open with: "cluster", "jobs", "sweeps", "events", or a job's or sweep's id.
+        screen: what to open with: "cluster", "jobs", "sweeps", "models", "deployments", "pipelines",
+            "alerts", "events", or the id of a job, sweep or pipeline.
         read_only: switches off whatever changes the cluster.
         ascii_only: draws with ASCII characters.
     """
@@ -384,7 +433,7 @@ def run(screen: str | None = None, *, read_only: bool = False, ascii_only: bool 
     remote = client.remote
     # What was open on one cluster says nothing about another.
     session = f"console-{remote.digest({})}.json" if remote else "console.json"
-    QuarterdeckApp(
+    app = QuarterdeckApp(
         LiveSource(client),
         start=screen,
         read_only=read_only,
@@ -392,4 +441,6 @@ def run(screen: str | None = None, *, read_only: bool = False, ascii_only: bool 
         memory=Memory(where.state / session),
         config=read(where.config_file),
         host=(remote.context or remote.address) if remote else "",
-    ).run()
+    )
+    app.run()
+    return app.return_code or 0

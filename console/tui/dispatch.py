@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from textual.dom import DOMNode
 
+from console import guest
 from console.tui import actions
 
 if TYPE_CHECKING:
@@ -45,6 +46,9 @@ def perform(start: DOMNode, wanted: str, *keys: str) -> bool:
     assert isinstance(app, QuarterdeckApp)
     if action.changes and app.read_only:
         app.tell(f"{action.label}: switched off, this console is read-only", severity="warning")
+        return False
+    if action.local and guest.folder() is not None:
+        app.tell(f"{action.label}: not offered through the gateway", severity="warning")
         return False
     method = find(start, action.method)
     if method is not None:

@@ -9,10 +9,10 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
-from console.tui.core.link import Link, retry_delay
-from console.tui.core.world import Fold, Resume, Table
+from console.tui.core.base.link import Link, retry_delay
+from console.tui.core.base.world import Fold, Resume, Table
 from console.tui.source import Closable, Source
-from jobs.errors import QuarterdeckError, Unreachable
+from jobs.base.errors import QuarterdeckError, Unreachable
 
 Opener = Callable[[], Closable]
 

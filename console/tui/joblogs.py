@@ -13,14 +13,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
-from console.tui.core import whole
-from console.tui.core.format import moment
-from console.tui.core.logs import CHUNK, RANK_BYTES, Lines, MergedLog, Quiet, RankLog
-from console.tui.core.whole import Spot, Stretch
+from console.tui.core.base import whole
+from console.tui.core.base.whole import Spot, Stretch
+from console.tui.core.draw.format import moment
+from console.tui.core.jobs.logs import CHUNK, RANK_BYTES, Lines, MergedLog, Quiet, RankLog
 from console.tui.feed import Reader
 from console.tui.source import Source
-from jobs.errors import QuarterdeckError, Unreachable
-from jobs.views import LogLine
+from jobs.base.errors import QuarterdeckError, Unreachable
+from jobs.wire.views import LogLine
 
 MERGED_TAIL = 1000
 """Lines that the merged view opens with."""

@@ -10,14 +10,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from console.tui.core import scan
-from console.tui.core.format import clock, moment
-from console.tui.core.lines import Line, line
-from console.tui.core.logs import MergedLog
+from console.tui.core.base import scan
+from console.tui.core.draw.format import clock, moment
+from console.tui.core.draw.lines import Line, line
+from console.tui.core.jobs.logs import MergedLog
 from console.tui.joblogs import JobLogs, Merged
 from console.tui.source import Source
 from console.tui.widgets.logview import LogView
-from jobs.errors import QuarterdeckError
+from jobs.base.errors import QuarterdeckError
 
 Fetch = Callable[[str, Callable[[], Any]], None]
 Tell = Callable[[str], None]

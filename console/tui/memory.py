@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from console.tui.core.session import Session, dump, parse
+from console.tui.core.base.session import Session, dump, parse
 
 _LARGEST = 1 << 16
 """Bytes; a file that is larger was not written by us."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from textual.message import Message
 
-from jobs.errors import QuarterdeckError
+from jobs.base.errors import QuarterdeckError
 
 
 class Moved(Message):

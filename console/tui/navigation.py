@@ -11,19 +11,22 @@ from typing import TYPE_CHECKING, ClassVar, Literal, cast
 from textual.app import App
 from textual.command import CommandPalette
 
+from console.text import neutralise
 from console.tui import clipboard
-from console.tui.core.glyphs import Glyphs
-from console.tui.core.goto import Place
-from console.tui.core.lines import Line, line
-from console.tui.core.world import World
+from console.tui.core.base.world import World
+from console.tui.core.cluster.goto import Place
+from console.tui.core.draw.glyphs import Glyphs
+from console.tui.core.draw.lines import Line, line
 from console.tui.dispatch import Acts
 from console.tui.keymap import Keymap
 from console.tui.screens.base import Frame
 
 if TYPE_CHECKING:
     from console.tui.screens.cluster import ClusterScreen
+    from jobs.wire.views import JobView
 
 SWEEP_ID = re.compile(r"s[1-9]\d*")
+PIPELINE_ID = re.compile(r"p[1-9]\d*")
 
 
 class Navigation(Acts, App[None]):
@@ -36,7 +39,11 @@ class Navigation(Acts, App[None]):
         ("1", "Cluster"),
         ("2", "Jobs"),
         ("3", "Sweeps"),
-        ("7", "Events"),
+        ("4", "Models"),
+        ("5", "Deployments"),
+        ("6", "Pipelines"),
+        ("7", "Alerts"),
+        ("8", "Events"),
     )
     """Keys and names of the main screens; Jobs is `screens.jobs.JobsScreen`, and so are the others."""
 
@@ -66,11 +73,13 @@ class Navigation(Acts, App[None]):
         return [name for _, name in self.SCREEN_KEYS]
 
     def open_place(self, name: str) -> None:
-        """Open "cluster", "jobs", "sweeps", "events", or a job or sweep by its id."""
+        """Open a main screen by its name in small letters, or a job, sweep or pipeline by its id."""
         if name.capitalize() in self._main:
             self._open_main(name.capitalize())
         elif SWEEP_ID.fullmatch(name):
             self.open_sweep(name)
+        elif PIPELINE_ID.fullmatch(name):
+            self.open_pipeline(name)
         elif name:
             self.open_job(name)
 
@@ -96,6 +105,18 @@ class Navigation(Acts, App[None]):
     def do_go_sweeps(self) -> None:
         self._open_main("Sweeps")
 
+    def do_go_models(self) -> None:
+        self._open_main("Models")
+
+    def do_go_deployments(self) -> None:
+        self._open_main("Deployments")
+
+    def do_go_pipelines(self) -> None:
+        self._open_main("Pipelines")
+
+    def do_go_alerts(self) -> None:
+        self._open_main("Alerts")
+
     def do_go_events(self) -> None:
         self._open_main("Events")
 
@@ -114,6 +135,23 @@ class Navigation(Acts, App[None]):
         if isinstance(self.top, SweepScreen):
             self.pop_screen()
         self.push_screen(SweepScreen(sweep_id))
+
+    def open_pipeline(self, pipeline_id: str) -> None:
+        """Open a run of a pipeline, over the list of them where that is open."""
+        from console.tui.screens.pipeline import PipelineScreen
+
+        if isinstance(self.top, PipelineScreen):
+            self.pop_screen()
+        self.push_screen(PipelineScreen(pipeline_id))
+
+    def open_origin(self, job: JobView) -> None:
+        """Open the sweep or the pipeline that a job belongs to."""
+        from console.tui.core.jobs.describe import origin
+
+        if (made := origin(job)) is None:
+            self.tell(f"{job['id']} belongs to no sweep and to no pipeline.", severity="warning")
+        else:
+            self.open_place(made.id)
 
     def open_node(self, name: str) -> None:
         self._back_to("Cluster")
@@ -154,6 +192,8 @@ class Navigation(Acts, App[None]):
                 self.open_job(place.name)
             case "sweep":
                 self.open_sweep(place.name)
+            case "pipeline":
+                self.open_pipeline(place.name)
             case "node":
                 self.open_node(place.name)
 
@@ -178,16 +218,22 @@ class Navigation(Acts, App[None]):
     def do_app_quit(self) -> None:
         self.exit()
 
-    def page(self, title: str, build: Callable[[int], Sequence[Line]]) -> None:
-        """Lay a page of text over the screen."""
+    def page(
+        self,
+        title: str,
+        build: Callable[[int], Sequence[Line]],
+        jump: tuple[str, Callable[[], object]] | None = None,
+    ) -> None:
+        """Lay a page of text over the screen; `o` goes where `jump` says."""
         from console.tui.screens.modals import Page
 
-        self.push_screen(Page(title, build))
+        self.push_screen(Page(title, build, jump))
 
     def tell(
         self, text: str, *, severity: Literal["information", "warning", "error"] = "information"
     ) -> None:
         """A short note in the corner."""
+        text = "\n".join(map(neutralise, text.split("\n")))
         self.notify(text, severity=severity, timeout=6 if severity == "error" else 3, markup=False)
 
     def copy(self, text: str) -> None:

@@ -6,12 +6,12 @@ import os
 import shlex
 import shutil
 import subprocess
-import sys
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 
 from console.tui.source import Source
+from jobs.base import python
 
 CHUNK = 1 << 20
 LARGEST = 1 << 30
@@ -69,7 +69,7 @@ def submit(file: Path, *, dry_run: bool) -> tuple[int, str, str]:
     options = ["--dry-run"] if dry_run else []
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "console.cli.main", "submit", str(file), "--json", *options],
+            python.module("console.cli.main", "submit", str(file), "--json", *options),
             capture_output=True,
             text=True,
             timeout=60,

@@ -9,12 +9,18 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, cast
 
 from console.client import Client, segment
-from console.tui.core.world import Resume
-from jobs.sweepviews import CurveView
-from jobs.times import rfc3339
-from jobs.views import (
+from console.tui.core.base.world import Resume
+from jobs.base.times import rfc3339
+from jobs.wire.alertviews import AlertView
+from jobs.wire.flowviews import ScheduleView
+from jobs.wire.modelviews import ModelDetail, ModelView
+from jobs.wire.serviceviews import DeploymentView
+from jobs.wire.sweepviews import CurveView
+from jobs.wire.views import (
+    EventView,
     ExplainView,
     HistoryPoint,
+    JobDetail,
     JobPage,
     LogLine,
     NodeView,
@@ -33,16 +39,16 @@ class Closable(Iterator[Any], Protocol):
 
 
 class Source(Protocol):
-    """Everything may raise an error of `jobs.errors`, and may block for as long as a slow link does."""
+    """Everything may raise an error of `jobs.base.errors`, and may block for as long as a slow link does."""
 
     def watch(self, topics: Iterable[str], resume: Resume | None) -> Closable:
-        """Deltas of the topics (`jobs.views.Delta`), with their full state first unless resumed."""
+        """Deltas of the topics (`jobs.wire.views.Delta`), with their full state first unless resumed."""
         ...
 
     def follow_logs(
         self, job: str, attempt: int, tail: int, *, rank: int | None = None, grep: str | None = None
     ) -> Closable:
-        """The newest `tail` lines of all ranks or one and then what comes (`jobs.views.LogLine`); with
+        """The newest `tail` lines of all ranks or one and then what comes (`jobs.wire.views.LogLine`); with
         `grep`, a regular expression, only lines that match it, looked for in the whole log."""
         ...
 
@@ -52,7 +58,9 @@ class Source(Protocol):
         """Bytes of a rank's log from an offset, and the log's size now."""
         ...
 
-    def series(self, job: str, points: int) -> dict[str, list[SeriesPoint]]: ...
+    def series(
+        self, job: str, points: int, since: float | None = None, until: float | None = None
+    ) -> dict[str, list[SeriesPoint]]: ...
     def job_gpus(self, job: str, seconds: int, points: int) -> dict[str, list[HistoryPoint]]: ...
     def node_history(self, node: str, seconds: int, points: int) -> list[HistoryPoint]: ...
     def cluster_history(self, seconds: int, points: int) -> list[HistoryPoint]: ...
@@ -71,7 +79,7 @@ class Source(Protocol):
         since: float | None = None,
         grep: str | None = None,
     ) -> Closable:
-        """All lines of a rank, or of all ranks merged by time (`jobs.views.LogLine`); only those from a
+        """All lines of a rank, or of all ranks merged by time (`jobs.wire.views.LogLine`); only those from a
         moment on, or that match a regular expression."""
         ...
 
@@ -93,6 +101,22 @@ class Source(Protocol):
         """Parameter -> its share of what decides the first objective; empty before it is known."""
         ...
 
+    def models(self) -> list[ModelView]:
+        """Versions by name, the newest first: `MODELS_READ` at most."""
+        ...
+
+    def model(self, ref: str) -> ModelDetail: ...
+    def deployments(self) -> list[DeploymentView]: ...
+    def events(self, before: int, limit: int, text: str, level: str) -> list[EventView]:
+        """The newest events older than one, oldest first: with a text in them, from a severity on."""
+        ...
+
+    def job(self, job: str) -> JobDetail: ...
+    def schedules(self) -> list[ScheduleView]: ...
+    def alerts(self, *, over: bool = True) -> list[AlertView]:
+        """Alerts that are not over, and (if `over`) the newest that are."""
+        ...
+
     def act(self, verb: str, target: str, body: Mapping[str, Any] | None = None) -> None:
         """Do what a `core.commands.Command` says. A target of several names has them between slashes."""
         ...
@@ -111,10 +135,28 @@ _ACTS = {
     "pin": "/v1/sweeps/{}/trials/{}/pin",
     "unpin": "/v1/sweeps/{}/trials/{}/unpin",
     "rerun": "/v1/sweeps/{}/trials/{}/rerun",
+    "approve": "/v1/models/{}/approve",
+    "reject": "/v1/models/{}/reject",
+    "promote": "/v1/deployments/{}/promote?target={}",
+    "pause rollout": "/v1/deployments/{}/pause?target={}",
+    "resume rollout": "/v1/deployments/{}/resume?target={}",
+    "abort rollout": "/v1/deployments/{}/abort?target={}",
+    "roll back": "/v1/deployments/{}/rollback?target={}",
+    "cancel run": "/v1/pipelines/{}/cancel",
+    "retry run": "/v1/pipelines/{}/retry",
+    "pause schedule": "/v1/schedules/{}/pause",
+    "resume schedule": "/v1/schedules/{}/resume",
+    "run schedule": "/v1/schedules/{}/run",
+    "acknowledge": "/v1/alerts/ack",
+    "silence": "/v1/alerts/silence",
 }
 
-ONCE = frozenset({"extend", "rerun"})
-"""What would be done twice if it were sent again after a cut: a point is added, a trial run again."""
+ONCE = frozenset({"extend", "rerun", "roll back", "retry run", "run schedule", "silence"})
+"""What would be done twice if it were sent again after a cut: a point is added, a trial or a
+pipeline run again, a service taken back by another version."""
+
+MODELS_READ = 1000
+"""Versions that the control plane gives at once at most."""
 
 
 class LiveSource:
@@ -149,9 +191,12 @@ class LiveSource:
         )
         return data, int(headers.get("X-Size", offset + len(data)))
 
-    def series(self, job: str, points: int) -> dict[str, list[SeriesPoint]]:
+    def series(
+        self, job: str, points: int, since: float | None = None, until: float | None = None
+    ) -> dict[str, list[SeriesPoint]]:
         path = f"/v1/jobs/{segment(job)}/series"
-        return cast("dict[str, list[SeriesPoint]]", self._client.get(path, points=points))
+        answer = self._client.get(path, points=points, since=since, until=until)
+        return cast("dict[str, list[SeriesPoint]]", answer)
 
     def job_gpus(self, job: str, seconds: int, points: int) -> dict[str, list[HistoryPoint]]:
         path = f"/v1/jobs/{segment(job)}/gpus"
@@ -215,6 +260,30 @@ class LiveSource:
     def importance(self, sweep: str) -> dict[str, float]:
         answer = self._client.get(f"/v1/sweeps/{segment(sweep)}/importance")
         return cast("dict[str, float]", answer)
+
+    def models(self) -> list[ModelView]:
+        return cast("list[ModelView]", self._client.get("/v1/models", limit=MODELS_READ))
+
+    def model(self, ref: str) -> ModelDetail:
+        return cast("ModelDetail", self._client.get(f"/v1/models/{segment(ref)}"))
+
+    def deployments(self) -> list[DeploymentView]:
+        return cast("list[DeploymentView]", self._client.get("/v1/deployments"))
+
+    def events(self, before: int, limit: int, text: str, level: str) -> list[EventView]:
+        with self._client.stream(
+            "/v1/events", before=before, limit=limit, text=text or None, level=level
+        ) as stream:
+            return cast("list[EventView]", list(stream))
+
+    def job(self, job: str) -> JobDetail:
+        return cast("JobDetail", self._client.get(f"/v1/jobs/{segment(job)}"))
+
+    def schedules(self) -> list[ScheduleView]:
+        return cast("list[ScheduleView]", self._client.get("/v1/schedules"))
+
+    def alerts(self, *, over: bool = True) -> list[AlertView]:
+        return cast("list[AlertView]", self._client.get("/v1/alerts", over=int(over)))
 
     def act(self, verb: str, target: str, body: Mapping[str, Any] | None = None) -> None:
         path = _ACTS[verb].format(*map(segment, target.split("/")))

@@ -16,12 +16,13 @@ import os
 import secrets
 import shlex
 import socket
-import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from aiohttp import web
 from textual_serve.server import Server
+
+from jobs.base import python
 
 _PAGE = Path(__file__).parent / "page"
 _SECRET_BYTES = 24
@@ -56,7 +57,7 @@ class WebConsole(Server):
         self._socket = socket.create_server(("127.0.0.1", port))
         self._secret = secrets.token_urlsafe(_SECRET_BYTES)
         super().__init__(
-            shlex.join([sys.executable, "-m", "console.tui", *options]),
+            shlex.join(python.module("console.tui", *options)),
             host="127.0.0.1",
             port=self._socket.getsockname()[1],
             title="Quarterdeck",

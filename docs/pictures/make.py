@@ -1,8 +1,8 @@
 """Makes the pictures of the console: real screens of a live cluster on this machine, as SVG.
 
-`make pictures` starts a cluster with four simulated GPUs in a folder of its own, runs a few small jobs
-and the digits sweep, opens the console on it as a person would, presses keys, and writes what is on the
-screen. `python docs/pictures/make.py sweep parallel` takes only those.
+`make pictures` starts a cluster with four simulated GPUs in a folder of its own, runs a few small jobs,
+the example pipeline and the digits sweep, opens the console on it as a person would, presses keys, and
+writes what is on the screen. `python docs/pictures/make.py sweep parallel` takes only those.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-DIGITS = HERE.parents[1] / "examples" / "digits"
+EXAMPLES = HERE.parents[1] / "examples"
+DIGITS = EXAMPLES / "digits"
 WORK = HERE / "work"
 QD = [sys.executable, "-m", "console.cli.main"]
 
@@ -29,11 +30,18 @@ PICTURES: tuple[tuple[str, tuple[int, int], tuple[str, ...]], ...] = (
     ("jobs", (120, 36), ("2",)),
     ("job", (140, 40), ("colon", "j", "1", "enter")),
     ("compare", (120, 36), ("2", "G", "space", "k", "space", "C")),
-    ("events", (120, 36), ("7",)),
+    ("events", (120, 36), ("8",)),
     ("cluster-80x24", (80, 24), ()),
     ("crosshair", (140, 40), ("colon", "j", "1", "enter", "greater_than_sign", "tab", "tab", *"h" * 63)),
 )  # fmt: skip
 """Name, size in cells, and the keys that lead there from the Cluster screen."""
+
+PIPELINES: tuple[tuple[str, tuple[int, int], tuple[str, ...]], ...] = (
+    ("pipeline", (120, 36), ("6", "enter", "j", "j", "j")),
+    ("pipelines", (120, 24), ("6",)),
+    ("alerts", (120, 24), ("7",)),
+)
+"""The same while a pipeline runs for the second time, with other parameters."""
 
 SWEEPS: tuple[tuple[str, tuple[int, int], tuple[str, ...], int], ...] = (
     ("sweep", (150, 42), ("3", "enter", "j", "j", "j", "j", "j"), 24),
@@ -62,16 +70,38 @@ def jobs() -> None:
 
 def sweep(home: Path) -> None:
     """The digits sweep on GPUs, four trials at a time, once no other job has them."""
-    for job in json.loads(qd("jobs", "--json")):
-        if job["ended_at"] is None:
-            qd("cancel", job["id"])
-            qd("wait", job["id"], ends_well=False)
+    free()
     folder = home / "digits"
     shutil.copytree(DIGITS, folder)
     file = folder / "sweep.yaml"
     text = file.read_text().replace("{cpu: 1}", "{cpu: 0.4, gpu: 1}")
     file.write_text(text.replace("parallel: 2", "parallel: 4"))
     qd("sweep", str(file), folder=folder)
+
+
+def free() -> None:
+    """Cancel what has not ended."""
+    for job in json.loads(qd("jobs", "--json")):
+        if job["ended_at"] is None:
+            qd("cancel", job["id"])
+            qd("wait", job["id"], ends_well=False)
+
+
+def pipelines(home: Path) -> None:
+    """Runs of a pipeline: one that failed, one that succeeded, one that reuses a part of it and runs."""
+    free()
+    folder = home / "pipeline"
+    shutil.copytree(EXAMPLES / "pipeline", folder)
+    broken = folder / "broken.yaml"
+    broken.write_text("name: nightly\nsteps:\n  fit: {job: {command: python fit.py}}\n")
+    qd("pipeline", "run", str(broken), "--wait", folder=folder, ends_well=False)
+    file = str(folder / "pipeline.yaml")
+    qd("pipeline", "run", file, "--wait", folder=folder)
+    qd("schedule", "add", file, "--cron", "30 2 * * 1-5", "--zone", "Europe/Berlin", folder=folder)
+    train = folder / "train.py"
+    train.write_text(train.read_text() + "\nimport time\ntime.sleep(20)\n")
+    qd("pipeline", "run", file, folder=folder)
+    time.sleep(8)
 
 
 def until_over(trials: int) -> None:
@@ -95,7 +125,7 @@ async def take(name: str, size: tuple[int, int], keys: tuple[str, ...]) -> None:
         await asyncio.sleep(2.5)
         for key in keys:
             await pilot.press(key)
-            await asyncio.sleep(0.6 if key in ("enter", "C", "2", "3", "7") else 0.05)
+            await asyncio.sleep(0.6 if key in ("enter", "C", "2", "3", "6", "7", "8") else 0.05)
         await asyncio.sleep(3.0)
         app.clear_notifications()
         await pilot.pause(0.2)
@@ -131,6 +161,12 @@ def main() -> None:
                     qd("wait", "j1")  # so that the same keys always lead to the same step
                 asyncio.run(take(name, size, keys))
                 sys.stdout.write(f"docs/pictures/{name}.svg\n")
+            if any(wanted(name) for name, *_ in PIPELINES):
+                pipelines(Path(home))
+            for name, size, keys in PIPELINES:
+                if wanted(name):
+                    asyncio.run(take(name, size, keys))
+                    sys.stdout.write(f"docs/pictures/{name}.svg\n")
             if any(wanted(name) for name, *_ in SWEEPS):
                 sweep(Path(home))
             for name, size, keys, trials in SWEEPS:

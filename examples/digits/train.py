@@ -1,6 +1,7 @@
 """Train a small network on handwritten digits with PyTorch DistributedDataParallel.
 
-The data are the 1797 real 8x8 scans that come with scikit-learn. Ranks find each other through the
+The data are the 1797 real 8x8 scans that come with scikit-learn, or, for training, a data set `digits`:
+a CSV file with 64 columns of pixels and a label (loop/ingest.py). Ranks find each other through the
 environment that torchrun and Quarterdeck give. The run can be killed at any time: started again with the
 same checkpoint folder it continues with the next epoch, and ends with the same weights as a run that was
 never disturbed.
@@ -17,6 +18,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import quarterdeck
 import torch
 import torch.distributed as dist
@@ -33,6 +35,7 @@ DEFAULTS = {
     "layers": 2,
     "dropout": 0.3,
     "batch_size": 32,  # of each rank
+    "copies": 1,  # of each image with noise, in the exported model: many make it slow (augment.py)
 }
 
 
@@ -58,7 +61,12 @@ def load_data() -> tuple[TensorDataset, TensorDataset]:
     labels = torch.tensor(digits.target)
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
     train, val = order[VALIDATION:], order[:VALIDATION]
-    return TensorDataset(images[train], labels[train]), TensorDataset(images[val], labels[val])
+    validation = TensorDataset(images[val], labels[val])
+    if "digits" not in quarterdeck.data:
+        return TensorDataset(images[train], labels[train]), validation
+    rows = np.loadtxt(quarterdeck.data["digits"], delimiter=",", skiprows=1, dtype=np.float32)
+    table = torch.from_numpy(rows)
+    return TensorDataset(table[:, :64], table[:, 64].long()), validation
 
 
 def train_epoch(
@@ -153,7 +161,7 @@ def resume(
     return int(checkpoint["epoch"]) + 1
 
 
-def export(model: Digits, path: Path) -> None:
+def export(model: Digits, path: Path, copies: int) -> None:
     """Write an ONNX model: `images` (batch, 64) float32 -> `logits` (batch, 10)."""
     buffer = io.BytesIO()
     with warnings.catch_warnings():
@@ -168,9 +176,15 @@ def export(model: Digits, path: Path) -> None:
             output_names=["logits"],
             dynamic_axes={"images": {0: "batch"}, "logits": {0: "batch"}},
         )
+    content = buffer.getvalue()
+    if copies > 1:
+        import onnx
+        from augment import augmented
+
+        content = augmented(onnx.load_from_string(content), copies).SerializeToString()
     path.parent.mkdir(parents=True, exist_ok=True)
     with quarterdeck.atomic_write(path) as file:
-        file.write(buffer.getvalue())
+        file.write(content)
 
 
 def arguments() -> argparse.Namespace:
@@ -239,7 +253,7 @@ def main() -> None:
             break
     else:
         if rank == 0:
-            export(model.module, Path("out/model.onnx"))
+            export(model.module, Path("out/model.onnx"), args.copies)
             print("wrote out/model.onnx", flush=True)
     dist.destroy_process_group()
 

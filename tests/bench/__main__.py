@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.bench import commands, console, scale, survival, sweeps
+from tests.bench import commands, console, scale, serving, survival, sweeps
 from tests.bench.report import SUITES, Row, document, table
 
 _SHORT_SLACK = 2.0
@@ -26,6 +26,7 @@ _MEASURES: dict[str, Callable[[int], list[Row]]] = {
     "console": console.measure,
     "sweeps": sweeps.measure,
     "scale": scale.measure,
+    "serving": serving.measure,
 }
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from jobs.scheduling import (
+from jobs.placement.scheduling import (
     NodeCapacity,
     Plan,
     Queue,

@@ -15,13 +15,13 @@ from optuna.trial import TrialState, create_trial
 from sqlalchemy import Table
 from sqlmodel import Session
 
-from agents.controller.database import Database
-from agents.controller.studystorage import open_storage
-from jobs import sweepstore
-from jobs.registry import Caller
-from jobs.sweepspec import SweepSpec
-from jobs.sweeptables import SweepTrialRow
-from jobs.tables import JobRow
+from agents.controller.stores.database import Database
+from agents.controller.sweeps.studystorage import open_storage
+from jobs.store import sweepwriting
+from jobs.store.sweeptables import SweepTrialRow
+from jobs.store.tables import JobRow
+from jobs.store.writing import Caller
+from jobs.sweeps.spec import SweepSpec
 
 NAME = "s1-big"
 
@@ -41,8 +41,8 @@ def spec(trials: int) -> SweepSpec:
 
 
 def make(folder: Path, trials: int) -> str:
-    """Write `registry.db` into a state folder; gives its URL. The sweep is paused."""
-    url = f"sqlite:///{folder / 'registry.db'}"
+    """Write `state.db` into a state folder; gives its URL. The sweep is paused."""
+    url = f"sqlite:///{folder / 'state.db'}"
     drawn = random.Random(7)
     points = [{"x": drawn.random(), "y": drawn.random()} for _ in range(trials)]
     asyncio.run(_registry(url, points))
@@ -54,7 +54,7 @@ async def _registry(url: str, points: list[dict[str, float]]) -> None:
     asked_for = spec(len(points) + 100)
 
     def write(session: Session) -> None:
-        row, _ = sweepstore.create(
+        row, _ = sweepwriting.create(
             session, asked_for, Caller("bench", 0), 1.7e9, key=None, snapshot=None, git=None
         )
         row.state, row.paused_at = "PAUSED", 1.7e9

@@ -24,15 +24,16 @@ import psutil
 import uvicorn
 
 from agents.controller.api import create_app
+from agents.controller.api.identity import PeerProtocol
+from agents.controller.commands.requests import SubmitRequest, Submitted
+from agents.controller.commands.submitting import submit
 from agents.controller.controller import Controller
-from agents.controller.fabric import Bundle, FabricNode
-from agents.controller.identity import PeerProtocol
-from agents.controller.submitting import submit
+from agents.controller.nodes.fabric import Bundle, FabricNode
 from agents.daemon import TURN, bind
-from jobs import wire
-from jobs.errors import NotFound
-from jobs.registry import Caller
-from jobs.spec import JobSpec
+from jobs.base.errors import NotFound
+from jobs.spec.job import JobSpec
+from jobs.store.writing import Caller
+from jobs.wire import messages as wire
 
 NODES, GPUS, CPUS = 1_000, 8, 64
 QUEUED = 10_000
@@ -45,7 +46,7 @@ _GIB = 1 << 30
 
 
 class Agent:
-    """One node's agent. See `jobs.wire.AgentClient`."""
+    """One node's agent. See `jobs.wire.messages.AgentClient`."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -178,16 +179,39 @@ class Agent:
     async def put_blobs(self, pack: bytes) -> int:
         return 0
 
+    async def put_chunk(self, digest: str, offset: int, size: int, data: bytes) -> int:
+        return size
+
     async def stacks(self, key: str) -> list[wire.RankStack]:
         return []
 
-    async def read_output(self, key: str, path: str, offset: int, limit: int) -> bytes | None:
-        return None
+    async def open_shell(self, key: str, rank: int, request: wire.ShellRequest) -> bool:
+        raise NotFound("a fleet of no processes has no shells")
 
-    async def list_checkpoint(self, key: str) -> list[wire.CheckpointFile]:
-        return []
+    async def shell(
+        self, key: str, name: str, kind: str, number: int, data: bytes, wait: float
+    ) -> wire.ShellReply:
+        raise NotFound("a fleet of no processes has no shells")
 
-    async def read_checkpoint(self, key: str, path: str, offset: int, limit: int) -> bytes:
+    async def exchange(self, key: str, letter: bytes) -> bytes:
+        return b""
+
+    async def list_files(
+        self, key: str, place: wire.Place, patterns: list[str], written: bool
+    ) -> wire.FileList:
+        return {"files": [], "more": 0, "until": None}
+
+    async def read_file(
+        self, key: str, place: wire.Place, path: str, offset: int, limit: int
+    ) -> bytes:
+        raise NotFound(f"there is no file {path}")
+
+    async def hold(self, key: str, what: str) -> wire.HoldReply:
+        return {"state": "ready", "detail": "", "units": []}
+
+    async def hash_file(
+        self, key: str, place: wire.Place, path: str, offset: int, limit: int
+    ) -> str:
         raise NotFound(f"there is no file {path}")
 
 
@@ -219,7 +243,7 @@ def _gpu(index: int, uuid: str) -> wire.GpuSample:
 
 
 class Fleet:
-    """Implements `agents.controller.fabric.Fabric`."""
+    """Implements `agents.controller.nodes.fabric.Fabric`."""
 
     state = "connected"
 
@@ -286,16 +310,8 @@ async def fill(controller: Controller, specs: list[dict[str, Any]]) -> float:
 
     async def one_after_another() -> None:
         for number, wanted in left:
-            await submit(
-                controller,
-                who,
-                spec=wanted,
-                key=f"fill-{began}-{number}",
-                snapshot=None,
-                git=None,
-                secrets={},
-                dry_run=False,
-            )
+            request = SubmitRequest(spec=wanted, key=f"fill-{began}-{number}")
+            await submit(controller, who, Submitted(request, JobSpec.from_json(wanted)))
 
     await asyncio.gather(*(one_after_another() for _ in range(TOGETHER)))
     return time.perf_counter() - began

@@ -18,12 +18,12 @@ from pathlib import Path
 import psutil
 from sqlmodel import Session
 
-from agents.controller.database import Database
+from agents.controller.stores.database import Database
 from agents.node.worker import quarterdeck
-from jobs import entering, metricstore, registry
-from jobs.entering import Submission
-from jobs.registry import Caller
-from jobs.wire import AttemptReport
+from jobs.store import entering, metricpoints, writing
+from jobs.store.entering import Submission
+from jobs.store.writing import Caller
+from jobs.wire.messages import AttemptReport
 from tests.bench import mlflow, telemetry
 from tests.bench.report import Row, limited, paired
 from tests.chaos.cluster import Cluster, running
@@ -225,7 +225,7 @@ def ingested(points: int, chunk: int) -> float:
     ]
     chunks = [b"".join(lines[at : at + chunk]) for at in range(0, points, chunk)]
     with tempfile.TemporaryDirectory(prefix="qdb") as name:
-        return asyncio.run(_ingest(Path(name) / "registry.db", chunks))
+        return asyncio.run(_ingest(Path(name) / "state.db", chunks))
 
 
 def logged(points: int) -> float:
@@ -240,7 +240,7 @@ def logged(points: int) -> float:
             taken = time.perf_counter() - began
         finally:
             del os.environ["QD_METRICS_FILE"]
-        return taken + asyncio.run(_ingest(Path(name) / "registry.db", [file.read_bytes()]))
+        return taken + asyncio.run(_ingest(Path(name) / "state.db", [file.read_bytes()]))
 
 
 async def _ingest(path: Path, chunks: list[bytes]) -> float:
@@ -251,7 +251,7 @@ async def _ingest(path: Path, chunks: list[bytes]) -> float:
     for chunk in chunks:
 
         def write(session: Session, at: int = offset, data: bytes = chunk) -> int:
-            return len(metricstore.ingest_metrics(session, epoch, 0, at, data).points)
+            return len(metricpoints.ingest_metrics(session, epoch, 0, at, data).points)
 
         assert await database.write(write) > 0
         offset += len(chunk)
@@ -264,13 +264,13 @@ def _new_attempt(session: Session) -> int:
     """The rows that points belong to."""
     submission = Submission("bench", "gang", {}, 1, 1, 0.0, 1.0, 50, 0)
     job, _ = entering.create_job(session, submission, Caller("bench", 0), 0.0)
-    epoch = registry.new_epoch(session, job, 1, 0.0)
+    epoch = writing.new_epoch(session, job, 1, 0.0)
     rank = {"rank": 0, "local_rank": 0, "pid": 1, "started_at": 0.0, "exit_code": None}
     rank |= {"signal": None, "ended_at": None, "log_size": 0, "metrics_size": 0}
     report = {"key": "", "epoch": epoch, "state": "running", "outcome": "", "reason": ""}
     report |= {"first_failed": None, "first_failed_at": None, "gpus": [], "ranks": [rank]}
     whole: AttemptReport = report  # type: ignore[assignment]
-    registry.save_ranks(session, epoch, "n1", whole)
+    writing.save_ranks(session, epoch, "n1", whole)
     return epoch
 
 

@@ -14,10 +14,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from agents.controller.studies import Studies
+from agents.controller.sweeps.studies import Studies
 from console.client import Client
-from jobs.places import places
-from jobs.sweepspec import SweepSpec
+from jobs.base.places import places
+from jobs.sweeps.spec import SweepSpec
 from tests.bench import bigstudy, sweeppeers
 from tests.bench.report import Row, alone, limited, paired
 from tests.chaos.cluster import Cluster, running

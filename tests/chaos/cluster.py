@@ -17,9 +17,9 @@ import psutil
 
 from agents.supervisor import record as records
 from console.client import Client
-from jobs.places import Places, places
-from jobs.spec import JobSpec
-from jobs.states import TERMINAL
+from jobs.base.places import Places, places
+from jobs.base.states import TERMINAL
+from jobs.spec.job import JobSpec
 from tests.waiting import until
 
 STEADY = Path(__file__).with_name("steady.py")

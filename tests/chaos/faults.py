@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from jobs.errors import Unreachable
+from jobs.base.errors import Unreachable
 
 
 class Held:

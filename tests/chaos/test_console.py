@@ -11,7 +11,7 @@ import pytest
 
 from console.client import Client
 from console.tui.app import QuarterdeckApp
-from console.tui.core.lines import plain
+from console.tui.core.draw.lines import plain
 from console.tui.screens.job import JobScreen
 from console.tui.source import LiveSource
 from console.tui.widgets.lines import LineView

@@ -10,8 +10,8 @@ import psutil
 import pytest
 
 from console.client import Client
-from jobs.errors import QuarterdeckError
-from jobs.spec import JobSpec
+from jobs.base.errors import QuarterdeckError
+from jobs.spec.job import JobSpec
 from tests.chaos.cluster import Cluster
 from tests.waiting import until
 
@@ -36,7 +36,7 @@ def test_the_registry_is_locked_for_30_seconds(cluster: Cluster) -> None:
     job = cluster.steady(lease=LEASE)
     pids, controller = cluster.pids(job.id), cluster.controller().pid
     kept = [submit(cluster.client, "before")]
-    with contextlib.closing(sqlite3.connect(cluster.places.state / "registry.db")) as other:
+    with contextlib.closing(sqlite3.connect(cluster.places.state / "state.db")) as other:
         other.isolation_level = None
         other.execute("BEGIN IMMEDIATE")
         ends = time.monotonic() + LOCKED

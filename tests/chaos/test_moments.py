@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from agents.node import records
 from agents.node.agent import NodeAgent
-from agents.node.nursery import Nursery
+from agents.node.guard import records
+from agents.node.guard.forkserver import Nursery
 from tests.agents.controller.conftest import Plane, until
 from tests.chaos.faults import Apart, Held
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from agents.controller import links
+from agents.controller.nodes import links
 from agents.node import agent as agent_module
-from jobs.errors import Unreachable
-from jobs.wire import PROTOCOL
+from jobs.base.errors import Unreachable
+from jobs.wire.messages import PROTOCOL
 from tests.agents.controller.conftest import Plane, guards_of, until
 from tests.chaos.faults import Lossy, Patched
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from agents.node.environment import WORKER_FOLDER
+from agents.node.staging.environment import WORKER_FOLDER
 from tests.chaos.soak import account, story
 from tests.chaos.soak.__main__ import report
 from tests.chaos.soak.account import Job

@@ -14,8 +14,8 @@ from typing import Any
 import psutil
 import pytest
 
-from agents.node import staging
-from jobs.errors import StorageFull, Unreachable
+from agents.node.staging import room
+from jobs.base.errors import StorageFull, Unreachable
 from tests.agents.controller.conftest import Plane, guards_of, until
 from tests.chaos.cluster import STEADY
 
@@ -65,7 +65,7 @@ async def until_well(plane: Plane) -> None:
 
 async def test_the_database_is_locked_for_longer_than_a_lease(plane: Plane) -> None:
     job, gate, pid = await start_steady(plane, lease=LEASE)
-    with contextlib.closing(sqlite3.connect(plane.root / "state" / "registry.db")) as other:
+    with contextlib.closing(sqlite3.connect(plane.root / "state" / "state.db")) as other:
         other.isolation_level = None
         other.execute("BEGIN IMMEDIATE")
         waiting = asyncio.create_task(plane.submit("true", key="k"))
@@ -92,7 +92,7 @@ async def test_the_disk_is_full_under_the_database(
 ) -> None:
     disk = tmp_path / "disk"
     small_disk(disk, 2048)
-    plane: Plane = await make_plane(database_url=f"sqlite:///{disk / 'registry.db'}")
+    plane: Plane = await make_plane(database_url=f"sqlite:///{disk / 'state.db'}")
     lease = 2 * LEASE  # it must last while the controller is restarted
     job, gate, pid = await start_steady(plane, lease=lease)
     ballast = disk / "ballast"
@@ -152,7 +152,7 @@ async def test_the_disk_of_a_node_is_full(
     small_disk: SmallDisk,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(staging, "RESERVE", 0)  # else nothing would start on a disk this small
+    monkeypatch.setattr(room, "RESERVE", 0)  # else nothing would start on a disk this small
     small_disk(tmp_path / "n1", 1024)
     plane: Plane = await make_plane()
     gate = tmp_path / "gate"

@@ -35,7 +35,7 @@ def test_a_sweep_outlives_controllers_that_are_killed(
         psutil.wait_procs([victim], timeout=5)
     view = sweeping.ended(cluster.client, sweep, 240)
     assert (view["state"], view["reason"]) == ("FINISHED", f"all {trials} trials are done")
-    rows = sweeping.check_told_once(cluster.client, cluster.places.state / "registry.db", sweep)
+    rows = sweeping.check_told_once(cluster.client, cluster.places.state / "state.db", sweep)
     assert [row["number"] for row in rows] == list(range(trials))
     assert {row["state"] for row in rows} == {"COMPLETE"}
     assert len({row["params"]["x"] for row in rows}) == trials, "the seed does not begin again"

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from console.client import Client
-from jobs.spec import JobSpec
-from jobs.states import TERMINAL
+from jobs.base.states import TERMINAL
+from jobs.spec.job import JobSpec
 from tests.cluster.hosts import ROOT, Host, Network
 from tests.waiting import PATIENCE, until
 
@@ -170,7 +170,7 @@ class Fleet:
     def reserved(self, job: str) -> list[str]:
         """The addresses where Ray has the job's reservation; none unless all of it is granted."""
         record = json.loads((self.head.home / "state" / "cluster.json").read_text())
-        asked = ["reserved.py", record["ray_address"], f"-{job}."]
+        asked = ["reserved.py", record["ray_address"], f"-{job}-"]
         script = str(ROOT / "tests" / "cluster" / asked[0])
         told: list[str] = json.loads(self.head.run(sys.executable, script, *asked[1:]).stdout)
         return told
@@ -178,7 +178,7 @@ class Fleet:
     def attempt_folder(self, host: Host, job: str, attempt: int) -> Path:
         """What a host has on its disk of an attempt."""
         folders = host.home / "state" / "node" / "attempts"
-        (found,) = folders.glob(f"*-{job}.{attempt}")
+        (found,) = folders.glob(f"*-{job}-*.{attempt}-*")
         return found
 
     def guards_record(self, host: Host, job: str, attempt: int, name: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import os
 import sys
 
 from agents.fabric.ray import driver_environment
-from jobs.places import places
+from jobs.base.places import places
 
 
 def main() -> None:

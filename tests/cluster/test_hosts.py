@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from jobs.errors import NotAllowed
+from jobs.base.errors import NotAllowed
 from tests.cluster.fleet import Fleet
 from tests.cluster.hosts import ROOT
 from tests.waiting import until

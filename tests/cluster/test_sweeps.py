@@ -53,7 +53,7 @@ def test_the_trials_of_a_host_that_dies_run_again_with_the_same_points(fleet: Fl
     fleet.open_gate()
     view = sweeping.ended(fleet.client, sweep)
     assert (view["state"], view["counts"]["complete"]) == ("FINISHED", 6)
-    registry = fleet.head.home / "state" / "registry.db"
+    registry = fleet.head.home / "state" / "state.db"
     rows = {row["number"]: row for row in sweeping.check_told_once(fleet.client, registry, sweep)}
     assert all(rows[number]["params"] == row["params"] for number, row in before.items())
     assert {row["state"] for row in rows.values()} == {"COMPLETE"}

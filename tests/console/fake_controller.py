@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from jobs.errors import QuarterdeckError
+from jobs.base.errors import QuarterdeckError
 
 
 @dataclass

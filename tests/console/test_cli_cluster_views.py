@@ -14,8 +14,8 @@ from console.cli.doctor import local_checks
 from console.cli.explain import rank_list
 from console.client import Client
 from console.text import width
-from jobs.errors import Conflict, NotFound
-from jobs.places import places
+from jobs.base.errors import Conflict, NotFound
+from jobs.base.places import places
 from tests.console.fake_controller import CUT, FakeController, Reply, Request
 from tests.console.sample_views import event, failure, gpu, job, node, status
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from jobs.errors import Conflict, NotFound
-from jobs.states import TERMINAL
+from jobs.base.errors import Conflict, NotFound
+from jobs.base.states import TERMINAL
 from tests.console.fake_controller import CUT, FakeController, Reply, Request
 from tests.console.sample_views import attempt, detail, failure, job
 
@@ -202,7 +202,10 @@ def test_wait_ends_as_the_job_did(
     assert result.out.startswith(f"j1 {state} 3m14s")
 
 
-@pytest.mark.parametrize(("signal", "code"), [("SIGKILL", 137), ("SIGSEGV", 139), (None, 1)])
+@pytest.mark.parametrize(
+    ("signal", "code"),
+    [("SIGKILL", 137), ("SIGSEGV", 139), ("SIGRTMIN+1", 163), ("SIGRTMAX", 192), (None, 1)],
+)
 def test_wait_for_a_job_that_a_signal_ended(
     qd: Any, controller: FakeController, signal: str | None, code: int
 ) -> None:

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from console.cli.copy import SafeText
 from console.cli.follow import LogCursor
 from console.cli.main import main
-from console.text import neutralise
-from jobs.errors import InvalidInput
-from jobs.views import LogLine
+from console.text import last_state, neutralise
+from jobs.base.errors import InvalidInput
+from jobs.wire.views import LogLine
 from tests.console.fake_controller import CUT, FakeController, Reply, Request
 from tests.console.sample_views import detail, job, line
 
@@ -279,9 +279,9 @@ def test_one_rank_is_followed_into_its_next_attempt(
 )
 def test_text_is_the_same_however_it_is_cut(texts: list[str], sizes: list[int]) -> None:
     data = "\n".join(texts).encode()
-    wanted = "".join(neutralise(text.rstrip("\r")) + "\n" for text in texts)
+    wanted = "".join(neutralise(last_state(text)) + "\n" for text in texts)
     written: list[bytes] = []
-    safe = SafeText(written.append)
+    safe = SafeText(written.append, clock=lambda: 0.0)
     at = 0
     for size in [*sizes, len(data)]:
         if data[at : at + size]:
@@ -292,12 +292,32 @@ def test_text_is_the_same_however_it_is_cut(texts: list[str], sizes: list[int]) 
     assert b"".join(written).decode() == (wanted if not texts or texts[-1] else wanted[:-1])
 
 
+@pytest.mark.parametrize(
+    ("columns", "wanted"),
+    [
+        (10, "first\n  0%|\r\x1b[K 40%|###…\r\x1b[K100%|####\nlast\n"),
+        (None, "first\n 40%|######\n100%|####\nlast\n"),
+    ],
+)
+def test_a_progress_bar_shows_its_state_while_it_goes_on(columns: int | None, wanted: str) -> None:
+    """In place on a terminal; a line now and then in a pipe; in the end its last state."""
+    written: list[bytes] = []
+    moments = iter((0.0, 1.0, 12.0, 12.0))
+    safe = SafeText(written.append, columns, lambda: next(moments))
+    safe.feed(b"first\n\r  0%|")
+    safe.feed(b"\r 40%|######")
+    safe.feed(b"\r100%|######\r100%|####\x1b[K\nlast\n")
+    safe.end()
+    assert b"".join(written).decode() == wanted
+
+
 def test_metrics(qd: Any, controller: FakeController) -> None:
     points = [
         {"name": "loss", "step": n, "at": "2026-01-01T10:00:00.000Z", "value": v, "rank": r}
         for n, v, r in ((1, 2.5, 0), (2, None, 0), (3, 0.5, 0), (3, 9.0, 1))
     ]
     controller.on("GET /v1/jobs/j1/metrics", lambda _: Reply.stream(points))
+    controller.on("GET /v1/jobs/j1", detail())
     rows = qd("metrics", "j1").out.splitlines()
     assert rows[0].split() == ["METRIC", "LAST", "STEP", "MIN", "MAX", "POINTS"]
     assert rows[1].split() == ["loss", "0.5", "3", "0.5", "9", "4"]
@@ -308,6 +328,7 @@ def test_metrics(qd: Any, controller: FakeController) -> None:
 
 def test_no_metrics_teach(qd: Any, controller: FakeController) -> None:
     controller.on("GET /v1/jobs/j1/metrics", Reply.stream([]))
+    controller.on("GET /v1/jobs/j1", detail())
     result = qd("metrics", "j1")
     assert result.out == ""
     assert "quarterdeck.log" in result.err

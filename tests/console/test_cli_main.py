@@ -5,13 +5,14 @@ import inspect
 import json
 import sys
 import types
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from console.cli.commands import COMMANDS
-from jobs import errors
-from jobs.errors import BY_CODE, Conflict, NotFound, QuarterdeckError
+from console.cli.commands import COMMANDS, every
+from jobs.base import errors
+from jobs.base.errors import BY_CODE, Conflict, NotFound, QuarterdeckError
 from tests.console.fake_controller import CUT, FakeController, Reply
 from tests.console.sample_views import status
 
@@ -33,17 +34,17 @@ def test_help_lists_every_command_and_imports_none(
     ]
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", every())
 def test_the_table_says_what_the_command_says(name: str, qd: Any) -> None:
-    entry = COMMANDS[name]
+    entry = every()[name]
     module, _, function = entry.place.partition(":")
     doc = inspect.getdoc(getattr(importlib.import_module(module), function))
     assert doc is not None
     assert doc.splitlines()[0] == entry.help
-    result = qd(name, "-h")
+    result = qd(*name.split(), "-h")
     assert result.code == 0
     assert entry.help in result.out
-    assert "--json" in result.out
+    assert "--json" in result.out or name in ("exec", "attach")  # whose output is a program's own
 
 
 @pytest.mark.parametrize(
@@ -97,7 +98,8 @@ def test_the_documented_exit_codes() -> None:
         "unreachable": 5,
         "conflict": 6,
         "timed_out": 124,
-        "storage_full": 1,
+        "storage_full": 6,
+        "damaged": 6,
     }
     assert {code: cls.exit_code for code, cls in errors.BY_CODE.items()} == codes
 
@@ -160,9 +162,15 @@ def test_bare_qd_on_a_terminal_opens_the_console(
 ) -> None:
     terminal(80)
     monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
     opened: list[dict[str, Any]] = []
     app = types.ModuleType("console.tui.app")
-    app.run = lambda **options: opened.append(options)  # type: ignore[attr-defined]
+
+    def run(**options: Any) -> int:
+        opened.append(options)
+        return 0
+
+    app.run = run  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "console.tui.app", app)
     assert qd().code == 0
     assert qd("--read-only", "--ascii").code == 0
@@ -216,3 +224,14 @@ def test_completion_of_commands_and_ids(
 def test_conflict_of_a_retry(qd: Any, controller: FakeController) -> None:
     controller.on("POST /v1/jobs/j1/retry", Conflict("j1 is RUNNING"))
     assert qd("retry", "j1").code == 6
+
+
+def test_a_noun_has_verbs(qd: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`qd nodes` alone does what it did; `qd nodes drain` is another command, and imported only when used."""
+    below = {"drain": COMMANDS["drain"]}
+    monkeypatch.setitem(COMMANDS, "nodes", replace(COMMANDS["nodes"], verbs=below))
+    told = qd("nodes", "-h")
+    assert told.code == 0 and "drain" in told.out and COMMANDS["drain"].help in told.out
+    assert "--reason" in qd("nodes", "drain", "-h").out
+    wrong = qd("nodes", "drian", "n1")
+    assert wrong.code == 2 and "did you mean `qd nodes drain`?" in wrong.err

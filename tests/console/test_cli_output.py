@@ -8,8 +8,8 @@ from console.cli.format import count, elapsed, number, seconds, since, size, spa
 from console.cli.ids import run_path, target
 from console.cli.output import Column, table
 from console.text import width
-from jobs.errors import InvalidInput
-from jobs.times import parse_time
+from jobs.base.errors import InvalidInput
+from jobs.base.times import parse_time
 
 
 @pytest.mark.parametrize(

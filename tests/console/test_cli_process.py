@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from console.cli.commands import COMMANDS
+from console.cli.commands import every
 from tests.console.fake_controller import FakeController, Reply
 from tests.console.sample_views import detail, job, line, node, status
 
@@ -41,7 +41,7 @@ def imported(program: str, forbidden: Iterable[str]) -> list[str]:
 
 def test_no_command_imports_heavy_machinery() -> None:
     """All but submit in one fresh process: what none of them together imports, each does not."""
-    places = sorted({entry.place.partition(":")[0] for entry in COMMANDS.values()})
+    places = sorted({entry.place.partition(":")[0] for entry in every().values()})
     light = [place for place in places if place != "console.cli.submit"]
     program = "import importlib\nfrom console.cli.main import main\n"
     load = "for name in {}: importlib.import_module(name)"

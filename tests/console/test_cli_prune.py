@@ -33,7 +33,7 @@ def test_it_says_what_would_go_and_asks_first(
     controller.on(CALL, FOUND | {"dry_run": True})
     refused = qd("prune")
     assert refused.code == 2
-    assert "12 blobs (3GiB) would go" in refused.err, "a script has to say --yes"
+    assert "12 blobs (3GiB) would be deleted" in refused.err, "a script has to say --yes"
     monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))
     monkeypatch.setattr("sys.stdin.isatty", lambda: True)
     assert qd("prune").code != 0
@@ -43,14 +43,14 @@ def test_it_says_what_would_go_and_asks_first(
 def test_a_dry_run_changes_nothing(qd: Any, controller: FakeController) -> None:
     controller.on(CALL, FOUND | {"dry_run": True, "checkpoints": 5})
     result = qd("prune", "--dry-run", "--older-than", "7d")
-    assert result.out == "12 blobs (3GiB), with 5 checkpoints of populations would go\n"
+    assert result.out == "12 blobs (3GiB), with 5 checkpoints of populations would be deleted\n"
     assert "200 blobs stay, 1GiB" in result.err
     assert bodies(controller) == [{"dry_run": True, "older_than": 7 * 86_400.0}]
 
 
 def test_with_yes_it_goes_at_once(qd: Any, controller: FakeController) -> None:
     controller.on(CALL, FOUND)
-    assert qd("prune", "--yes").out == "12 blobs (3GiB) gone\n"
+    assert qd("prune", "--yes").out == "12 blobs (3GiB) deleted\n"
     assert json.loads(qd("prune", "--yes", "--json").out) == FOUND
     assert bodies(controller) == [{}, {}]
 
@@ -58,7 +58,7 @@ def test_with_yes_it_goes_at_once(qd: Any, controller: FakeController) -> None:
 def test_nothing_to_do_needs_no_answer(qd: Any, controller: FakeController) -> None:
     controller.on(CALL, FOUND | {"dry_run": True, "blobs": 0, "bytes": 0})
     result = qd("prune")
-    assert (result.code, result.out) == (0, "0 blobs (0B) gone\n")
+    assert (result.code, result.out) == (0, "0 blobs (0B) deleted\n")
 
 
 def test_a_span_that_is_none(qd: Any) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from console.cli.upload import packed
-from jobs.errors import Conflict, InvalidInput
-from jobs.pack import read_pack
+from jobs.base.errors import Conflict, InvalidInput
+from jobs.snapshots.pack import read_pack
 from tests.console.fake_controller import CUT, FakeController, Reply, Request
 from tests.console.sample_views import attempt, detail, event, failure, job, line
 
@@ -64,7 +64,7 @@ def test_a_command(qd: Any, shop: Shop) -> None:
     assert (result.code, result.out) == (0, "j1\n")
     [sent] = shop.jobs
     assert sent["spec"]["command"] == ["python", "train.py", "--json", "-h"]
-    assert sent["spec"]["python"] is None
+    assert "python" not in sent["spec"]
     assert shop.files(sent) == {"train.py": b"print('hi')\n"}
     assert len(sent["key"]) == 36
 
@@ -139,6 +139,21 @@ def test_a_lost_answer_makes_no_second_job(qd: Any, shop: Shop, clock: Any) -> N
     assert first == second
 
 
+def test_what_may_have_been_taken_is_said_with_its_key(shop: Shop, qd: Any, clock: object) -> None:
+    shop.controller.on("POST /v1/jobs", CUT)
+    result = qd("submit", "--key", "mine", "--", "true")
+    assert result.code == 5
+    assert "may have been taken" in result.err
+    assert "--key mine" in result.err
+
+
+def test_what_was_not_asked_for_is_not_sent(shop: Shop, qd: Any) -> None:
+    """A controller of an earlier version refuses fields that it does not know."""
+    assert qd("submit", "--gpus", "2", "--", "python", "train.py").code == 0
+    (job,) = shop.jobs
+    assert job["spec"].keys() == {"name", "command", "resources"}
+
+
 def test_an_upload_that_is_cut_is_taken_up_again(qd: Any, shop: Shop, clock: Any) -> None:
     shop.controller.on("POST /v1/blobs", CUT, shop._store)
     result = qd("submit", "--", "true")
@@ -202,12 +217,23 @@ def test_the_active_environment_is_the_interpreter(
     monkeypatch.setenv("VIRTUAL_ENV", str(home / "venv"))
     qd("submit", "--", "true")
     qd("submit", "--python", ".venv/bin/python", "--", "true")
+    shop.controller.on("GET /v1/nodes", [{}, {}])
     qd("submit", "--python", "/opt/elsewhere/python", "--", "true")
+    qd("submit", "--python", "../venv", "--", "true")
     assert [sent["spec"]["python"] for sent in shop.jobs] == [
         str(home / "venv" / "bin" / "python"),
         str(work / ".venv" / "bin" / "python"),
         "/opt/elsewhere/python",
+        str(home / "venv" / "bin" / "python"),
     ]
+
+
+@pytest.mark.parametrize("python", ["3.1", "nothing-like-it", "bin/python", "/opt/python", "."])
+def test_an_interpreter_that_is_not_there_is_refused(qd: Any, shop: Shop, python: str) -> None:
+    shop.controller.on("GET /v1/nodes", [{}])
+    result = qd("submit", "--python", python, "--", "true")
+    assert (result.code, shop.jobs) == (2, [])
+    assert "there is no " in result.err or "a folder without bin/python" in result.err
 
 
 def test_wait_ends_as_the_job_does(qd: Any, shop: Shop) -> None:
@@ -288,3 +314,32 @@ def test_a_pack_that_nobody_reads_leaves_no_thread(tmp_path: Path) -> None:
     assert isinstance(chunks, Generator)
     chunks.close()
     assert threading.active_count() == before
+
+
+def test_a_line_says_what_travels_and_patterns_bring_more(qd: Any, shop: Shop, work: Path) -> None:
+    (work / ".qdignore").write_text("data/\n")
+    (work / "data").mkdir()
+    (work / "data/x.bin").write_bytes(b"x" * 3000)
+    assert "the work folder: 2 files" in qd("submit", "--", "true").err
+    result = qd("submit", "--include", "data/**", "--", "true")
+    assert "the work folder: 3 files, 2.95KiB, the heaviest data/x.bin 2.93KiB" in result.err
+    assert shop.files(shop.jobs[-1])["data/x.bin"] == b"x" * 3000
+
+
+def test_a_current_folder_that_was_removed(qd: Any, shop: Shop, work: Path) -> None:
+    (work / "train.py").unlink()
+    work.rmdir()
+    result = qd("submit", "--", "true")
+    assert (result.code, "the current folder was removed" in result.err) == (2, True)
+    assert qd("submit", "--no-workdir", "--", "true").code == 0
+
+
+def test_a_variable_without_a_value_is_taken_from_here(
+    qd: Any, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOKENS", "7")
+    assert qd("submit", "--env", "TOKENS", "--launch", "torchrun", "--", "true").code == 0
+    assert shop.jobs[-1]["spec"]["env"] == {"TOKENS": "7"}
+    assert shop.jobs[-1]["spec"]["launch"] == "torchrun"
+    result = qd("submit", "--env", "NOT_SET", "--", "true")
+    assert (result.code, "does not have this variable" in result.err) == (2, True)

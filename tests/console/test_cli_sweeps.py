@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from jobs.errors import Conflict
-from jobs.sweepviews import SweepView, TrialView
+from jobs.base.errors import Conflict
+from jobs.wire.sweepviews import SweepView, TrialView
 from tests.console.fake_controller import CUT, FakeController, Reply
 
 SWEEP = """
@@ -236,7 +236,7 @@ def test_export_to_a_file(qd: Any, controller: FakeController, tmp_path: Path) -
         ("copied", "0", "False"),
     ]
     nowhere = qd("export", "sweep", "s1", "-o", str(tmp_path / "no" / "trials.csv"))
-    assert (nowhere.code, "cannot write" in nowhere.err) == (1, True)
+    assert (nowhere.code, "cannot write" in nowhere.err) == (2, True)
 
 
 def test_parquet_needs_a_package_and_says_which(

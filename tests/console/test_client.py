@@ -8,14 +8,39 @@ from typing import Any
 
 import pytest
 
-from console.client import Client, Cut, Stream
-from jobs.errors import Conflict, InvalidInput, NotAllowed, NotFound, QuarterdeckError, Unreachable
+from console.client import Client, Cut, Stream, socket_here
+from jobs import __version__
+from jobs.base.errors import (
+    Conflict,
+    InvalidInput,
+    NotAllowed,
+    NotFound,
+    QuarterdeckError,
+    Unreachable,
+)
+from jobs.base.places import places
+from jobs.wire.version import API, HEADER
 from tests.console.fake_controller import CUT, FakeController, Reply, Request
 
 
 @pytest.fixture
 def client(controller: FakeController) -> Client:
     return Client.from_environment()
+
+
+def test_the_machines_own_service_serves_who_has_no_cluster(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system = places({"QD_HOME": str(tmp_path / "system")})
+    mine = places({"QD_HOME": str(tmp_path / "mine")})
+    monkeypatch.setattr("console.client.SYSTEM", system)
+    assert socket_here(mine) == mine.socket, "there is no service"
+    for here in (system, mine):
+        here.runtime.mkdir(parents=True)
+    system.socket.touch()
+    assert socket_here(mine) == system.socket
+    mine.socket.touch()
+    assert socket_here(mine) == mine.socket
 
 
 def test_get_sends_what_was_given_and_nothing_else(
@@ -136,6 +161,47 @@ def test_act_gives_up_in_the_end(controller: FakeController, clock: object) -> N
     with pytest.raises(Cut):
         Client.from_environment().act("/v1/jobs", {}, patience=2.0)
     assert len(controller.requests) == 9  # at once, and then each quarter of a second
+
+
+def test_act_asks_again_where_no_answer_comes(home: Path, controller: FakeController) -> None:
+    """A registry that is locked: what was asked is still on its way, and its key makes it one."""
+    free = threading.Event()
+
+    def slow(request: Request) -> Reply:
+        free.wait(10)
+        return Reply.of({"id": "late"})
+
+    controller.on("POST /v1/jobs", slow, {"id": "j1"})
+    overdue: list[str] = []
+    client = Client(controller.socket, timeout=0.1)
+    try:
+        answer = client.act("/v1/jobs", {"key": "k"}, late=lambda: overdue.append("once"))
+    finally:
+        free.set()
+    assert answer == {"id": "j1"}
+    assert overdue == ["once"]
+    assert [request.json for request in controller.requests] == [{"key": "k"}] * 2
+
+
+def test_another_api_is_said_so(client: Client, controller: FakeController) -> None:
+    controller.on("GET /v1/status", Reply(b"{}", headers={HEADER: f"{API + 1} 9.0.0"}))
+    with pytest.raises(Unreachable, match=rf"control plane is 9\.0\.0 with API {API + 1}"):
+        client.get("/v1/status")
+    controller.on("GET /v1/logs", Reply(b"{}\n", headers={HEADER: f"{API + 1} 9.0.0"}))
+    with pytest.raises(Unreachable, match="API"), client.stream("/v1/logs"):
+        pass
+
+
+def test_a_refusal_names_both_versions(client: Client, controller: FakeController) -> None:
+    unknown = InvalidInput("spec.surprise: unknown field")
+    reply = Reply.error(unknown)
+    reply.headers = {HEADER: f"{API} 0.0.1"}
+    controller.on("POST /v1/jobs", reply)
+    with pytest.raises(InvalidInput) as caught:
+        client.post("/v1/jobs", {})
+    assert (
+        caught.value.hint == f"The control plane is quarterdeck 0.0.1, and this is {__version__}."
+    )
 
 
 def test_act_does_not_wait_for_what_was_never_there(home: Path, clock: object) -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from console.remote import configfile, contexts
 from console.remote.target import Target, parse
-from jobs.errors import InvalidInput
+from jobs.base.errors import InvalidInput
 
 QUICK = settings(max_examples=50, deadline=None)
 
@@ -297,7 +297,7 @@ def test_contexts_from_the_command_line(qd: Any, home: Path) -> None:
         (["add", "lab", "a b"], "not a host"),
         (["list", "lab"], "too many words"),
         (["use", "lab", "head"], "too many words"),
-        (["use", "lab", "--socket", "/s"], "belong to"),
+        (["use", "lab", "--socket", "/s"], "apply only to"),
     ],
 )
 def test_wrong_usage_changes_nothing(qd: Any, home: Path, words: list[str], told: str) -> None:
@@ -312,7 +312,7 @@ def test_what_acts_here_refuses_another_host(qd: Any, name: str) -> None:
     for words in ([name, "--host", "me@head"], ["--host=me@head", name]):
         result = qd(*words)
         assert result.code == 2
-        assert f"`qd {name}` acts on the machine on which it is typed" in result.err
+        assert f"`qd {name}` acts on the machine where it is run" in result.err
         assert f"ssh me@head qd {name}" in result.err
 
 
@@ -339,9 +339,10 @@ def test_the_console_is_opened_on_another_host(
 
     seen: list[dict[str, Any]] = []
 
-    def note(**options: Any) -> None:
+    def note(**options: Any) -> int:
         place = {name: os.environ.get(f"QD_{name.upper()}") for name in ("host", "context")}
         seen.append({k: v for k, v in (options | place).items() if v})
+        return 0
 
     monkeypatch.setattr(entry, "open_console", note)
     monkeypatch.setattr(sys.stdin, "isatty", lambda: True)

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from console.cli import cluster, hosts
-from jobs.errors import Conflict, InvalidInput, NotAllowed
-from jobs.places import places
+from jobs.base.errors import Conflict, InvalidInput, NotAllowed
+from jobs.base.places import places
 from tests.console.fake_controller import FakeController
 
 HEAD = "10.0.0.1:23456"

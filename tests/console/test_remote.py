@@ -21,7 +21,7 @@ import pytest
 from console.client import Client, Cut
 from console.remote.link import Link
 from console.remote.target import parse
-from jobs.errors import NotAllowed, QuarterdeckError, Unreachable
+from jobs.base.errors import NotAllowed, QuarterdeckError, Unreachable
 from tests.console.fake_controller import FakeController, Reply
 from tests.console.sample_views import detail, job, status
 from tests.console.ssh_head import SshHead, end_carriers
@@ -233,7 +233,7 @@ def test_no_control_plane_there(head: SshHead, forwards: bool, tmp_path: Path) -
 
 
 def test_nothing_in_the_usual_places(head: SshHead) -> None:
-    refused(Client.from_environment(), Unreachable, "no control plane is to be found", "qd up")
+    refused(Client.from_environment(), Unreachable, "no control plane was found", "qd up")
 
 
 def test_a_head_that_lets_nothing_through(head: SshHead, far: FakeController) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from console.client import Client
-from jobs.errors import NotAllowed, Unreachable
+from jobs.base.errors import NotAllowed, Unreachable
 from tests.console import terminals
 from tests.console.fake_controller import FakeController, Reply
 from tests.console.sample_views import status

@@ -27,7 +27,8 @@ WAYS: dict[str, tuple[dict[str, str | None], list[str]]] = {
 PANES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "1": (("1",), ("Heat", "n01", "GPU util", "Queue", "Events")),
     "2": (("2",), ("pretrain-7b",)),
-    "7": (("7",), ("Alerts", "Events")),
+    "7": (("7",), ("7 alerts", "firing")),
+    "8": (("8",), ("Wrong now", "Events")),
     "j412": (
         (":", "j", "4", "1", "2", "Enter"),
         ("Ranks", "Logs", "Metrics", "GPU util", "Attempts"),

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from console.text import cut, expand_tabs, neutralise, pad, width
+from console.text import cut, expand_tabs, last_state, neutralise, pad, width
 
 
 @pytest.mark.parametrize(
@@ -71,3 +71,23 @@ def test_pad_to_the_right() -> None:
 
 def test_tabs_end_at_their_stops() -> None:
     assert expand_tabs("a\tb\t日\tc", 4) == "a   b   日  c"
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ("loss 0.5\r", "loss 0.5"),
+        ("\r  0%|\r 50%|##\r100%|####", "100%|####"),
+        ("100%|####\rdone", "done|####"),  # what a terminal shows, if not what was meant
+        ("100%|####\r\x1b[Kdone", "done"),
+        ("100%|####\r\x1b[2K", ""),
+        ("\r 76%|### |\r          \r{'loss': 1.9}", "{'loss': 1.9}"),
+        ("\r  0%| 0/2\x1b[A\r        \r\x1b[A{'eval_loss': 1.8}", "{'eval_loss': 1.8}"),
+        ("\r100%|####| 2/2\x1b[A\r          ", "100%|####| 2/2"),
+        ("\r\x1b[32m  0%|\x1b[0m\r\x1b[32m 50%|\x1b[0m", "\x1b[32m 50%|\x1b[0m"),
+        ("10%\b\b\b20%", "20%"),
+        ("\x1b[31mred\x1b[0m", "\x1b[31mred\x1b[0m"),
+    ],
+)
+def test_the_last_state_of_a_line_that_was_rewritten(line: str, shown: str) -> None:
+    assert last_state(line) == shown

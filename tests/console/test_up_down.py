@@ -14,10 +14,12 @@ from typing import Any
 
 import pytest
 
+from agents.daemon import leave_words
 from console.cli import cluster
 from console.client import Client
-from jobs.errors import Conflict, Unreachable
-from jobs.places import places
+from jobs.base import python
+from jobs.base.errors import Conflict, Damaged, Unreachable
+from jobs.base.places import places
 from tests.console.fake_controller import FakeController
 from tests.console.sample_views import job
 
@@ -100,6 +102,22 @@ def test_a_cluster_that_does_not_come_up_shows_its_logs(
     assert "not ready after 0 s: the controller does not answer" in result.err
 
 
+def test_a_controller_that_cannot_start_says_why_everywhere(
+    qd: Any, home: Path, supervisor: Any
+) -> None:
+    """At once, and by the commands that people type then."""
+    supervisor(started=True, cluster={})
+    leave_words(places().last_words, Damaged("the registry is damaged: a page", "Restore it."))
+    for words in (("up",), ("status",), ("jobs",)):
+        result = qd(*words)
+        assert result.code == 5
+        assert "the controller does not start: the registry is damaged: a page" in (
+            result.out + result.err
+        )
+        assert "Restore it." in result.out + result.err
+    assert "Restore it." in qd("doctor").out
+
+
 def test_what_is_missing_is_named(controller: FakeController) -> None:
     now = [0.0]
 
@@ -144,6 +162,7 @@ def test_down_refuses_while_jobs_have_not_ended(
 def test_down_by_force_cancels_first(qd: Any, controller: FakeController, supervisor: Any) -> None:
     told = supervisor(stopped=True, ranks=[])
     controller.on("GET /v1/jobs", page(job(2), job(1)))
+    controller.on("POST /v1/deployments-hold", {"held": True})
     controller.on("POST /v1/jobs/j2/cancel", job(2, "STOPPING"))
     controller.on("POST /v1/jobs/j1/cancel", Conflict("j1 has ended"))
     controller.on("GET /v1/jobs/j2/wait", job(2, "STOPPING"), job(2, "CANCELLED"))
@@ -175,6 +194,25 @@ def test_errors_of_the_supervisor_keep_their_code(
     program.write_text("#!/bin/sh\necho 'no such module' >&2\nexit 1\n")
     with pytest.raises(Unreachable, match="no such module"):
         cluster.supervisor("start")
+
+
+def test_in_the_foreground_qd_becomes_the_supervisor(
+    qd: Any, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    became: list[list[str]] = []
+
+    def become(program: str, words: list[str]) -> None:
+        became.append(words[1:])
+        raise KeyboardInterrupt  # it does not come back
+
+    monkeypatch.setattr(os, "execv", become)
+    qd("up", "--foreground", "--listen", "10.0.0.1", "--ports", "20000", "--cpus", "2")
+    qd("join", "10.0.0.1:20000", "--foreground", "--token-file", "/etc/t", "--name", "w1")
+    run = [*python.module("agents.supervisor")[1:], "run"]
+    assert became == [
+        [*run, "--cpus", "2", "--address", "10.0.0.1", "--ports", "20000"],
+        [*run, "--head", "10.0.0.1:20000", "--name", "w1", "--token-file", "/etc/t"],
+    ]
 
 
 @pytest.mark.ray

@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
-from jobs.places import places
+from jobs.base.places import places
 from tests.integration.conftest import Cluster, processes_of, until
 
 LOAD = Path(__file__).with_name("load.py")

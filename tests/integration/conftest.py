@@ -19,7 +19,7 @@ import psutil
 import pytest
 
 from console.client import Client
-from jobs.places import Places, places
+from jobs.base.places import Places, places
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 EXAMPLES = REPOSITORY / "examples"

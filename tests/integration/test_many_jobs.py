@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from jobs.spec import JobSpec
+from jobs.spec.job import JobSpec
 from tests.integration.conftest import Cluster, until
 
 pytestmark = pytest.mark.ray

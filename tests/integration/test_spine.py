@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,43 @@ def test_a_ray_job_drives_the_cluster(cluster: Cluster) -> None:
     assert done.code == 0, done.err
     volume = cluster.qd("job", "last", "--json").json["metrics"]["volume"]["value"]
     assert volume == pytest.approx(5.2638, abs=0.05)
+
+
+RAY_PROGRAM = """
+import os, sys, quarterdeck, ray
+from beside import NAME
+
+@ray.remote
+class Actor:
+    def work(self):
+        print("printed by an actor of", NAME)
+        quarterdeck.log(total=3)
+        with open("written", "w") as file:
+            file.write("x")
+        names = ("GREETING", "TOKEN", "QD_JOB", "QD_NODE_STATE")
+        return [sys.executable, os.getcwd(), *map(os.environ.get, names)]
+
+ray.init()
+told = ray.get(Actor.remote().work.remote())
+assert told == [sys.executable, os.getcwd(), "hi", "s3cret", os.environ["QD_JOB"], None], told
+"""
+
+
+def test_tasks_of_a_ray_job_run_as_its_driver_does(cluster: Cluster, tmp_path: Path) -> None:
+    """In its folder, with its variables, secrets and interpreter; its log and metrics have theirs."""
+    (tmp_path / "drive.py").write_text(RAY_PROGRAM)
+    (tmp_path / "beside.py").write_text("NAME = 'ball'\n")
+    (tmp_path / "job.yaml").write_text(
+        "kind: ray\ncommand: python drive.py\nenv: {GREETING: hi}\nsecrets: [TOKEN]\n"
+        f"outputs: {{left: written}}\npython: {sys.executable}\n"
+    )
+    environ = cluster.environ | {"TOKEN": "s3cret"}
+    done = replace(cluster, environ=environ).qd("submit", str(tmp_path / "job.yaml"), "--wait")
+    assert done.code == 0, cluster.qd("logs", "last").out
+    assert (0, "printed by an actor of ball") in cluster.lines("last")
+    job = cluster.qd("job", "last", "--json").json
+    assert job["metrics"]["total"]["value"] == 3
+    assert cluster.qd("cat", "last", "left").out == "x"
 
 
 RANK = """

@@ -51,7 +51,7 @@ def test_a_grid_with_points_that_fail_is_tried_to_its_end(cluster: Cluster) -> N
     )
     view = sweeping.ended(cluster.client, sweep)
     assert (view["state"], view["reason"]) == ("FINISHED", "all 9 trials are done")
-    rows = sweeping.check_told_once(cluster.client, cluster.where.state / "registry.db", sweep)
+    rows = sweeping.check_told_once(cluster.client, cluster.where.state / "state.db", sweep)
     by_point = {row["params"]["n"]: row for row in rows}
     assert sorted(by_point) == list(range(1, 10))
     assert Counter(row["state"] for row in rows) == {"COMPLETE": 4, "FAILED": 5}
@@ -67,7 +67,7 @@ def test_an_objective_that_no_trial_reports_ends_the_sweep(cluster: Cluster) -> 
     assert view["state"] == "FAILED"
     assert "none has logged the objective" in view["reason"]
     assert view["counts"]["total"] < 10
-    sweeping.check_told_once(cluster.client, cluster.where.state / "registry.db", sweep)
+    sweeping.check_told_once(cluster.client, cluster.where.state / "state.db", sweep)
 
 
 def test_a_time_budget_ends_in_time_and_counts_what_was_in_flight(cluster: Cluster) -> None:
@@ -82,7 +82,7 @@ def test_a_time_budget_ends_in_time_and_counts_what_was_in_flight(cluster: Clust
     assert time.monotonic() - began < 15
     assert (view["state"], view["reason"]) == ("FINISHED", "its time of 3s is used up")
     assert view["counts"]["cancelled"] == view["counts"]["total"] == 3
-    rows = sweeping.check_told_once(cluster.client, cluster.where.state / "registry.db", sweep)
+    rows = sweeping.check_told_once(cluster.client, cluster.where.state / "state.db", sweep)
     assert {row["state"] for row in rows} == {"CANCELLED"}
 
 

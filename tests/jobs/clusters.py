@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 
 from hypothesis import strategies as st
 
-from jobs.capacity import MICRO, need_of
-from jobs.scheduling import NodeCapacity, Placement, Request, Running, Shape, Share, plan
+from jobs.placement.capacity import MICRO, need_of
+from jobs.placement.scheduling import NodeCapacity, Placement, Request, Running, Shape, Share, plan
 
 
 class Overplaced(AssertionError):

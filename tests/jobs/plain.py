@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jobs.scheduling import NodeCapacity, Request, Running, Shape, Share
+from jobs.placement.scheduling import NodeCapacity, Request, Running, Shape, Share
 
 
 def node(name: str, gpus: float = 8, cpus: float = 64, **more: object) -> NodeCapacity:

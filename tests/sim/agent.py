@@ -6,13 +6,15 @@ It is one process on a `Machine`; a new one on the same machine finds the folder
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import random
 from collections.abc import Callable
 from typing import Any
 
-from agents.node.ledger import GpusTaken, Ledger
-from jobs import wire
-from jobs.errors import Conflict, NotFound, TimedOut
+from agents.node.staging.ledger import GpusTaken, Ledger
+from jobs.base.errors import Conflict, NotFound, TimedOut
+from jobs.base.names import parse_key
+from jobs.wire import messages as wire
 from tests.sim.loop import Process
 from tests.sim.machine import Folder, Machine
 from tests.sim.reports import sample_of, told
@@ -131,7 +133,16 @@ class Agent:
             },
             "attempts": [self._report(folder) for folder in machine.folders.values()],
             "problems": [],
+            "given": self._given_numbers(),
         }
+
+    def _given_numbers(self) -> dict[str, wire.Given]:
+        machine, found = self._machine, wire.Given(job=0, epoch=0)
+        here = [(folder.job, folder.epoch) for folder in machine.folders.values()]
+        for job, epoch in (*here, *machine.closed.items()):
+            found["job"] = max(found["job"], parse_key(f"{job}.0").job)
+            found["epoch"] = max(found["epoch"], epoch)
+        return {"sim": found}
 
     async def stage(self, plan: wire.LaunchPlan) -> wire.StageReply:
         folder = self._admit(plan)
@@ -253,19 +264,47 @@ class Agent:
     async def put_blobs(self, pack: bytes) -> int:
         return 0
 
+    async def put_chunk(self, digest: str, offset: int, size: int, data: bytes) -> int:
+        return size
+
     async def stacks(self, key: str) -> list[wire.RankStack]:
         return []
 
-    async def read_output(self, key: str, path: str, offset: int, limit: int) -> bytes | None:
+    async def open_shell(self, key: str, rank: int, request: wire.ShellRequest) -> bool:
+        raise NotFound("a fleet of no processes has no shells")
+
+    async def shell(
+        self, key: str, name: str, kind: str, number: int, data: bytes, wait: float
+    ) -> wire.ShellReply:
+        raise NotFound("a fleet of no processes has no shells")
+
+    async def list_files(
+        self, key: str, place: wire.Place, patterns: list[str], written: bool
+    ) -> wire.FileList:
+        if key not in self._machine.folders:
+            raise NotFound(f"this node holds no attempt {key}")
+        files: list[wire.NodeFile] = [
+            {"path": path, "mode": 0o644, "size": 7, "mtime": 0.0} for path in patterns
+        ]
+        return {"files": files, "more": 0, "until": None}
+
+    async def read_file(
+        self, key: str, place: wire.Place, path: str, offset: int, limit: int
+    ) -> bytes:
         if key not in self._machine.folders:
             raise NotFound(f"this node holds no attempt {key}")
         return b"weights"[offset : offset + limit]
 
-    async def list_checkpoint(self, key: str) -> list[wire.CheckpointFile]:
-        return []
+    async def hold(self, key: str, what: str) -> wire.HoldReply:
+        return {"state": "ready", "detail": "", "units": []}
 
-    async def read_checkpoint(self, key: str, path: str, offset: int, limit: int) -> bytes:
-        raise NotFound(f"there is no file {path}")
+    async def exchange(self, key: str, letter: bytes) -> bytes:
+        return b""
+
+    async def hash_file(
+        self, key: str, place: wire.Place, path: str, offset: int, limit: int
+    ) -> str:
+        return hashlib.sha256(b"weights"[offset : offset + limit]).hexdigest()
 
     # -- its parts ----------------------------------------------------------------------------------
 

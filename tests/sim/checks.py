@@ -7,8 +7,9 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from jobs.metricstore import Points
-from jobs.states import TERMINAL
+from jobs.base.names import parse_key
+from jobs.base.states import TERMINAL
+from jobs.store.metricpoints import Points
 from tests.sim.fabric import Network
 from tests.sim.head import Head
 from tests.sim.machine import Folder, Machine, Rank
@@ -26,6 +27,7 @@ class Copy:
     epoch: int
     machine: Machine
     folder: Folder
+    stray: bool = False  # the registry, once restored, does not know it
 
     def alive(self, now: float) -> bool:
         return any(rank.alive(now) for rank in self.folder.ranks)
@@ -63,7 +65,7 @@ class Checks:
     def started(self, machine: Machine, folder: Folder) -> None:
         """Ranks start: nothing else of the job may be alive, and the node must have room."""
         assert folder.plan is not None
-        now, job = self.clock(), int(folder.plan["job"][1:])
+        now, job = self.clock(), self._job_of(folder)
         for other in self.copies.setdefault(job, []):
             if not other.alive(now):
                 continue
@@ -76,8 +78,45 @@ class Checks:
                 self.story.violated(f"e{folder.epoch} of j{job} runs twice on {machine.name}")
         if any(c.epoch == folder.epoch and c.machine is machine for c in self.copies[job]):
             self.story.violated(f"e{folder.epoch} of j{job} was started twice on {machine.name}")
-        self.copies[job].append(Copy(job, folder.epoch, machine, folder))
+        self.copies[job].append(Copy(job, folder.epoch, machine, folder, self._unknown(folder)))
         self._check_room(machine, now)
+
+    def _job_of(self, folder: Folder) -> int:
+        """The job's number; a negative one for a job that was lost, whose number another one may have."""
+        key = parse_key(folder.key)
+        row = self.head.sql.execute("SELECT token FROM jobs WHERE id=?", (key.job,)).fetchone()
+        return key.job if row == (key.token,) else -key.job
+
+    def _unknown(self, folder: Folder) -> bool:
+        """Whether the registry does not know that this attempt was launched: then a backup came, which may
+        have it as one that is placed, and may withdraw it."""
+        key = parse_key(folder.key)
+        row = self.head.sql.execute(
+            "SELECT identity FROM attempts WHERE job_id=? AND id=? AND state!='PLACING'",
+            (key.job, folder.epoch),
+        ).fetchone()
+        return self._job_of(folder) < 0 or row != (key.identity,)
+
+    def restored(self) -> None:
+        """A backup was put in the registry's place. What it does not know is nobody's promise now, but no
+        second copy of a job may run beside one that it does not know."""
+        sql = self.head.sql
+        known = {number for (number,) in sql.execute("SELECT id FROM jobs")}
+        for number in [number for number in self.copies if number not in known and number > 0]:
+            self.copies.setdefault(-number, []).extend(self.copies.pop(number))
+        for copies in self.copies.values():
+            for copy in copies:
+                copy.stray = copy.stray or self._unknown(copy.folder)
+        self.acknowledged &= known
+        for memory in (self._rows, self._epochs, self._ended, self._points, self.drained):
+            memory.clear()
+        held = "SELECT job_id, id FROM attempts WHERE NOT released ORDER BY id"
+        self._epochs.update(sql.execute(held).fetchall())
+        self.written()
+
+    def _is_stray(self, folder: Folder) -> bool:
+        copies = self.copies.get(self._job_of(folder), [])
+        return any(copy.stray and copy.folder is folder for copy in copies)
 
     def _check_room(self, machine: Machine, now: float) -> None:
         cpus, gpus = 0.0, []
@@ -85,7 +124,10 @@ class Checks:
             if copy.machine is machine and copy.alive(now):
                 assert copy.folder.plan is not None
                 assert copy.folder.staged is not None
-                cpus += copy.folder.plan["cpus"]
+                if (
+                    not copy.stray
+                ):  # nobody knows what a stray counts on; a GPU it has in the ledger
+                    cpus += copy.folder.plan["cpus"]
                 gpus += copy.folder.staged["gpus"]
         if cpus > machine.cpus:
             self.story.violated(f"{machine.name} runs {cpus:g} CPUs of {machine.cpus:g}")
@@ -94,7 +136,7 @@ class Checks:
 
     def forgotten(self, folder: Folder) -> None:
         """A node removes what the controller says it has: all of it must be there, durably."""
-        if folder.plan is None:
+        if folder.plan is None or self._is_stray(folder):
             return
         job, attempt = int(folder.plan["job"][1:]), folder.plan["attempt"]
         for rank in folder.ranks:
@@ -153,7 +195,7 @@ class Checks:
         if state in TERMINAL:
             now = self.clock()
             for copy in self.copies.get(number, []):
-                if copy.alive(now):
+                if copy.alive(now) and not copy.stray:
                     self.story.violated(
                         f"j{number} is {state}, but e{copy.epoch} lives on {copy.machine.name}"
                     )
@@ -161,8 +203,9 @@ class Checks:
             self._check_success(number)
 
     def _check_success(self, number: int) -> None:
-        newest = max((copy.epoch for copy in self.copies.get(number, [])), default=None)
-        parts = [copy for copy in self.copies.get(number, []) if copy.epoch == newest]
+        copies = [copy for copy in self.copies.get(number, []) if not copy.stray]
+        newest = max((copy.epoch for copy in copies), default=None)
+        parts = [copy for copy in copies if copy.epoch == newest]
         ranks = [rank for copy in parts for rank in copy.folder.ranks]
         plan = parts[0].folder.plan if parts else None
         if plan is None or len(ranks) != plan["world_size"]:
@@ -259,7 +302,7 @@ class Checks:
         for number in self.acknowledged - self._rows.keys():
             self.story.violated(f"j{number} was acknowledged and is lost")
         for copies in self.copies.values():
-            for copy in copies:
+            for copy in [copy for copy in copies if not copy.stray]:
                 for rank in copy.folder.ranks:
                     self._check_log(copy, rank)
                     self._check_metrics(copy.folder, rank, whole=False)

@@ -14,15 +14,22 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from agents.controller.fabric import Bundle, FabricNode
-from jobs import wire
-from jobs.errors import QuarterdeckError, Unreachable
+from agents.controller.nodes.fabric import Bundle, FabricNode
+from jobs.base.errors import QuarterdeckError, Unreachable
+from jobs.wire import messages as wire
 from tests.sim.agent import Agent
 from tests.sim.loop import VirtualLoop
 from tests.sim.machine import Folder, Machine
 from tests.sim.story import Story
 
-TIMEOUTS = {"hello": 15.0, "stage": 30.0, "launch": 30.0, "stop": 15.0, "read_output": 30.0}
+TIMEOUTS = {
+    "hello": 15.0,
+    "stage": 30.0,
+    "launch": 30.0,
+    "stop": 15.0,
+    "read_file": 30.0,
+    "list_files": 60.0,
+}
 SYNC_SLACK = 15.0
 """As in `agents/fabric/ray.py`."""
 
@@ -211,7 +218,7 @@ class Network:
 
 
 class SimFabric:
-    """Implements `agents.controller.fabric.Fabric` for one controller process."""
+    """Implements `agents.controller.nodes.fabric.Fabric` for one controller process."""
 
     def __init__(self, network: Network) -> None:
         self._network = network
@@ -331,7 +338,7 @@ class SimFabric:
 
 
 class Client:
-    """jobs.wire.AgentClient over the network."""
+    """jobs.wire.messages.AgentClient over the network."""
 
     def __init__(self, network: Network, fabric: SimFabric, node: FabricNode) -> None:
         self._network, self._fabric, self._node = network, fabric, node

@@ -7,9 +7,10 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from agents.controller.commands import straying
 from agents.controller.controller import Controller
-from jobs.errors import Conflict, NotFound, StorageFull, Unreachable
-from jobs.registry import Caller
+from jobs.base.errors import Conflict, NotFound, StorageFull, Unreachable
+from jobs.store.writing import Caller
 from tests.sim.checks import Checks
 from tests.sim.fabric import Host, Network
 from tests.sim.head import Head, faults
@@ -41,7 +42,7 @@ class Troubles:
         self.loop, self.story, self.network, self.head = loop, story, network, head
         self.checks, self.gentle = checks, gentle
         self.rng = rng
-        self.calm = False
+        self.calm = self.restored = False
 
     @property
     def hosts(self) -> list[Host]:
@@ -90,6 +91,7 @@ class Troubles:
             self._stop_rank,
             self._unfit,
             self._lose_for_good,
+            self._restore_registry,
         ]
         for _ in range(self.rng.randint(1, 3)):
             await asyncio.sleep(self.rng.uniform(0.5, TROUBLE / 3))
@@ -127,6 +129,8 @@ class Troubles:
             for node in list(controller.cluster.nodes.values()):
                 if node.drained or node.quarantine:
                     await self._set_drained(node.name, drained=False)
+            if controller.strays.found():
+                await self.ask(lambda c: straying.forget(c, OPERATOR))
             if self.checks.lost:
                 for number in self.checks.waiting():
                     await self.ask(lambda c, n=number: c.reconciler.cancel(n, OPERATOR))  # type: ignore[misc]
@@ -267,6 +271,18 @@ class Troubles:
         await asyncio.sleep(rng.choice((2.0, 10.0, 30.0)))
         faults.clear()
         self.head.logs.full = False
+
+    async def _restore_registry(self) -> None:
+        """A backup is put in the registry's place: what came after it is unknown from there on."""
+        if self.restored:  # a later backup after an earlier one would bring back what was lost
+            return
+        self.restored, copy = True, self.head.backup()
+        await asyncio.sleep(self.rng.choice((1.0, 6.0, 20.0)))
+        self.head.crash()
+        self.head.restore(copy)
+        self.checks.restored()
+        await asyncio.sleep(self.rng.choice((0.5, 20.0)))
+        self.head.start()
 
     async def _slow_disk(self) -> None:
         """And a node that comes and goes meanwhile, so that much is cut off while it is written down."""

@@ -22,14 +22,15 @@ from sqlalchemy.pool import StaticPool
 from sqlmodel import Session
 
 from agents.controller import controller as controller_module
-from agents.controller.blobs import BlobStore, Stored
 from agents.controller.controller import Controller
-from agents.controller.database import Database
-from agents.controller.logstore import LogStore
-from agents.controller.secretstore import SecretStore
-from jobs import migrations
-from jobs.errors import QuarterdeckError, StorageFull, Unreachable
-from jobs.tables import MetaRow
+from agents.controller.stores.blobs import BlobStore, Stored
+from agents.controller.stores.continuity import MarkFile
+from agents.controller.stores.database import Database
+from agents.controller.stores.logstore import LogStore
+from agents.controller.stores.secretstore import SecretStore
+from jobs.base.errors import QuarterdeckError, StorageFull, Unreachable
+from jobs.store import migrations
+from jobs.store.tables import MetaRow
 from tests.sim.fabric import Network, SimFabric
 from tests.sim.loop import EPOCH, Process
 
@@ -114,12 +115,31 @@ class Logs(LogStore):
             held += data[len(held) - offset :]
         return len(held)
 
+    def newest(self, job: int) -> int:
+        return max((attempt for known, attempt, _ in self.held if known == job), default=0)
+
+    def newest_job(self) -> int:
+        return max((job for job, _, _ in self.held), default=0)
+
     def sync(self, job: int, attempt: int, rank: int) -> None:
         self.synced[job, attempt, rank] = self.size(job, attempt, rank)
 
     def lose_power(self) -> None:
         for key, held in self.held.items():
             del held[self.synced.get(key, 0) :]
+
+
+class Marks(MarkFile):
+    """In memory, and as durable as the file."""
+
+    def __init__(self) -> None:
+        self.marks: list[str] = []
+
+    def read(self) -> list[str]:
+        return list(self.marks)
+
+    def write(self, marks: list[str]) -> None:
+        self.marks = list(marks)
 
 
 class _Blobs(BlobStore):
@@ -145,6 +165,9 @@ class _Secrets(SecretStore):
     def drop(self, job: int) -> None:
         pass
 
+    def newest_job(self) -> int:
+        return 0
+
 
 class Head:
     """Where controllers run, one at a time.
@@ -162,7 +185,7 @@ class Head:
         self.sql = raw
         self._written, self._changes = written, raw.total_changes
         self._loop.after_work = self._look
-        self.logs = Logs()
+        self.logs, self.marks = Logs(), Marks()
         self.controller: Controller | None = None
         self.process: Process | None = None
         self._graves: list[Controller] = []  # kept: what is freed early would still act
@@ -196,6 +219,7 @@ class Head:
             controller_module,
             Database=database,
             LogStore=lambda root: self.logs,
+            MarkFile=lambda path: self.marks,
             BlobStore=_Blobs,
             SecretStore=_Secrets,
         ):
@@ -221,6 +245,20 @@ class Head:
         self.process = self.controller = None
         if power:
             self.logs.lose_power()
+
+    def backup(self) -> sqlite3.Connection:
+        """A copy of the registry as it is now."""
+        copy = sqlite3.connect(":memory:")
+        self.sql.backup(copy)
+        return copy
+
+    def restore(self, copy: sqlite3.Connection) -> None:
+        """Put a copy in the registry's place, as `qd restore` does. No controller may run."""
+        assert self.process is None
+        self._network.story.tell("head", "the registry is restored from a backup")
+        copy.backup(self.sql)
+        self.marks.write([])
+        self._changes = self.sql.total_changes
 
     def crash_after(self, callbacks: int | None) -> None:
         """SIGKILL somewhere in the middle of what it does next. None: not after all."""

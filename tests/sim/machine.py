@@ -1,4 +1,4 @@
-"""A machine that runs ranks: its clock, its disk, its guards. A model of `agents/node/guard.py`.
+"""A machine that runs ranks: its clock, its disk, its guards. A model of `agents/node/guard/guard.py`.
 
 A rank follows a script that is chosen when it starts: how long it runs, how it ends, whether it hears
 SIGTERM. Its log and metrics follow from how long it has run, so nothing has to be written.
@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from jobs.wire import LaunchPlan
+from jobs.wire.messages import LaunchPlan
 from tests.sim.loop import Process, VirtualLoop
 from tests.sim.story import Story
 

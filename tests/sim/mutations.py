@@ -6,6 +6,7 @@ shows what it was for.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -15,12 +16,13 @@ from unittest import mock
 from sqlalchemy import update
 from sqlmodel import Session, col
 
-from agents.controller import deadlines
-from agents.controller.intake import Intake
-from agents.controller.links import Link
-from agents.controller.reconciler import Reconciler
-from jobs import endings, lifecycle, metricstore
-from jobs.tables import RankRow
+from agents.controller.core import deadlines
+from agents.controller.core.intake import Intake
+from agents.controller.core.reconciler import Reconciler
+from agents.controller.nodes.links import Link
+from jobs.life import endings, lifecycle
+from jobs.store import metricpoints
+from jobs.store.tables import RankRow
 from tests.sim.agent import Agent
 from tests.sim.head import Logs
 from tests.sim.machine import Folder, Guard
@@ -43,6 +45,15 @@ def _believe_in_no_lease() -> _Patch:
 
 def _no_margin() -> _Patch:
     return mock.patch.object(deadlines, "LEASE_MARGIN", -1.0)
+
+
+def _grace_is_not_counted() -> _Patch:
+    """A part is given up while its guard may still give its ranks time to end."""
+    source = inspect.getsource(deadlines.gone)
+    assert " + live.spec.grace" in source
+    names = dict(vars(deadlines))
+    exec(source.replace(" + live.spec.grace", ""), names)
+    return mock.patch.object(deadlines, "gone", names["gone"])
 
 
 def _guards_ignore_leases() -> _Patch:
@@ -135,30 +146,31 @@ def _old_events_count() -> _Patch:
 
 def _points_count_again() -> _Patch:
     """A chunk is stored as often as it comes."""
-    ingest = metricstore.ingest_metrics
+    ingest = metricpoints.ingest_metrics
 
     def again(session: Session, epoch: int, rank: int, offset: int, data: bytes) -> Any:
         where = (col(RankRow.attempt_id) == epoch, col(RankRow.rank) == rank)
         session.execute(update(RankRow).where(*where).values(metric_offset=offset))
         return ingest(session, epoch, rank, offset, data)
 
-    return mock.patch.object(metricstore, "ingest_metrics", again)
+    return mock.patch.object(metricpoints, "ingest_metrics", again)
 
 
 MUTATIONS = {
     "lease": Mutation("parts are given up before their lease ends", _believe_in_no_lease, 0),
-    "margin": Mutation("no margin for clocks and late guards", _no_margin, 25),
-    "fence": Mutation("guards ignore their lease", _guards_ignore_leases, 86),
-    "grant": Mutation("leases last longer than is booked", _longer_leases_than_booked, 86),
+    "margin": Mutation("no margin for clocks and late guards", _no_margin, 37),
+    "grace": Mutation("the grace is not counted", _grace_is_not_counted, 761),
+    "fence": Mutation("guards ignore their lease", _guards_ignore_leases, 4),
+    "grant": Mutation("leases last longer than is booked", _longer_leases_than_booked, 4),
     "stopping": Mutation("a part that is stopping counts as over", _stopping_is_over, 0),
     "gang": Mutation("one ended part ends the gang", _release_before_stop, 4),
     "logs": Mutation("an end is told before the logs are here", _end_before_the_logs_are_here, 4),
     "sync": Mutation("logs are not made durable", _logs_are_not_synced, 0),
-    "given-up": Mutation("parts that were given up are not stopped", _given_up_parts_stay, 67),
-    "shield": Mutation("changes are cut off with who asked for them", _no_shield, 4),
+    "given-up": Mutation("parts that were given up are not stopped", _given_up_parts_stay, 12),
+    "shield": Mutation("changes are cut off with who asked for them", _no_shield, 19),
     "epoch": Mutation("agents believe any epoch", _any_epoch, 233),
     "twice": Mutation("a guard is started again", _guards_start_again, 25),
-    "rejoin": Mutation("Ray's reservations are never compared", _ray_is_never_compared, 58),
+    "rejoin": Mutation("Ray's reservations are never compared", _ray_is_never_compared, 6),
     "stale": Mutation("events of earlier attempts count", _old_events_count, 0),
     "points": Mutation("metric chunks are stored as often as they come", _points_count_again, 0),
 }

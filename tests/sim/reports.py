@@ -1,8 +1,8 @@
-"""What a node's agent tells of its attempts and of itself, in the words of `jobs.wire`."""
+"""What a node's agent tells of its attempts and of itself, in the words of `jobs.wire.messages`."""
 
 from __future__ import annotations
 
-from jobs import wire
+from jobs.wire import messages as wire
 from tests.sim.loop import EPOCH
 from tests.sim.machine import Folder, Rank
 

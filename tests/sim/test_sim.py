@@ -17,7 +17,7 @@ from tests.sim.world import run
 
 SEEDS = int(os.environ.get("QD_SIM_SEEDS", "200"))
 WORKERS = len(os.sched_getaffinity(0))
-TRIES = 600
+TRIES = 1000
 """Histories in which a broken safeguard has to show."""
 
 

@@ -13,12 +13,14 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
-from agents.controller import database
+from agents.controller.commands.requests import SubmitRequest, Submitted
+from agents.controller.commands.submitting import submit
 from agents.controller.controller import Controller
-from agents.controller.submitting import submit
-from jobs.errors import Conflict, NotFound, StorageFull, Unreachable
-from jobs.registry import Caller
-from jobs.spec import JobSpec
+from agents.controller.stores import database
+from jobs.base import names
+from jobs.base.errors import Conflict, NotFound, StorageFull, Unreachable
+from jobs.spec.job import JobSpec
+from jobs.store.writing import Caller
 from tests.sim.checks import Checks
 from tests.sim.fabric import Network
 from tests.sim.faults import TROUBLE, Troubles
@@ -61,7 +63,11 @@ def run(seed: int) -> Outcome:
         asyncio.set_event_loop(loop)
         loop.set_exception_handler(lambda loop, context: None)
         begun = loop.time()
-        with mock.patch.object(database, "time", SimpleNamespace(monotonic=loop.time)):
+        drawn = random.Random(f"{seed}/identities")
+        with (
+            mock.patch.object(database, "time", SimpleNamespace(monotonic=loop.time)),
+            mock.patch.object(names, "new_identity", lambda: f"{drawn.getrandbits(32):08x}"),
+        ):
             loop.run_until_complete(world.play())
         return Outcome(seed, str(world.story), world.story.violation, loop.time() - begun)
     finally:
@@ -180,20 +186,13 @@ class World:
         self._submitted += 1
         caller, key = rng.choice(USERS), f"key{self._submitted}"
         spec = self._spec()
+        request = SubmitRequest(spec=spec, key=key)
+        asked = Submitted(request, JobSpec.from_json(spec))
         number: int | None = None
         while number is None:
             try:
                 view = await self.head.ask(
-                    lambda c: submit(
-                        c,
-                        caller,
-                        spec=spec,
-                        key=key,
-                        snapshot=None,
-                        git=None,
-                        secrets={},
-                        dry_run=False,
-                    ),
+                    lambda c: submit(c, caller, asked),
                     rng.choice((0.2, 10.0)),
                 )
                 number = int(view["id"][1:])
@@ -247,7 +246,7 @@ class World:
                 "resources": {"cpu": cpus, "gpu": float(gpus)},
                 "max_restarts": restarts,
                 "lease": 30.0 if self.gentle else rng.choice((5.0, 10.0, 20.0)),
-                "grace": rng.choice((0.5, 4.0)),
+                "grace": rng.choice((0.5, 4.0, 10.0)),  # the last is what jobs have by default
                 "notice": rng.choice((0.0, 2.0)),
                 "timeout": None if self.gentle else rng.choice((None, None, None, 12.0)),
                 "on_stall": {"action": action, "after": rng.choice((None, 8.0))},

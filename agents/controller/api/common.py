@@ -7,24 +7,44 @@ import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Annotated, Any, TypeVar
 
-from fastapi import Depends, Request
+from fastapi import Depends, Query, Request
 from fastapi.responses import StreamingResponse
 from sqlmodel import Session
 
+from agents.controller.api.identity import caller_of
 from agents.controller.controller import Controller
-from agents.controller.hub import Subscription
-from agents.controller.identity import caller_of
-from jobs import queries, sweepqueries, sweepstore
-from jobs.errors import InvalidInput
-from jobs.names import RunRef
-from jobs.registry import Caller
-from jobs.sweepviews import TrialView
-from jobs.times import parse_time
+from agents.controller.stores.hub import Subscription
+from jobs.base.errors import InvalidInput
+from jobs.base.names import RunRef
+from jobs.base.times import parse_time
+from jobs.store import reading, sweepreading, sweepwriting
+from jobs.store.writing import Caller
+from jobs.wire.sweepviews import TrialView
 
 T = TypeVar("T")
 
 TRIALS_AT_ONCE = 500
 """Trials that are read and encoded in one go: some 20 ms of a core."""
+
+
+class Lines(StreamingResponse):
+    """What a route declares that answers with NDJSON."""
+
+    media_type = "application/x-ndjson"
+
+
+STREAMED: dict[str, Any] = {"x-streamed": True}
+"""`openapi_extra` of a route whose `response_model` is that of each line of NDJSON."""
+
+
+class Octets(StreamingResponse):
+    """What a route declares that answers with bytes."""
+
+    media_type = "application/octet-stream"
+
+
+Number = Annotated[int, Query(ge=0, lt=2**63)]
+"""As large as files and databases count."""
 
 
 # Dependencies are coroutines: FastAPI runs plain functions on a thread, two hops for every request.
@@ -44,11 +64,11 @@ TheCaller = Annotated[Caller, Depends(caller)]
 
 
 async def resolve(controller: Controller, text: str) -> RunRef:
-    return await controller.db.read(lambda session: queries.resolve(session, text))
+    return await controller.db.read(lambda session: reading.resolve(session, text))
 
 
 async def resolve_sweep(controller: Controller, text: str) -> int:
-    return await controller.db.read(lambda session: sweepstore.resolve(session, text))
+    return await controller.db.read(lambda session: sweepwriting.resolve(session, text))
 
 
 async def trial_pages(
@@ -59,7 +79,7 @@ async def trial_pages(
     after = -1
 
     def page(session: Session) -> tuple[int, int, T]:
-        found = sweepqueries.trial_views(
+        found = sweepreading.trial_views(
             session, sweep, controller.now(), after=after, limit=TRIALS_AT_ONCE
         )
         return len(found), found[-1]["number"] if found else after, encode(found)
@@ -79,7 +99,7 @@ def time_argument(name: str, text: str | None) -> float | None:
         return parse_time(text)
     except ValueError:
         raise InvalidInput(
-            f"{name}: '{text}' is not a time", "RFC 3339, 2026-11-23T06:28:01Z."
+            f"{name}: '{text}' is not a time", "Write it in RFC 3339: 2026-11-23T06:28:01Z."
         ) from None
 
 

@@ -9,7 +9,7 @@ from typing import BinaryIO
 from starlette.responses import StreamingResponse
 from starlette.types import Send
 
-from agents.controller.zerocopy import EXTENSION
+from agents.controller.api.zerocopy import EXTENSION
 
 Stretch = tuple[int, int]
 """Offsets of the first byte, and of the one behind the last."""

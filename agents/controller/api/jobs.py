@@ -3,64 +3,60 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, Any
+from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from agents.controller import explaining, submitting
+from agents.controller.api.access import OPERATOR, VIEWER
+from agents.controller.api.bodies import BoundedRoute, documented
 from agents.controller.api.common import TheCaller, TheController, resolve, woken
-from jobs import queries
-from jobs.errors import InvalidInput
-from jobs.names import job_name
-from jobs.spec import JobSpec
-from jobs.states import JOB_STATES, TERMINAL
-from jobs.views import ExplainView, GitView, JobDetail, JobPage, JobView, StacksView, SubmitView
+from agents.controller.commands import explaining, submitting
+from agents.controller.commands.requests import SubmitRequest, reader
+from jobs.base.errors import InvalidInput
+from jobs.base.names import job_name
+from jobs.base.states import JOB_STATES, TERMINAL
+from jobs.spec.job import JobSpec
+from jobs.store import reading
+from jobs.wire.views import (
+    ExplainView,
+    JobDetail,
+    JobPage,
+    JobView,
+    StacksView,
+    SubmitView,
+)
 
-router = APIRouter()
+router = APIRouter(route_class=BoundedRoute)
 
 MAX_WAIT = 60.0
+Words = Annotated[str, Query(max_length=1000)]
 
 
-class SubmitRequest(BaseModel):
-    """A checked spec, and what the client found around it."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    spec: dict[str, Any]
-    key: Annotated[str | None, Field(min_length=1, max_length=200)] = None
-    snapshot: str | None = None
-    git: GitView | None = None
-    secrets: dict[str, str] = Field(default_factory=dict)
-    dry_run: bool = False
-
-
-@router.post("/jobs", status_code=201, response_model=SubmitView)
-async def submit(request: SubmitRequest, controller: TheController, who: TheCaller) -> JSONResponse:
-    answer = await submitting.submit(
-        controller,
-        who,
-        spec=request.spec,
-        key=request.key,
-        snapshot=request.snapshot,
-        git=request.git,
-        secrets=request.secrets,
-        dry_run=request.dry_run,
-    )
+@router.post(
+    "/jobs",
+    status_code=201,
+    response_model=SubmitView,
+    openapi_extra=documented(SubmitRequest),
+    dependencies=[OPERATOR],
+)
+async def submit(request: Request, controller: TheController, who: TheCaller) -> JSONResponse:
+    asked = await reader.read("job", await request.body())
+    answer = await submitting.submit(controller, who, asked)
     # A response of our own is not checked against the model again: submissions come by the hundred.
     return JSONResponse(answer, 201 if answer["created"] else 200)
 
 
-@router.get("/jobs")
+@router.get("/jobs", dependencies=[VIEWER])
 async def list_jobs(
     controller: TheController,
-    limit: Annotated[int, Query(ge=1, le=queries.MAX_PAGE)] = 50,
+    limit: Annotated[int, Query(ge=1, le=reading.MAX_PAGE)] = 50,
     before: str | None = None,
-    state: Annotated[list[str] | None, Query()] = None,
-    user: str | None = None,
-    name: str | None = None,
-    q: str | None = None,
+    state: Annotated[list[str] | None, Query(max_length=100)] = None,
+    user: Words | None = None,
+    name: Words | None = None,
+    q: Words | None = None,
 ) -> JobPage:
     states = [text for item in state or [] for text in item.split(",") if text]
     for text in states:
@@ -69,7 +65,7 @@ async def list_jobs(
                 f"state: there is no state '{text}'",
                 f"One of {', '.join(JOB_STATES).lower()}, or active.",
             )
-    wanted = queries.JobFilter(
+    wanted = reading.JobFilter(
         states=[text if text == "active" else text.upper() for text in states],
         user=user,
         name=name,
@@ -77,18 +73,18 @@ async def list_jobs(
         before=(await resolve(controller, before)).job if before else None,
         limit=limit,
     )
-    page = await controller.db.read(lambda session: queries.jobs_page(session, wanted))
+    page = await controller.db.read(lambda session: reading.jobs_page(session, wanted))
     page["jobs"] = [controller.reconciler.overlay(view) for view in page["jobs"]]
     return page
 
 
-@router.get("/jobs/{job}")
+@router.get("/jobs/{job}", dependencies=[VIEWER])
 async def show(job: str, controller: TheController) -> JobDetail:
     ref = await resolve(controller, job)
     return await controller.job_detail(ref.job)
 
 
-@router.get("/jobs/{job}/wait")
+@router.get("/jobs/{job}/wait", dependencies=[VIEWER])
 async def wait(
     job: str, controller: TheController, timeout: Annotated[float, Query(ge=0, le=MAX_WAIT)] = 25.0
 ) -> JobView:
@@ -114,7 +110,7 @@ class CancelRequest(BaseModel):
     grace: Annotated[float | None, Field(ge=0, le=3600)] = None
 
 
-@router.post("/jobs/{job}/cancel")
+@router.post("/jobs/{job}/cancel", dependencies=[OPERATOR])
 async def cancel(
     job: str, controller: TheController, who: TheCaller, request: CancelRequest | None = None
 ) -> JobView:
@@ -123,22 +119,22 @@ async def cancel(
     return await controller.job_view(ref.job)
 
 
-@router.post("/jobs/{job}/retry")
+@router.post("/jobs/{job}/retry", dependencies=[OPERATOR])
 async def retry(job: str, controller: TheController, who: TheCaller) -> JobView:
     ref = await resolve(controller, job)
     spec = (await controller.job_detail(ref.job))["spec"]
-    await asyncio.to_thread(submitting.check_start, controller, JobSpec.from_json(spec))
+    await submitting.checkpoint_of(controller, JobSpec.from_json(spec))
     await controller.reconciler.retry(ref.job, who)
     return await controller.job_view(ref.job)
 
 
-@router.get("/jobs/{job}/explain")
+@router.get("/jobs/{job}/explain", dependencies=[VIEWER])
 async def explain(job: str, controller: TheController) -> ExplainView:
     ref = await resolve(controller, job)
     return await explaining.explain(controller, ref.job)
 
 
-@router.get("/jobs/{job}/stacks")
+@router.get("/jobs/{job}/stacks", dependencies=[VIEWER])
 async def stacks(job: str, controller: TheController) -> StacksView:
     ref = await resolve(controller, job)
     return await explaining.stacks(controller, ref.job)

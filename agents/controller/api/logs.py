@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Path, Query
 from fastapi.responses import StreamingResponse
 from sqlmodel import Session
 
-from agents.controller import search
+from agents.controller.api.access import VIEWER
+from agents.controller.api.bodies import BoundedRoute
 from agents.controller.api.common import (
+    Lines,
+    Number,
+    Octets,
     TheController,
     in_thread,
     ndjson,
@@ -24,15 +29,17 @@ from agents.controller.api.common import (
 )
 from agents.controller.api.files import FileStretches, Stretch
 from agents.controller.controller import Controller
-from agents.controller.logread import LogQuery, LogReader, batches, follow
-from jobs import metricstore, queries
-from jobs.errors import InvalidInput, NotFound
-from jobs.names import RunRef, job_name
-from jobs.series import decimate
-from jobs.states import TERMINAL
-from jobs.views import EventView, LogLine, MetricPoint, SeriesPoint
+from agents.controller.stores import search
+from agents.controller.stores.logread import LogQuery, LogReader, batches, follow
+from jobs.base.errors import InvalidInput, NotFound
+from jobs.base.names import RunRef, job_name
+from jobs.base.states import TERMINAL
+from jobs.metrics.series import between, in_order, one_curve, standing_out
+from jobs.store import metricpoints
+from jobs.store import reading as queries
+from jobs.wire.views import EventView, LogLine, MetricPoint, SeriesPoint
 
-router = APIRouter()
+router = APIRouter(route_class=BoundedRoute)
 
 _POLL = 1.0
 """Seconds after which a follower looks again even without a hint."""
@@ -42,11 +49,12 @@ _RAW_LIMIT = 4 << 20
 MAX_TAIL = 100_000
 """Lines. They are all held at once; whoever wants more reads on from an offset, or from a time."""
 
-Number = Annotated[int, Query(ge=0, lt=2**63)]
-"""As large as files and databases count."""
+
+Names = Annotated[list[str] | None, Query(max_length=1000)]
+Moment = Annotated[float | None, Query(ge=0, le=1e11)]
 
 
-@router.get("/jobs/{job}/logs", response_class=StreamingResponse)
+@router.get("/jobs/{job}/logs", response_class=Lines, dependencies=[VIEWER])
 async def logs(
     job: str,
     controller: TheController,
@@ -67,7 +75,7 @@ async def logs(
     if chosen is not None and chosen >= view["ranks"]:
         raise NotFound(f"{job} has no rank {chosen}", f"Its ranks are 0 to {view['ranks'] - 1}.")
     if grep is not None:
-        search.check(grep)
+        await controller.logs.run_reader(search.check, grep)
     moment = time_argument("since", since)
 
     def reader(of: int) -> LogReader:
@@ -157,10 +165,10 @@ async def _attempt_over(controller: Controller, job: int, attempt: int) -> bool:
     return current is not None and current.number == attempt and current.ended_at is not None
 
 
-@router.get("/jobs/{job}/logs/{rank}/raw")
+@router.get("/jobs/{job}/logs/{rank}/raw", response_class=Octets, dependencies=[VIEWER])
 async def raw(
     job: str,
-    rank: int,
+    rank: Annotated[int, Path(lt=2**63)],
     controller: TheController,
     attempt: Number | None = None,
     offset: Number = 0,
@@ -209,11 +217,11 @@ async def _raw_follow(
         controller.hub.unsubscribe(subscription)
 
 
-@router.get("/jobs/{job}/metrics", response_class=StreamingResponse)
+@router.get("/jobs/{job}/metrics", response_class=Lines, dependencies=[VIEWER])
 async def metrics(
     job: str,
     controller: TheController,
-    name: Annotated[list[str] | None, Query()] = None,
+    name: Names = None,
     follow_: Annotated[bool, Query(alias="follow")] = False,
 ) -> StreamingResponse:
     ref = await resolve(controller, job)
@@ -228,6 +236,8 @@ async def _metrics(
     )
     after, at_epoch = 0, None
     try:
+        async for point in _earlier(controller, job, attempt, names):
+            yield point
         while True:
             view = await controller.job_view(job)
             found = await controller.db.read(lambda s: queries.epoch_of(s, job, attempt))
@@ -238,7 +248,7 @@ async def _metrics(
                 while True:
                     points, after = await controller.db.read(
                         partial(
-                            metricstore.metric_points,
+                            metricpoints.metric_points,
                             epoch=epoch,
                             names=names,
                             after=after,
@@ -256,39 +266,106 @@ async def _metrics(
         controller.hub.unsubscribe(subscription)
 
 
-@router.get("/jobs/{job}/series")
+async def _earlier(
+    controller: Controller, job: int, attempt: int | None, names: list[str]
+) -> AsyncIterator[MetricPoint]:
+    """What attempts before the newest logged, but for the steps that were trained again since; nothing
+    when one attempt is asked for."""
+    epochs = await controller.db.read(lambda s: queries.epochs_of(s, job, attempt))
+    later = [await controller.db.read(partial(metricpoints.spans, epoch=e)) for e in epochs[1:]]
+    for number, epoch in enumerate(epochs[:-1]):
+        after = 0
+        while True:
+            points, after = await controller.db.read(
+                partial(
+                    metricpoints.metric_points, epoch=epoch, names=names, after=after, limit=_PAGE
+                )
+            )
+            for point in points:
+                places = (spans.get((point["name"], point["rank"])) for spans in later[number:])
+                if not any(place and place[0] <= point["step"] <= place[1] for place in places):
+                    yield point
+            if len(points) < _PAGE:
+                break
+
+
+@router.get("/jobs/{job}/series", dependencies=[VIEWER])
 async def series(
     job: str,
     controller: TheController,
-    name: Annotated[list[str] | None, Query()] = None,
+    name: Names = None,
     points: Annotated[int, Query(ge=2, le=5000)] = 200,
+    since: Moment = None,
+    until: Moment = None,
 ) -> dict[str, list[SeriesPoint]]:
+    """Each metric as a line of about so many points, with the extremes of every stretch. `since` and `until`
+    are unix times: of what was logged between them, and one point beyond either, as many as of the whole."""
     ref = await resolve(controller, job)
-    found = await controller.db.read(lambda s: queries.epoch_of(s, ref.job, ref.attempt))
-    if found is None:
-        return {}
-    lines = await controller.db.read(lambda s: metricstore.series(s, found[0], name or []))
-    return {name: _thinned(line, points) for name, line in lines.items()}
+
+    def read(session: Session) -> tuple[dict[str, Any], list[dict[str, list[SeriesPoint]]]]:
+        epochs = queries.epochs_of(session, ref.job, ref.attempt)
+        found = [metricpoints.series(session, epoch, name or []) for epoch in epochs]
+        return queries.get_job(session, ref.job).spec, found
+
+    spec, attempts = await controller.db.read(read)
+    objective = (spec.get("objective") or {}).get("metric")
+    names = in_order({name for lines in attempts for name in lines}, objective)
+    return await asyncio.to_thread(
+        lambda: {
+            name: _thinned(
+                between(one_curve([lines.get(name, []) for lines in attempts]), since, until),
+                points,
+            )
+            for name in names
+        }
+    )
 
 
 def _thinned(line: list[SeriesPoint], points: int) -> list[SeriesPoint]:
     """At most about `points` of a line, with the extremes of every stretch."""
     if len(line) <= points:
         return line
-    finite = [(float(i), p["value"]) for i, p in enumerate(line) if p["value"] is not None]
-    return [line[int(x)] for x, _ in decimate(finite, max(points // 4, 1))]
+    finite = [point for point in line if point["value"] is not None]
+    pairs = [(float(point["step"]), point["value"] or 0.0) for point in finite]
+    return [finite[n] for n in standing_out(pairs, max(points // 4, 1))]
 
 
-@router.get("/events", response_class=StreamingResponse)
+@router.get("/events", response_class=Lines, dependencies=[VIEWER])
 async def events(
     controller: TheController,
     after: Number = 0,
     limit: Annotated[int, Query(ge=1, le=_PAGE)] = 200,
     job: str | None = None,
     follow_: Annotated[bool, Query(alias="follow")] = False,
+    before: Number | None = None,
+    text: Annotated[str, Query(max_length=200)] = "",
+    level: Literal["all", "warning", "error"] = "all",
 ) -> StreamingResponse:
     number = (await resolve(controller, job)).job if job else None
-    return ndjson(_events(controller, after, limit, number, follow_))
+    if before is None and not text and level == "all":
+        return ndjson(_events(controller, after, limit, number, follow_))
+    if follow_:
+        raise InvalidInput("follow: not with before, text or level", "Choose while you read.")
+    severities = {"all": (), "warning": ("warning", "error"), "error": ("error",)}[level]
+
+    def read(session: Session) -> list[EventView]:
+        return queries.events(
+            session,
+            after,
+            limit,
+            number,
+            newest=after == 0,
+            before=before,
+            text=text,
+            severities=severities,
+        )
+
+    return ndjson(_each(await controller.db.read(read)))
+
+
+async def _each(found: list[EventView]) -> AsyncIterator[EventView]:
+    for event in found:
+        yield event
 
 
 async def _events(

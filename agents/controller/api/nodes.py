@@ -7,11 +7,13 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
-from agents.controller import forgetting
+from agents.controller.api.access import ADMIN, VIEWER
+from agents.controller.api.bodies import BoundedRoute
 from agents.controller.api.common import TheCaller, TheController, resolve
-from jobs.views import HistoryPoint, NodeView
+from agents.controller.commands import forgetting
+from jobs.wire.views import HistoryPoint, NodeView
 
-router = APIRouter()
+router = APIRouter(route_class=BoundedRoute)
 
 Metric = Literal["gpu_util", "gpu_mem", "cpu", "mem", "power"]
 Seconds = Annotated[float, Query(gt=0, le=7 * 86400)]
@@ -22,17 +24,17 @@ class DrainRequest(BaseModel):
     reason: Annotated[str, Field(max_length=500)] = ""
 
 
-@router.get("/nodes")
+@router.get("/nodes", dependencies=[VIEWER])
 async def list_nodes(controller: TheController) -> list[NodeView]:
     return controller.node_views()
 
 
-@router.get("/nodes/{name}")
+@router.get("/nodes/{name}", dependencies=[VIEWER])
 async def show(name: str, controller: TheController) -> NodeView:
     return controller.node_view(name)
 
 
-@router.get("/nodes/{name}/history")
+@router.get("/nodes/{name}/history", dependencies=[VIEWER])
 async def node_history(
     name: str,
     controller: TheController,
@@ -44,7 +46,7 @@ async def node_history(
     return controller.cluster.history(name, metric, seconds, points, controller.now())
 
 
-@router.get("/history")
+@router.get("/history", dependencies=[VIEWER])
 async def history(
     controller: TheController,
     metric: Metric = "gpu_util",
@@ -54,7 +56,7 @@ async def history(
     return await controller.cluster.whole_history(metric, seconds, points, controller.now())
 
 
-@router.get("/jobs/{job}/gpus")
+@router.get("/jobs/{job}/gpus", dependencies=[VIEWER])
 async def job_gpus(
     job: str, controller: TheController, seconds: Seconds = 600, points: Points = 120
 ) -> dict[str, list[HistoryPoint]]:
@@ -63,7 +65,7 @@ async def job_gpus(
     attempts = detail["attempts"]
     if not attempts:
         return {}
-    chosen = attempts[-1] if ref.attempt is None else attempts[ref.attempt - 1]
+    chosen = next((a for a in attempts if a["number"] == ref.attempt), attempts[-1])
     return {
         uuid: controller.cluster.history(rank["node"], uuid, seconds, points, controller.now())
         for rank in chosen["ranks"]
@@ -72,7 +74,7 @@ async def job_gpus(
     }
 
 
-@router.post("/nodes/{name}/drain")
+@router.post("/nodes/{name}/drain", dependencies=[ADMIN])
 async def drain(
     name: str, controller: TheController, who: TheCaller, request: DrainRequest | None = None
 ) -> NodeView:
@@ -81,11 +83,11 @@ async def drain(
     )
 
 
-@router.post("/nodes/{name}/undrain")
+@router.post("/nodes/{name}/undrain", dependencies=[ADMIN])
 async def undrain(name: str, controller: TheController, who: TheCaller) -> NodeView:
     return await controller.set_drained(name, who, drained=False, reason="")
 
 
-@router.post("/nodes/{name}/forget")
+@router.post("/nodes/{name}/forget", dependencies=[ADMIN])
 async def forget(name: str, controller: TheController, who: TheCaller) -> NodeView:
     return await forgetting.forget(controller, name, who)

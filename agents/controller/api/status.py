@@ -6,22 +6,24 @@ import shutil
 
 from fastapi import APIRouter
 
+from agents.controller.api.access import VIEWER
+from agents.controller.api.bodies import BoundedRoute
 from agents.controller.api.common import TheController
-from jobs.units import format_size
-from jobs.views import CheckView, StatusView
-from jobs.words import counted
+from jobs.base.units import format_size
+from jobs.base.words import counted
+from jobs.wire.views import CheckView, StatusView
 
-router = APIRouter()
+router = APIRouter(route_class=BoundedRoute)
 
 _LOW_DISK = 1 << 30
 
 
-@router.get("/status")
+@router.get("/status", dependencies=[VIEWER])
 async def status(controller: TheController) -> StatusView:
     return await controller.status()
 
 
-@router.get("/doctor")
+@router.get("/doctor", dependencies=[VIEWER])
 async def doctor(controller: TheController) -> list[CheckView]:
     free = shutil.disk_usage(controller.state).free
     checks: list[CheckView] = [

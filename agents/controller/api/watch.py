@@ -9,24 +9,30 @@ from typing import cast
 from fastapi import APIRouter
 from fastapi.responses import StreamingResponse
 
+from agents.controller.api.access import VIEWER
+from agents.controller.api.bodies import BoundedRoute
 from agents.controller.api.common import (
+    Lines,
     TheController,
     ndjson_batches,
     resolve,
     resolve_sweep,
     trial_pages,
 )
+from agents.controller.api.flows import resolve_pipeline
 from agents.controller.controller import Controller
-from agents.controller.hub import Subscription
-from jobs import queries, sweepqueries
-from jobs.errors import InvalidInput
-from jobs.names import job_name
-from jobs.sweepstore import sweep_name
-from jobs.sweepviews import TrialView
-from jobs.views import Delta
+from agents.controller.stores.hub import Subscription
+from jobs.base.errors import InvalidInput
+from jobs.base.names import job_name
+from jobs.store import flowreading, reading, sweepreading
+from jobs.store.flowwriting import pipeline_name
+from jobs.store.sweepwriting import sweep_name
+from jobs.wire.sweepviews import TrialView
+from jobs.wire.views import Delta
 
-router = APIRouter()
+router = APIRouter(route_class=BoundedRoute)
 
+MAX_TOPICS = 64
 PING = 1.0
 WHOLE_EVERY = 0.25
 """Seconds between two sendings of a topic that is sent whole: a screen draws no faster."""
@@ -34,22 +40,28 @@ _FINISHED = 500
 _EVENTS = 200
 
 
-@router.get("/watch", response_class=StreamingResponse)
+@router.get("/watch", response_class=Lines, dependencies=[VIEWER])
 async def watch(
     controller: TheController, topics: str = "jobs,nodes,events", since: int = 0, boot: str = ""
 ) -> StreamingResponse:
-    wanted = []
-    for topic in filter(None, topics.split(",")):
+    wanted: list[str] = []
+    named = list(dict.fromkeys(filter(None, topics.split(","))))
+    if len(named) > MAX_TOPICS:
+        raise InvalidInput(f"topics: found {len(named)}; allowed: at most {MAX_TOPICS}")
+    for topic in named:
         if topic.startswith("job:"):
             topic = f"job:{job_name((await resolve(controller, topic[4:])).job)}"
         elif topic.startswith("sweep:"):
             topic = f"sweep:{sweep_name(await resolve_sweep(controller, topic[6:]))}"
-        elif topic not in ("jobs", "nodes", "events", "sweeps"):
+        elif topic.startswith("pipeline:"):
+            topic = f"pipeline:{pipeline_name(await resolve_pipeline(controller, topic[9:]))}"
+        elif topic not in ("jobs", "nodes", "events", "sweeps", "deployments", "pipelines"):
             raise InvalidInput(
                 f"topics: there is no topic '{topic}'",
-                "jobs, nodes, events, sweeps, job:ID, sweep:ID.",
+                "jobs, nodes, events, sweeps, deployments, pipelines, job:ID, sweep:ID, pipeline:ID.",
             )
-        wanted.append(topic)
+        if topic not in wanted:  # `job:last` may be one that is named, too
+            wanted.append(topic)
     return ndjson_batches(_deltas(controller, wanted, since, boot))
 
 
@@ -68,7 +80,7 @@ async def _deltas(
             yield [delta for delta in kept or [] if delta["topic"] in subscription.topics]
             for topic in topics:
                 # The rest is sent whole, or told without being kept: only lists are worth replaying.
-                if kept is not None and topic in ("jobs", "events", "sweeps"):
+                if kept is not None and topic in ("jobs", "events", "sweeps", "pipelines"):
                     continue
                 async for batch in _state(controller, topic, at):
                     yield batch
@@ -87,23 +99,34 @@ async def _state(controller: Controller, topic: str, revision: int) -> AsyncIter
     if topic == "nodes":
         values = {view["name"]: view for view in controller.node_views()}
     elif topic == "events":
-        events = await controller.db.read(lambda s: queries.events(s, 0, _EVENTS, newest=True))
+        events = await controller.db.read(lambda s: reading.events(s, 0, _EVENTS, newest=True))
         values = {str(event["id"]): event for event in events}
     elif topic == "jobs":
-        finished = queries.JobFilter(limit=_FINISHED)
-        page = await controller.db.read(lambda s: queries.jobs_page(s, finished))
+        finished = reading.JobFilter(limit=_FINISHED)
+        page = await controller.db.read(lambda s: reading.jobs_page(s, finished))
         known = {view["id"]: view for view in page["jobs"]}
         known |= {live.view["id"]: live.view for live in list(controller.reconciler.live.values())}
         values = {key: controller.reconciler.overlay(view) for key, view in known.items()}
+    elif topic == "deployments":
+        shown = controller.services.views()
+        values = {f"{view['name']}@{view['target']}": view for view in shown}
     elif topic == "sweeps":
-        sweeps = await controller.db.read(lambda s: sweepqueries.sweep_views(s, controller.now()))
+        sweeps = await controller.db.read(lambda s: sweepreading.sweep_views(s, controller.now()))
         values = {view["id"]: view for view in sweeps}
     elif topic.startswith("sweep:"):
         number, now = int(topic.removeprefix("sweep:s")), controller.now()
-        detail = await controller.db.read(lambda s: sweepqueries.sweep_detail(s, number, now))
+        detail = await controller.db.read(lambda s: sweepreading.sweep_detail(s, number, now))
         yield _puts(topic, revision, {detail["id"]: detail})
         async for trials in trial_pages(controller, number, _by_number):
             yield _puts(topic, revision, trials)
+    elif topic == "pipelines":
+        pipelines = await controller.db.read(flowreading.pipeline_views)
+        values = {view["id"]: view for view in pipelines}
+    elif topic.startswith("pipeline:"):
+        number = int(topic.removeprefix("pipeline:p"))
+        flow = await controller.db.read(lambda s: flowreading.pipeline_detail(s, number))
+        tasks = {f"{task['step']}/{task['number']}": task for task in flow["tasks"]}
+        values = {flow["id"]: {**flow, "tasks": [], "spec": {}}, **tasks}
     else:
         key = topic.removeprefix("job:")
         values = {key: await controller.job_detail(int(key[1:]))}

@@ -18,7 +18,7 @@ from agents.node.telemetry.nvml_device import DISCONNECTED, Device, read_memory_
 from agents.node.telemetry.nvml_links import LinkMeter, Turns
 from agents.node.telemetry.nvml_xid import XidWatch, address, graver
 from agents.node.telemetry.source import blank_sample
-from jobs.wire import GpuFacts, GpuSample
+from jobs.wire.messages import GpuFacts, GpuSample
 
 FIRST_RETRY, LAST_RETRY = 1.0, 60.0  # seconds
 # A lost GPU comes back only after a reset or a reboot, and asking the driver anew may take seconds.

@@ -15,7 +15,7 @@ import pynvml
 
 from agents.node.telemetry.nvml_links import Direction, LinkMeter
 from agents.node.telemetry.source import blank_sample
-from jobs.wire import GpuFacts, GpuSample, ProcessSample
+from jobs.wire.messages import GpuFacts, GpuSample, ProcessSample
 
 SLOW_INTERVAL = 10.0  # seconds between readings of what hardly changes
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pynvml
 
-from jobs.nodehealth import FATAL_XIDS
+from jobs.placement.nodehealth import FATAL_XIDS
 
 AT_ONCE = 64  # events taken in one look, so that a GPU in an error storm cannot hold the sampler
 

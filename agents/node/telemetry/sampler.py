@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 
 from agents.node.telemetry.source import GpuSource
-from jobs.wire import NodeSample
+from jobs.wire.messages import NodeSample
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from agents.node.telemetry.processes import Process, process_table, trees
 from agents.node.telemetry.source import blank_sample
-from jobs.wire import GpuFacts, GpuSample, ProcessSample
+from jobs.wire.messages import GpuFacts, GpuSample, ProcessSample
 
 MEMORY = 16 * 2**30  # bytes
 IDLE_POWER, BUSY_POWER = 60.0, 300.0  # watts

@@ -6,8 +6,8 @@ import platform
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from jobs.errors import InvalidInput
-from jobs.wire import GpuFacts, GpuSample
+from jobs.base.errors import InvalidInput
+from jobs.wire.messages import GpuFacts, GpuSample
 
 
 class GpuSource(Protocol):

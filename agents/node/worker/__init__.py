@@ -1,1 +1,1 @@
-"""What a rank sees of us: this folder is on its PYTHONPATH, so it holds one module only."""
+"""What a rank sees of us: this folder is on its PYTHONPATH, so it holds only what ranks import."""

@@ -16,6 +16,7 @@ empty, `should_stop()` is False and `checkpoint_dir` is `./checkpoints`.
 Attributes, read from the environment when used:
     params: the job's parameters (a dict); in a sweep, those of the trial.
     seed: the job's seed, or None when it has none.
+    data: what `data:` of the job names, as paths of this node (a dict of pathlib.Path); read-only.
     checkpoint_dir: folder that outlives a restart of the job, made when first used (pathlib.Path).
     rank, world_size: this process's place in the gang (0 and 1 outside of one).
     attempt: 1 at first, 2 after the first restart...
@@ -40,6 +41,7 @@ __all__ = [
     "atomic_write",
     "attempt",
     "checkpoint_dir",
+    "data",
     "log",
     "params",
     "rank",
@@ -50,6 +52,7 @@ __all__ = [
 
 params: dict[str, Any]
 seed: int | None
+data: dict[str, Path]
 checkpoint_dir: Path
 rank: int
 world_size: int
@@ -245,6 +248,9 @@ def __getattr__(name: str) -> Any:
     env = os.environ
     if name == "params":
         return _parse_params(env.get("QD_PARAMS") or "{}")
+    if name == "data":
+        paths = json.loads(env.get("QD_DATA") or "{}")
+        return {name: Path(path) for name, path in paths.items()}
     if name == "seed":
         return int(env["QD_SEED"]) if env.get("QD_SEED") else None
     if name == "checkpoint_dir":
@@ -254,7 +260,7 @@ def __getattr__(name: str) -> Any:
     if name == "rank":
         return int(env.get("RANK") or env.get("QD_RANK") or 0)
     if name == "world_size":
-        return int(env.get("WORLD_SIZE") or 1)
+        return int(env.get("WORLD_SIZE") or env.get("QD_WORLD_SIZE") or 1)
     if name == "attempt":
         run = env.get("QD_RUN") or "j0.1"  # "j12.2" is the second attempt of job 12
         return int(run.rpartition(".")[2])

@@ -14,14 +14,14 @@ from textual.screen import Screen
 from textual.widget import Widget
 
 from console.tui import actions
-from console.tui.core import bars
-from console.tui.core.commands import Command, Refusal
-from console.tui.core.lines import Line
-from console.tui.core.world import World
+from console.tui.core.base import bars
+from console.tui.core.base.commands import Command, Refusal
+from console.tui.core.base.world import World
+from console.tui.core.draw.lines import Line, titled
 from console.tui.dispatch import Acts, perform
 from console.tui.widgets.lines import LineView
 from console.tui.widgets.panel import Panel
-from jobs.errors import QuarterdeckError
+from jobs.base.errors import QuarterdeckError
 
 COMPACT_WIDTH = 110
 COMPACT_HEIGHT = 30
@@ -90,6 +90,9 @@ class Frame(Acts, Screen[None]):
     def fetched(self, key: str, value: Any, error: QuarterdeckError | None) -> None:
         """An answer to `deck.fetch`."""
 
+    def acted(self) -> None:
+        """Something was changed from here: what was asked for may be different by now."""
+
     # The frame.
 
     def _header(self, width: int, height: int) -> list[Line]:
@@ -122,7 +125,12 @@ class Frame(Acts, Screen[None]):
         return [(shown(action), action.label) for action in self._footer_actions()]
 
     def on_click(self, event: events.Click) -> None:
-        """A click on a key of the footer does what the key does."""
+        """A click on a screen's name opens it; one on a key of the footer does what the key does."""
+        if event.screen_y == 0:
+            header = self._header(self.size.width, 1)[0]
+            if (name := bars.header_at(header, self.deck.SCREEN_KEYS, event.screen_x)) is not None:
+                self.deck.open_place(name.lower())
+            return
         if event.screen_y != self.size.height - 1:
             return
         index = bars.footer_at(
@@ -240,14 +248,14 @@ class Frame(Acts, Screen[None]):
         group = self._group(name)
         if len(group) > 1:
             parts = [
-                f"[b]{_plain(self._titles.get(tab, tab))}[/b]"
+                f"[b]{titled(self._titles.get(tab, tab))}[/b]"
                 if tab == name
                 else f"[not b]{tab.title()}[/]"
                 for tab in group
             ]
             widget.border_title = f" {self.deck.glyphs.bar} ".join(parts)
         else:
-            widget.border_title = _plain(self._titles.get(name, name))
+            widget.border_title = titled(self._titles.get(name, name))
 
     def do_pane_next(self) -> None:
         self._cycle(1)
@@ -256,7 +264,7 @@ class Frame(Acts, Screen[None]):
         self._cycle(-1)
 
     def _cycle(self, by: int) -> None:
-        names = [name for name in self.panes() if self._target(name) is not None]
+        names = [name for name in self.panes() if self._reachable(name)]
         if not names:
             return
         at = next((i for i, n in enumerate(names) if self._target(n) is self.focused), -by)
@@ -267,6 +275,15 @@ class Frame(Acts, Screen[None]):
         widget = self._target(name)
         if widget is not None:
             widget.focus()
+
+    def _reachable(self, name: str) -> bool:
+        """Whether a pane can be seen once it has the focus: a tab is opened then, what is hidden is not."""
+        widget = self._target(name)
+        if widget is None:
+            return False
+        if len(self._group(name)) > 1:
+            return True
+        return all(node.display for node in widget.ancestors_with_self if isinstance(node, Widget))
 
     def _target(self, name: str) -> Widget | None:
         """What takes the focus in a pane."""
@@ -293,8 +310,3 @@ def _shown(widget: Widget, within: Widget) -> bool:
             return False
         node = node.parent
     return True
-
-
-def _plain(text: str) -> str:
-    """A title may hold names from outside: no markup in it is meant."""
-    return text.replace("[", "(").replace("]", ")")

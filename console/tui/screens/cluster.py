@@ -9,15 +9,15 @@ from textual.containers import Horizontal, Vertical
 from textual.widget import Widget
 
 from console.tui.actions import bindings
-from console.tui.core import cluster, queue
-from console.tui.core.lines import Line, line
-from console.tui.core.order import Order
-from console.tui.core.world import World
+from console.tui.core.base.order import Order
+from console.tui.core.base.world import World
+from console.tui.core.cluster import cluster, queue
+from console.tui.core.draw.lines import Line, line
 from console.tui.screens.fleet import SPANS, Events, FleetActions, Heat, Queue, Util
 from console.tui.widgets.marks import Marked
 from console.tui.widgets.panel import Panel
-from jobs.errors import QuarterdeckError
-from jobs.views import HistoryPoint
+from jobs.base.errors import QuarterdeckError
+from jobs.wire.views import HistoryPoint
 
 TEN_MINUTES = 600
 CHART_POINTS = 240

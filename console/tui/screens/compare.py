@@ -10,14 +10,14 @@ from textual import on
 from textual.widget import Widget
 
 from console.tui.actions import bindings
-from console.tui.core import metrics
-from console.tui.core.lines import Line, line
-from console.tui.core.look import SMOOTHINGS, Look
-from console.tui.core.world import World
+from console.tui.core.base.world import World
+from console.tui.core.draw.lines import Line, line
+from console.tui.core.draw.look import SMOOTHINGS, Look
+from console.tui.core.jobs import metrics
 from console.tui.screens.base import Frame
 from console.tui.widgets.chart import ChartPanel
 from console.tui.widgets.panel import Panel
-from jobs.errors import QuarterdeckError
+from jobs.base.errors import QuarterdeckError
 
 POINTS = 400
 MOST = len(metrics.TONES)

@@ -7,17 +7,18 @@ from bisect import bisect_right
 from textual import on
 
 from console.tui.actions import bindings
-from console.tui.core import cluster, commands, queue
-from console.tui.core.commands import Refusal
-from console.tui.core.format import clock, moment
-from console.tui.core.look import STEPS
-from console.tui.core.order import Order
+from console.tui.core.base import commands
+from console.tui.core.base.commands import Refusal
+from console.tui.core.base.order import Order
+from console.tui.core.cluster import cluster, queue
+from console.tui.core.draw.format import clock, moment
+from console.tui.core.draw.look import STEPS
 from console.tui.screens.base import Frame
 from console.tui.widgets.chart import ChartPanel
 from console.tui.widgets.grid import Grid
 from console.tui.widgets.marks import Marked
 from console.tui.widgets.rows import Rows
-from jobs.views import EventView, HistoryPoint, JobView, NodeView
+from jobs.wire.views import EventView, HistoryPoint, JobView, NodeView
 
 SPANS = ((600, "10 min"), (3600, "1 h"), (6 * 3600, "6 h"), (24 * 3600, "24 h"))
 """What the chart of utilisation reaches back, in seconds and in words."""
@@ -123,6 +124,16 @@ class FleetActions(Frame):
         key = self.query_one(Queue).cursor_key
         if key is not None:
             self.deck.explain(key)
+
+    def do_row_describe(self) -> None:
+        key = self.query_one(Queue).cursor_key
+        if key is not None:
+            self.deck.describe(key)
+
+    def do_job_origin(self) -> None:
+        job = self.deck.world.jobs.get(self.query_one(Queue).cursor_key or "")
+        if job is not None:
+            self.deck.open_origin(job)
 
     # Marks and order, of the map or of the queue.
 

@@ -10,12 +10,13 @@ from textual.containers import Horizontal, Vertical
 from textual.widget import Widget
 
 from console.tui.actions import bindings
-from console.tui.core import commands, diagnosis, job, metrics
-from console.tui.core.diagnosis import Diagnosis
-from console.tui.core.format import moment
-from console.tui.core.lines import Line, fit, line
-from console.tui.core.look import Look
-from console.tui.core.world import World
+from console.tui.core.base import commands
+from console.tui.core.base.world import World
+from console.tui.core.draw.format import moment
+from console.tui.core.draw.lines import Line, fit, line
+from console.tui.core.draw.look import Look
+from console.tui.core.jobs import diagnosis, job, metrics
+from console.tui.core.jobs.diagnosis import Diagnosis
 from console.tui.logdesk import LogDesk
 from console.tui.messages import LogsCame
 from console.tui.screens.jobcharts import ChartActions, Gpus, Metrics
@@ -23,9 +24,9 @@ from console.tui.widgets.grid import Grid
 from console.tui.widgets.logview import LogView
 from console.tui.widgets.panel import Panel
 from console.tui.widgets.prompt import Prompt
-from jobs.errors import QuarterdeckError
-from jobs.states import TERMINAL
-from jobs.views import AttemptView, NodeView
+from jobs.base.errors import QuarterdeckError
+from jobs.base.states import TERMINAL
+from jobs.wire.views import AttemptView, NodeView
 
 SERIES_POINTS = 400
 GPU_POINTS = 240
@@ -62,6 +63,7 @@ class JobScreen(ChartActions):
         self.desks = {}
         self.ranks = {}
         self.look = Look()
+        self.closer = self.asked_closer = None
         self.series = {}
         self.gpus = {}
         self.metric = None
@@ -105,6 +107,22 @@ class JobScreen(ChartActions):
         yield Horizontal(left, right, id="body")
         yield Prompt("/", "text to find in the logs", id="find")
         yield Prompt("&", "only lines with this in them, of the whole log; empty: all", id="keep")
+
+    def do_app_back(self) -> None:
+        """One step back at a time: what was found, what was filtered, the moment in the charts; then the
+        screen itself."""
+        desk = self.desk
+        if desk.view.needle:
+            desk.find("")
+            self.title_logs()
+        elif desk.logs.keep:
+            desk.select(desk.logs.rank, "")
+            self.title_logs()
+            self.poll_logs()
+        elif self.look.cross is not None:
+            self.do_chart_clear()
+        else:
+            self.deck.do_app_back()
 
     def on_mount(self) -> None:
         deck = self.deck
@@ -175,8 +193,8 @@ class JobScreen(ChartActions):
         strip.styles.height = max(1, rows) + 1  # and its title
         self.set_title("ranks", job.ranks_title(attempt, main.logs.quiet, now, self.deck.glyphs))
         if fresh:
-            if len(ranks) == 1:
-                main.logs.select(ranks[0]["rank"])
+            if main.logs.rank is None and (rank := job.opening_rank(attempt)) is not None:
+                main.logs.select(rank, main.logs.keep)
             main.show()
             beside = self.desks["beside"]
             if beside.view.display:
@@ -187,11 +205,7 @@ class JobScreen(ChartActions):
     def _diagnose(self) -> None:
         if self.detail is None:
             return
-        now = self.deck.clock.wall()
-        quiet = self.desks["logs"].logs.quiet
-        silences = {int(rank): quiet.since(int(rank), now) for rank in self.ranks}
-        known = {rank: age for rank, age in silences.items() if age is not None}
-        self.diagnosis = diagnosis.diagnose(self.detail, self._placed_on, self.series, known, now)
+        self.diagnosis = diagnosis.diagnose(self.detail, self._placed_on, self.series)
         outlier = self.diagnosis.outlier if self.diagnosis else None
         for desk in self.desks.values():
             desk.view.outlier = outlier
@@ -212,6 +226,7 @@ class JobScreen(ChartActions):
         self._asked, self._settled = now, ended
         self.looked_at = self.deck.clock.wall()
         self.deck.fetch("series", lambda: source.series(job_id, SERIES_POINTS))
+        self.look_closer(again=True)
         if any(rank["gpus"] for rank in self.ranks.values()):
             start = moment(detail["attempts"][-1]["started_at"]) or self.looked_at
             seconds = int(min(LONGEST_HISTORY, max(60.0, self.looked_at - start)))
@@ -233,14 +248,20 @@ class JobScreen(ChartActions):
         elif key in ("save", "pager"):
             self.log_fetched(key, value, error)
         elif error is not None:
+            if key == "closer":
+                self.asked_closer = None  # to be asked for again
             return  # the badge tells; what was drawn stays
         elif key == "series":
             self.series = value
             if self.metric not in value:
                 known = self.detail["name"] if self.detail else ""
                 liked = self.deck.memory.session.metrics.get(known)
-                self.metric = liked if liked in value else next(iter(metrics.names(value)), None)
+                usual = metrics.opening(value, self.objective)
+                self.metric = liked if liked in value else usual
             self.show(self.deck.world)
+        elif key == "closer":
+            self.closer = value
+            self.redraw_charts()
         elif key == "gpus":
             self.gpus = value
             self.redraw_charts()
@@ -296,6 +317,14 @@ class JobScreen(ChartActions):
 
     def do_job_explain(self) -> None:
         self.deck.explain(self.job_id)
+
+    def do_row_describe(self) -> None:
+        self.deck.describe(self.job_id)
+
+    def do_job_origin(self) -> None:
+        known = self.detail or self.deck.world.jobs.get(self.job_id)
+        if known is not None:
+            self.deck.open_origin(known)
 
     def do_job_stacks(self) -> None:
         self.deck.stacks(self.job_id)

@@ -7,14 +7,17 @@ from dataclasses import replace
 from textual import on
 
 from console.tui.actions import bindings
-from console.tui.core import job, metrics
-from console.tui.core.format import clock, moment
-from console.tui.core.lines import Line, line
-from console.tui.core.look import SMOOTHINGS, Look
+from console.tui.core.draw.format import clock, moment
+from console.tui.core.draw.lines import Line, line
+from console.tui.core.draw.look import SMOOTHINGS, Look, Reach
+from console.tui.core.jobs import job, metrics
 from console.tui.screens.joblogs import LogActions
 from console.tui.widgets.chart import ChartPanel
 from console.tui.widgets.panel import Panel
-from jobs.views import HistoryPoint, SeriesPoint
+from jobs.wire.views import HistoryPoint, SeriesPoint
+
+CLOSER_POINTS = 1000
+"""Points of a window: more than the widest terminal draws of it and of what is held on either side."""
 
 
 class Metrics(ChartPanel):
@@ -31,6 +34,8 @@ class ChartActions(LogActions):
     """What a person does with charts. They share one `Look`: one window of time, one moment."""
 
     look: Look
+    closer: tuple[Reach, dict[str, list[SeriesPoint]]] | None
+    asked_closer: Reach | None
     series: dict[str, list[SeriesPoint]]
     gpus: dict[str, list[HistoryPoint]]
     metric: str | None
@@ -49,10 +54,49 @@ class ChartActions(LogActions):
         end = self.looked_at if end is None else end
         return begin, max(end, begin + 1, logged[1] if logged else 0.0)
 
+    @property
+    def objective(self) -> str | None:
+        """The metric that the job is judged by, where its file names one."""
+        spec = self.detail["spec"] if self.detail else {}
+        name: str | None = (spec.get("objective") or {}).get("metric")
+        return name
+
+    def in_window(self) -> dict[str, list[SeriesPoint]]:
+        """The points to draw: asked for anew for a window into the run, since of the whole only as many
+        are held as the whole needs, and less would show waves that nobody logged."""
+        closer = self.closer
+        if closer is not None and closer[0].serves(self.look.window(*self.extent())):
+            return closer[1]
+        return self.series
+
+    def look_closer(self, *, again: bool = False) -> None:
+        """Ask for the points of the window, unless they are here or on their way."""
+        window = self.look.window(*self.extent())
+        if not self.look.zoom:
+            self.closer = self.asked_closer = None
+            return
+        held = self.asked_closer
+        if held is not None and held.serves(window) and not again:
+            return
+        reach = self.asked_closer = Reach.around(window)
+        source, job_id = self.deck.source, self.job_id
+        self.deck.fetch(
+            "closer",
+            lambda: (reach, source.series(job_id, CLOSER_POINTS, reach.begin, reach.end)),
+        )
+
     def metric_lines(self, width: int, height: int) -> list[Line]:
         begin, end = self.extent()
         lines = metrics.lines(
-            self.series, self.metric, self.look, begin, end, width, height, self.deck.glyphs
+            self.in_window(),
+            self.metric,
+            self.look,
+            begin,
+            end,
+            width,
+            height,
+            self.deck.glyphs,
+            self.objective,
         )
         return lines or [
             line((" A script logs metrics with", "dim")),
@@ -83,6 +127,7 @@ class ChartActions(LogActions):
 
     def _look_at(self, look: Look) -> None:
         self.look = look
+        self.look_closer()
         self.redraw_charts()
 
     # The crosshair.
@@ -92,6 +137,18 @@ class ChartActions(LogActions):
         self._look_at(self.look.moved(message.by, *self.extent()))
         if self.look.cross is not None:
             self.desks["logs"].at(self.look.cross)
+
+    @on(ChartPanel.Pointed, "#metrics")
+    def _cross_put(self, message: ChartPanel.Pointed) -> None:
+        """A click puts the crosshair on the point that is drawn there."""
+        size = message.size
+        at = metrics.moment_at(
+            self.in_window(), self.metric, self.objective, self.look, *self.extent(),
+            size.width, size.height, message.x, message.y,
+        )  # fmt: skip
+        if at is not None:
+            self._look_at(replace(self.look, cross=at))
+            self.desks["logs"].at(at)
 
     @on(ChartPanel.Opened)
     def _cross_opened(self) -> None:
@@ -127,7 +184,7 @@ class ChartActions(LogActions):
         self._step_metric(-1)
 
     def _step_metric(self, by: int) -> None:
-        names = metrics.names(self.series)
+        names = metrics.names(self.series, self.objective)
         if names:
             at = names.index(self.metric) if self.metric in names else -by
             self.metric = names[(at + by) % len(names)]

@@ -13,14 +13,14 @@ from textual import on
 from textual.app import SuspendNotSupported
 
 from console.tui import outside
-from console.tui.core import job
+from console.tui.core.jobs import job
 from console.tui.logdesk import LogDesk
 from console.tui.screens.base import Frame
 from console.tui.widgets.grid import Grid
 from console.tui.widgets.logview import LogView, Told
 from console.tui.widgets.prompt import Prompt
-from jobs.errors import QuarterdeckError
-from jobs.views import AttemptView, JobDetail, RankView
+from jobs.base.errors import QuarterdeckError
+from jobs.wire.views import AttemptView, JobDetail, RankView
 
 
 class LogActions(Frame):

@@ -8,14 +8,15 @@ from typing import Any
 from textual import on
 
 from console.tui.actions import bindings
-from console.tui.core import commands, jobs
-from console.tui.core.filter import Filter
-from console.tui.core.lines import BLANK, Line, line
-from console.tui.core.world import World
+from console.tui.core.base import commands
+from console.tui.core.base.filter import Filter
+from console.tui.core.base.world import World
+from console.tui.core.draw.lines import BLANK, Line, line
+from console.tui.core.jobs import jobs
 from console.tui.screens.lists import ListScreen
 from console.tui.widgets.rows import Rows
-from jobs.errors import QuarterdeckError
-from jobs.views import JobView
+from jobs.base.errors import QuarterdeckError
+from jobs.wire.views import JobView
 
 PAGE = 200
 """Finished jobs read at once beyond those that the watch tells."""
@@ -120,6 +121,15 @@ class JobsScreen(ListScreen[JobView]):
     def do_job_explain(self) -> None:
         if (key := self.rows.cursor_key) is not None:
             self.deck.explain(key)
+
+    def do_row_describe(self) -> None:
+        if (key := self.rows.cursor_key) is not None:
+            self.deck.describe(key)
+
+    def do_job_origin(self) -> None:
+        job = self._known.get(self.rows.cursor_key or "")
+        if job is not None:
+            self.deck.open_origin(job)
 
     def do_jobs_compare(self) -> None:
         marked = self.rows.marked

@@ -11,13 +11,13 @@ from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import Input
 
-from console.tui.core import table
-from console.tui.core.filter import Filter
-from console.tui.core.format import counted
-from console.tui.core.lines import BLANK, Line, line
-from console.tui.core.order import Order
-from console.tui.core.table import Column
-from console.tui.core.world import World
+from console.tui.core.base import table
+from console.tui.core.base.filter import Filter
+from console.tui.core.base.order import Order
+from console.tui.core.base.table import Column
+from console.tui.core.base.world import World
+from console.tui.core.draw.format import counted
+from console.tui.core.draw.lines import BLANK, Line, line
 from console.tui.screens.base import Frame
 from console.tui.widgets.marks import Marked
 from console.tui.widgets.panel import Panel
@@ -153,7 +153,7 @@ class ListScreen(Sifted, Generic[Row]):
         EXAMPLE: a filter that shows what can be asked for.
     """
 
-    PANES = ("table",)
+    PANES: ClassVar[tuple[str, ...]] = ("table",)
     AUTO_FOCUS = "#table"
     TOPIC: ClassVar[str]
     TABLE: ClassVar[type[Rows]]

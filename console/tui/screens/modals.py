@@ -13,10 +13,10 @@ from textual.screen import ModalScreen
 from textual.widgets import Input
 
 from console.tui import actions
-from console.tui.core.commands import Command
-from console.tui.core.goto import Place, complete
-from console.tui.core.lines import BLANK, Line, fit, line, wrap
-from console.tui.core.world import World
+from console.tui.core.base.commands import Command
+from console.tui.core.base.world import World
+from console.tui.core.cluster.goto import Place, complete
+from console.tui.core.draw.lines import BLANK, Line, fit, line, titled, wrap
 from console.tui.dispatch import Aboard
 from console.tui.keymap import Keymap
 from console.tui.widgets.panel import Panel
@@ -79,7 +79,7 @@ class Confirm(Modal[bool]):
         box = self.query_one(".box")
         box.styles.width = width
         box.styles.height = len(self._lines(width - 4, 0)) + 2
-        box.border_title = self._command.verb
+        box.border_title = titled(self._command.verb)
 
     def _lines(self, width: int, height: int) -> list[Line]:
         dot = self.deck.glyphs.dot
@@ -101,21 +101,34 @@ class Page(Modal[None]):
     """A page of lines that scrolls: explanations, stacks, help."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,q,question_mark", "dismiss_empty", show=False)
+        Binding("escape,q,question_mark", "dismiss_empty", show=False),
+        Binding("o", "jump", show=False),
     ]
 
-    def __init__(self, title: str, build: Callable[[int], Sequence[Line]]) -> None:
+    def __init__(
+        self,
+        title: str,
+        build: Callable[[int], Sequence[Line]],
+        jump: tuple[str, Callable[[], object]] | None = None,
+    ) -> None:
         super().__init__()
         self._title = title
         self._build = build
+        self._jump = jump  # where `o` goes, by name, and how
+
+    def action_jump(self) -> None:
+        if self._jump is not None:
+            self.dismiss(None)
+            self.call_later(self._jump[1])
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="box page"):
             yield Panel(lambda width, height: self._build(width), id="page")
 
     def on_mount(self) -> None:
-        self.query_one(".box").border_title = self._title
-        self.query_one(".box").border_subtitle = "esc closes"
+        self.query_one(".box").border_title = titled(self._title)
+        goes = f"o opens {titled(self._jump[0])}, " if self._jump else ""
+        self.query_one(".box").border_subtitle = f"{goes}esc closes"
 
 
 def help_lines(scopes: Sequence[str], keymap: Keymap, width: int, *, read_only: bool) -> list[Line]:
@@ -132,6 +145,14 @@ def help_lines(scopes: Sequence[str], keymap: Keymap, width: int, *, read_only: 
         "sweeps": "Sweeps",
         "sweep": "Sweep",
         "trials": "Trials",
+        "models": "Models",
+        "deployments": "Deployments",
+        "pipelines": "Pipelines",
+        "pipelines_screen": "Pipelines",
+        "schedules": "Schedules",
+        "pipeline": "Pipeline",
+        "steps": "Steps",
+        "alerts": "Alerts",
         "board": "Board",
         "race": "Race",
         "history": "History",
@@ -162,7 +183,7 @@ def help_lines(scopes: Sequence[str], keymap: Keymap, width: int, *, read_only: 
 
 
 class Goto(Typed[Place]):
-    """`:` goes to a job, a sweep, a node or a screen by name, with completion."""
+    """`:` goes to a job, a sweep, a pipeline, a node or a screen by name, with completion."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("down,ctrl+n", "move(1)", show=False, priority=True),
@@ -178,7 +199,7 @@ class Goto(Typed[Place]):
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="box goto"):
-            yield Entry(": job, sweep, node or screen", id="entry")
+            yield Entry(": job, sweep, pipeline, node or screen", id="entry")
             yield Rows(self._row, id="places")
 
     def on_mount(self) -> None:
@@ -192,13 +213,13 @@ class Goto(Typed[Place]):
         return line(
             " ",
             (fit(place.name, 14), "strong"),
-            (fit(place.kind, 8), "dim"),
-            fit(place.about, width - 23),
+            (fit(place.kind, 9), "dim"),
+            fit(place.about, width - 24),
         )
 
     def _refill(self, text: str) -> None:
         self._places = {p.key: p for p in complete(text, self._world, self._screens)}
-        empty = [line((" nothing is called so", "dim"))]
+        empty = [line((" nothing has this name", "dim"))]
         self.query_one(Rows).set_keys(list(self._places), empty)
 
     @on(Input.Changed)

@@ -15,12 +15,12 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 
 from console.tui import outside
-from console.tui.core import draft
-from console.tui.core.draft import Verdict
-from console.tui.core.lines import Line, line
+from console.tui.core.draw.lines import Line, line, titled
+from console.tui.core.jobs import draft
+from console.tui.core.jobs.draft import Verdict
 from console.tui.screens.modals import Modal
 from console.tui.widgets.panel import Panel
-from jobs.places import places
+from jobs.base.places import places
 
 LARGEST = 1 << 18
 """Bytes of a job file that are shown; the check reads all of it."""
@@ -52,7 +52,7 @@ class Submit(Modal[str]):
         if not self._file.exists():
             self._file = self._template()
         self.query_one(".box").border_title = "new job"
-        self.query_one("#draft").border_title = str(self._file).replace("[", "(")
+        self.query_one("#draft").border_title = titled(str(self._file))
         self.query_one("#verdict").border_title = "check"
         self.set_interval(1.0, self._look)
         self._look()

@@ -9,24 +9,20 @@ from textual.containers import Horizontal, Vertical
 from textual.widget import Widget
 
 from console.tui.actions import bindings
-from console.tui.core import sweepboard as board
-from console.tui.core import sweepplots as plots
-from console.tui.core import sweepreplay as replay
-from console.tui.core import sweepspace as space
-from console.tui.core import sweeptrials as table_of
-from console.tui.core import sweepwords as words
-from console.tui.core.format import clock
-from console.tui.core.lines import Line, line
-from console.tui.core.sweepcurves import MOST, Curves
-from console.tui.core.sweepplots import Curve, Scene
-from console.tui.core.world import World
+from console.tui.core.base.world import World
+from console.tui.core.draw.format import clock
+from console.tui.core.draw.lines import Line, line
+from console.tui.core.sweeps import board, plots, replay, space, words
+from console.tui.core.sweeps import trials as table_of
+from console.tui.core.sweeps.curves import MOST, Curves
+from console.tui.core.sweeps.plots import Curve, Scene
 from console.tui.screens.lists import Head
 from console.tui.screens.sweeppictures import Front, History, Importance, Parallel, Race
 from console.tui.screens.sweeptable import Board, TrialActions, Trials
 from console.tui.widgets.panel import Panel
 from console.tui.widgets.prompt import Prompt
-from jobs.errors import QuarterdeckError
-from jobs.sweepviews import SWEEP_ENDED, CurveView, SweepView, TrialView
+from jobs.base.errors import QuarterdeckError
+from jobs.wire.sweepviews import SWEEP_ENDED, CurveView, SweepView, TrialView
 
 POINTS = 60
 """Points of a learning curve: a chart in a terminal has not many more columns."""
@@ -182,7 +178,7 @@ class SweepScreen(TrialActions):
         complete = [t["values"][0] for t in trials if t["state"] == "COMPLETE" and t["values"]]
         quality = words.Quality(complete, objective)
         best = table_of.best(trials, objective)
-        found = self._space(trials)
+        found = self._space()
         self.axes = space.dimensions(found, trials, objective, log=self.look.log)
         self.axis = min(self.axis, len(self.axes) - 1)
         axes = {axis.name: axis for axis in self.axes}
@@ -214,10 +210,11 @@ class SweepScreen(TrialActions):
             self._order = self.remembered()
         self._by_number = {str(t["number"]): t for t in trials}
 
-    def _space(self, trials: Sequence[TrialView]) -> Mapping[str, Mapping[str, Any]]:
-        """The search space; of a sweep whose file is not known, what was tried."""
+    def _space(self) -> Mapping[str, Mapping[str, Any]]:
+        """The search space; of a sweep whose file is not known, what was ever tried, also in a replay of
+        the time before it was."""
         found: dict[str, Any] = dict(self._spec.get("space") or {})
-        return found or {name: {} for t in trials for name in t["params"]}
+        return found or {name: {} for t in self._sorted for name in t["params"]}
 
     def _show_board(self, sweep: SweepView) -> None:
         scene, pane = self.scene, self.query_one(Board)

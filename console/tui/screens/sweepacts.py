@@ -13,13 +13,12 @@ from typing import Any
 from textual.timer import Timer
 
 from console.tui import outside
-from console.tui.core import sweepcommands as commands
-from console.tui.core import sweepreplay as replay
-from console.tui.core.commands import Command, Refusal
+from console.tui.core.base.commands import Command, Refusal
+from console.tui.core.sweeps import commands, replay
 from console.tui.screens.sweepask import Ask
 from console.tui.screens.sweeppictures import PictureActions
-from jobs.errors import QuarterdeckError
-from jobs.sweepviews import SweepView, TrialView
+from jobs.base.errors import QuarterdeckError
+from jobs.wire.sweepviews import SweepView, TrialView
 
 FRAME = 0.25
 """Seconds between two pictures of a replay."""
@@ -96,8 +95,8 @@ class SweepActions(PictureActions):
 
     def do_sweep_parallel(self) -> None:
         if self.sweep is not None:
-            text = f"parallel={self._present['parallel']}"
-            self._type("trials at a time", text, commands.extend)
+            text = str(self._present["parallel"])
+            self._type("trials at a time", text, commands.parallel)
 
     def do_sweep_add(self) -> None:
         trial, axes = self.one(), {axis.name: axis for axis in self.axes if axis.name}

@@ -9,8 +9,8 @@ from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.widgets import Input
 
-from console.tui.core.commands import Command, Refusal
-from console.tui.core.lines import BLANK, Line, line, wrap
+from console.tui.core.base.commands import Command, Refusal
+from console.tui.core.draw.lines import BLANK, Line, line, titled, wrap
 from console.tui.screens.modals import Typed
 from console.tui.widgets.panel import Panel
 from console.tui.widgets.prompt import Entry
@@ -23,21 +23,32 @@ class Ask(Typed[Command]):
         title: of the box.
         text: to begin with.
         judge: says of a text what it would do, or why it does nothing.
+        hint: what is to be typed, shown while nothing is.
+        ends: what enter does.
     """
 
-    def __init__(self, title: str, text: str, judge: Callable[[str], Command | Refusal]) -> None:
+    def __init__(
+        self,
+        title: str,
+        text: str,
+        judge: Callable[[str], Command | Refusal],
+        *,
+        hint: str = "",
+        ends: str = "enter does it",
+    ) -> None:
         super().__init__()
         self._title, self._first, self._judge = title, text, judge
+        self._hint, self._ends = hint, ends
         self._said = judge(text)
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="box ask"):
-            yield Entry("", value=self._first, id="entry")
+            yield Entry(self._hint, value=self._first, id="entry")
             yield Panel(self._lines, id="said", focusable=False)
 
     def on_mount(self) -> None:
-        self.query_one(".box").border_title = self._title
-        self.query_one(".box").border_subtitle = "enter does it, esc leaves it"
+        self.query_one(".box").border_title = titled(self._title)
+        self.query_one(".box").border_subtitle = f"{self._ends}, esc leaves it"
         entry = self.query_one(Entry)
         entry.cursor_position = len(self._first)
         self.begin(entry)

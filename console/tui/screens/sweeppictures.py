@@ -9,18 +9,16 @@ from textual import on
 from textual.timer import Timer
 
 from console.tui.actions import bindings
-from console.tui.core import sweepboard as board
-from console.tui.core import sweepplots as plots
-from console.tui.core import sweepspace as space
-from console.tui.core.format import many, span
-from console.tui.core.lines import BLANK, Line, line
-from console.tui.core.sweepplots import Curve, Scene, Strokes
-from console.tui.core.sweepspace import Brush, Dimension
+from console.tui.core.draw.format import many, span
+from console.tui.core.draw.lines import BLANK, Line, line
+from console.tui.core.sweeps import board, plots, space
+from console.tui.core.sweeps.plots import Curve, Scene, Strokes
+from console.tui.core.sweeps.space import Brush, Dimension
 from console.tui.screens.base import Frame
 from console.tui.widgets.panel import Panel
 from console.tui.widgets.picture import Picture
-from jobs.sweepviews import SweepView, TrialView
-from jobs.views import GpuView
+from jobs.wire.sweepviews import SweepView, TrialView
+from jobs.wire.views import GpuView
 
 DEEPEST = 6
 """Zoom is by powers of two."""

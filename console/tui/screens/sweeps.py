@@ -5,14 +5,14 @@ from __future__ import annotations
 from textual import on
 
 from console.tui.actions import bindings
-from console.tui.core import sweepcommands as commands
-from console.tui.core import sweeps
-from console.tui.core.filter import Filter
-from console.tui.core.lines import BLANK, Line, line
-from console.tui.core.world import World
+from console.tui.core.base.filter import Filter
+from console.tui.core.base.world import World
+from console.tui.core.draw.lines import BLANK, Line, line
+from console.tui.core.sweeps import commands
+from console.tui.core.sweeps import list as sweeps
 from console.tui.screens.lists import ListScreen
 from console.tui.widgets.rows import Rows
-from jobs.sweepviews import SweepView
+from jobs.wire.sweepviews import SweepView
 
 
 class SweepTable(Rows):

@@ -5,18 +5,18 @@ from __future__ import annotations
 from textual import on
 
 from console.tui.actions import bindings
-from console.tui.core import sweeptrials as table_of
-from console.tui.core import table
-from console.tui.core.filter import Filter
-from console.tui.core.format import counted, many
-from console.tui.core.lines import BLANK, Line, line
-from console.tui.core.table import Column
+from console.tui.core.base import table
+from console.tui.core.base.filter import Filter
+from console.tui.core.base.table import Column
+from console.tui.core.draw.format import counted, many
+from console.tui.core.draw.lines import BLANK, Line, line
+from console.tui.core.sweeps import trials as table_of
 from console.tui.screens.lists import Sifted
 from console.tui.screens.sweepacts import SweepActions
 from console.tui.widgets.marks import Marked
 from console.tui.widgets.panel import Panel
 from console.tui.widgets.rows import Rows
-from jobs.sweepviews import TrialView
+from jobs.wire.sweepviews import TrialView
 
 
 class Board(Rows):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from textual.geometry import Size
 
-from console.tui.core.lines import Line, Span
+from console.tui.core.draw.lines import Line, Span
 from console.tui.widgets.marks import Marked
 
 CellLine = Callable[[str, bool], Line]

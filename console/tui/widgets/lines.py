@@ -16,8 +16,8 @@ from textual.strip import Strip
 
 from console.text import neutralise
 from console.tui.actions import bindings
-from console.tui.core.glyphs import Glyphs
-from console.tui.core.lines import BLANK, Line, window
+from console.tui.core.draw.glyphs import Glyphs
+from console.tui.core.draw.lines import BLANK, Line, window
 from console.tui.dispatch import Acts
 
 

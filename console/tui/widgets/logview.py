@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from textual import events
 from textual.message import Message
 
-from console.tui.core.lines import Line, Span, fit
-from console.tui.core.logs import Lines, search
+from console.tui.core.draw.lines import Line, Span, fit
+from console.tui.core.jobs.logs import Lines, search
 from console.tui.widgets.lines import LineView
 
 PREFIX = 6

@@ -8,7 +8,7 @@ from textual import events
 from textual.geometry import Region
 from textual.message import Message
 
-from console.tui.core.lines import Line
+from console.tui.core.draw.lines import Line
 from console.tui.widgets.lines import LineView
 
 

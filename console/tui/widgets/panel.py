@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 from textual import events
 
-from console.tui.core.lines import Line
-from console.tui.core.lines import width as cells
+from console.tui.core.draw.lines import Line
+from console.tui.core.draw.lines import width as cells
 from console.tui.widgets.lines import LineView
 
 Builder = Callable[[int, int], Sequence[Line]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from console.tui.core.lines import BLANK, Line, Span
+from console.tui.core.draw.lines import BLANK, Line, Span
 from console.tui.widgets.marks import Marked
 
 RowLine = Callable[[str, int], Line]

@@ -17,14 +17,15 @@ import pytest
 import uvicorn
 
 from agents.controller.api import create_app
+from agents.controller.api.identity import PeerProtocol
+from agents.controller.commands.stepping import Stepping
 from agents.controller.controller import Controller
-from agents.controller.identity import PeerProtocol
 from agents.daemon import bind
 from agents.fabric.local import LocalFabric, LocalNode
 from agents.node.agent import NodeAgent
 from agents.node.config import AgentConfig
 from console.client import Client
-from jobs.spec import JobSpec
+from jobs.spec.job import JobSpec
 from tests.agents.controller.registries import make_empty, postgres_server
 
 DEADLINE = 60.0
@@ -72,6 +73,11 @@ class Plane:
     def client(self) -> Client:
         return Client(self.root / f"api{self.starts}.sock")
 
+    @property
+    def gateway_socket(self) -> Path:
+        """Where a gateway looks for it whose QD_HOME is `root`."""
+        return self.root / "run" / "gateway.sock"
+
     async def start(self) -> None:
         self.starts += 1
         self.controller = Controller(
@@ -80,6 +86,7 @@ class Plane:
             database_url=self.database_url,
             now=self.now,
             monotonic=self.clock,
+            acts=Stepping,
         )
         await self.controller.start()
         config = uvicorn.Config(
@@ -90,8 +97,8 @@ class Plane:
             timeout_graceful_shutdown=1,
         )
         self._server = uvicorn.Server(config)
-        listener = bind(self.root / f"api{self.starts}.sock")
-        self._serving = asyncio.create_task(self._server._serve([listener]))
+        listeners = [bind(self.root / f"api{self.starts}.sock"), bind(self.gateway_socket)]
+        self._serving = asyncio.create_task(self._server._serve(listeners))
         await until(lambda: self._server is not None and self._server.started)
 
     async def stop(self) -> None:

@@ -11,7 +11,9 @@ from typing import Any
 import psutil
 import pytest
 
-from jobs.errors import Conflict, InvalidInput, NotFound, Unreachable
+from jobs.base.errors import Conflict, InvalidInput, NotFound, Unreachable
+from jobs.snapshots.manifest import Manifest
+from jobs.store import blobrefs
 from tests.agents.controller.conftest import Plane, until
 
 METRICS = f"""{sys.executable} -c "
@@ -288,6 +290,14 @@ async def test_a_timeout_ends_the_job(plane: Plane) -> None:
     view = await plane.wait(job)
     assert view["state"] == "FAILED"
     assert "timeout" in view["reason"]
+    assert view["exit_code"] == 124, "as timeout(1), not 128 + 15"
+
+
+async def test_a_rank_that_leaves_well_at_its_time_limit_is_timed_out_all_the_same(
+    plane: Plane,
+) -> None:
+    job = await plane.submit('trap "exit 3" TERM; sleep 100 & wait', timeout=1.0)
+    assert (await plane.wait(job))["exit_code"] == 124
 
 
 async def test_outputs_are_kept_by_content(plane: Plane) -> None:
@@ -296,6 +306,40 @@ async def test_outputs_are_kept_by_content(plane: Plane) -> None:
     (artifact,) = view["artifacts"]
     assert (artifact["name"], artifact["size"]) == ("model", 6)
     assert plane.controller.blobs.read(artifact["digest"]) == b"model\n"
+
+
+async def test_an_output_may_be_a_folder_or_a_pattern(plane: Plane) -> None:
+    command = (
+        "mkdir -p logs/version_0 logs/version_1 out/deep; echo a > logs/version_0/metrics.csv;"
+        "echo b > logs/version_1/metrics.csv; echo w > out/deep/w; ln -s deep/w out/last; echo c > c"
+    )
+    outputs = {"logs": "logs/version_*/", "out": "out/**", "all": "out"}
+    view = await plane.wait(await plane.submit(command, outputs=outputs))
+    assert view["state"] == "SUCCEEDED", view["reason"]
+    found = {a["name"]: (a["kind"], a["files"], a["size"]) for a in view["artifacts"]}
+    assert found == {"logs": ("folder", 2, 4), "out": ("folder", 2, 2), "all": ("folder", 2, 2)}
+    assert view["attempts"][-1]["left"] == {"files": 1, "bytes": 2}
+    logs = next(a for a in view["artifacts"] if a["name"] == "logs")
+    manifest = Manifest.from_bytes(plane.controller.blobs.read(logs["digest"]))
+    assert [entry.path for entry in manifest.files] == [
+        "logs/version_0/metrics.csv",
+        "logs/version_1/metrics.csv",
+    ]
+    roots = await plane.controller.db.read(blobrefs.roots)
+    assert logs["digest"] in roots.manifests, "its files must not be pruned"
+
+
+async def test_a_required_output_that_is_missing_fails_the_job(plane: Plane) -> None:
+    outputs = {"model": {"path": "m.bin", "required": True}, "log": "no.log"}
+    view = await plane.wait(await plane.submit("true", outputs=outputs))
+    assert (view["state"], view["exit_code"]) == ("FAILED", 1)
+    assert view["reason"] == "it did not write the required output 'model'"
+    assert view["warnings"] == [
+        "output 'model': the job did not write m.bin",
+        "output 'log': the job did not write no.log",
+    ]
+    view = await plane.wait(await plane.submit("echo > m.bin", outputs=outputs))
+    assert (view["state"], len(view["warnings"])) == ("SUCCEEDED", 1)
 
 
 async def test_an_output_that_was_not_written_is_told(plane: Plane) -> None:
@@ -454,3 +498,37 @@ async def test_watch_goes_on_from_a_revision(plane: Plane) -> None:
     assert "j2" in keys
     assert all(delta["rev"] > since for delta in seen if delta["op"] == "put")
     assert all(delta["op"] != "reset" for delta in seen)
+
+
+async def test_several_attempts_are_one_curve(plane: Plane) -> None:
+    script = (
+        "import quarterdeck as q\n"
+        "first = q.attempt == 1\n"
+        "for step in range(6) if first else range(3, 8):\n"
+        "    q.log(loss=q.attempt, step=step)\n"
+        "if first: q.log(once=7, step=1); raise SystemExit(1)\n"
+    )
+    job = await plane.submit(f"{sys.executable} -c '{script}'", max_restarts=1)
+    view = await plane.wait(job, "SUCCEEDED")
+    assert view["metrics"]["loss"]["step"] == 7
+    assert view["metrics"]["once"]["value"] == 7
+    assert list(view["metrics"]) == ["loss", "once"]
+    expected = [(0, 1), (1, 1), (2, 1), (3, 2), (4, 2), (5, 2), (6, 2), (7, 2)]
+    line = (await plane.get(f"/v1/jobs/{job}/series"))["loss"]
+    assert [(point["step"], point["value"]) for point in line] == expected
+    points = await plane.lines(f"/v1/jobs/{job}/metrics", name="loss")
+    assert [(point["step"], point["value"]) for point in points] == expected
+    alone = (await plane.get(f"/v1/jobs/{job}.1/series"))["loss"]
+    assert [(point["step"], point["value"]) for point in alone] == [(n, 1) for n in range(6)]
+    points = await plane.lines(f"/v1/jobs/{job}.2/metrics", name="loss")
+    assert [point["step"] for point in points] == [3, 4, 5, 6, 7]
+
+
+async def test_a_script_that_only_prints_has_an_objective(plane: Plane) -> None:
+    job = await plane.submit(
+        "for i in 1 2 3; do echo iter $i: loss 0.$i; done",
+        metrics={"step": "iter ([0-9]+)", "val": "loss (.*)"},
+        objective={"metric": "val", "goal": "minimize"},
+    )
+    view = await plane.wait(job, "SUCCEEDED")
+    assert (view["objective"]["value"], view["objective"]["step"]) == (0.3, 3)

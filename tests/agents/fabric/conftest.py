@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from jobs.places import Places, places
+from jobs.base.places import Places, places
 
 
 @dataclass(frozen=True)

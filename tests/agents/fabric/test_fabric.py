@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
-from agents.controller.fabric import Bundle, Fabric, FabricNode
+from agents.controller.nodes.fabric import Bundle, Fabric, FabricNode
 from agents.fabric.local import LocalFabric, LocalNode
 from agents.fabric.ray import RayFabric
 from agents.node.agent import NodeAgent
 from agents.node.config import AgentConfig
-from jobs.errors import NotFound, Unreachable
-from jobs.wire import LaunchRequest, StopRequest
+from jobs.base.errors import NotFound, Unreachable
+from jobs.wire.messages import LaunchRequest, StopRequest
 
 from .conftest import Cluster
 
@@ -178,32 +176,6 @@ async def test_a_killed_agent_is_back_with_what_it_held(cluster: Cluster) -> Non
     assert key in [attempt["key"] for attempt in hello["attempts"]]
     assert cluster.pid("ray::AgentActor") != first
     assert fabric.state == "connected", "one agent's death says nothing about Ray"
-    await fabric.close()
-
-
-def wake_ups(pid: int) -> int:
-    """How often the main thread of a process has been woken."""
-    status = Path(f"/proc/{pid}/task/{pid}/status").read_text()
-    return int(status.rpartition("\nvoluntary_ctxt_switches:")[2].split()[0])
-
-
-@pytest.mark.ray
-async def test_an_agent_is_left_asleep_and_hears_signals_all_the_same(cluster: Cluster) -> None:
-    fabric = RayFabric(cluster.where, cluster.environ)
-    agent = await fabric.agent(await joined(fabric))
-    await agent.hello()
-    pid = cluster.pid("ray::AgentActor")
-    deadline = time.monotonic() + 20
-    while True:
-        before = wake_ups(pid)
-        await asyncio.sleep(1)
-        if wake_ups(pid) - before < 20:  # of a hundred
-            break
-        assert time.monotonic() < deadline, "Ray's timer beats on (agents/fabric/calm.py)"
-    os.kill(pid, signal.SIGTERM)
-    while psutil.pid_exists(pid):
-        assert time.monotonic() < deadline, "SIGTERM was not heard"
-        await asyncio.sleep(0.1)
     await fabric.close()
 
 

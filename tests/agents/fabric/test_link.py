@@ -13,9 +13,9 @@ import pytest
 
 from agents.fabric.actor import actor_name, name_prefix
 from agents.fabric.channel import Channel
-from agents.fabric.ray import Link, RayFabric, Target, driver_environment, target_of
-from jobs.errors import Unreachable
-from jobs.places import Places, places
+from agents.fabric.ray import BULK_CALLS, Link, RayFabric, Target, driver_environment, target_of
+from jobs.base.errors import Unreachable
+from jobs.base.places import Places, places
 
 
 @pytest.fixture
@@ -95,10 +95,16 @@ from agents.fabric.channel import Channel
 
 async def main():
     channel = await Channel.open(socket.socket(fileno=int(sys.argv[1])))
-    if sys.argv[2] == "refuses":
+    if sys.argv[3] == "refuses":
         await channel.send((0, {"error": {"code": "unreachable", "message": "no head"}}))
         return
     await channel.send((0, {"value": None}))
+    if sys.argv[3] == "quick":  # as on a link to a node that takes bytes more slowly than they come
+        bulk = await Channel.open(socket.socket(fileno=int(sys.argv[2])))
+        asyncio.create_task(answer(bulk))
+    await answer(channel)
+
+async def answer(channel):
     while True:
         number, operation, args = await channel.receive()
         if operation == "die":
@@ -115,8 +121,8 @@ def driver(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A driver that answers with the question, hangs, or dies; Ray is not imported."""
     program = tmp_path / "python"
     (tmp_path / "driver.py").write_text(FAKE_DRIVER)
-    # Stands in for the interpreter and drops `-m agents.fabric.driver`.
-    program.write_text(f'#!/bin/sh\nshift 2\nexec {sys.executable} {tmp_path}/driver.py "$@"\n')
+    # Stands in for the interpreter and drops `-P qd_start.py agents.fabric.driver`.
+    program.write_text(f'#!/bin/sh\nshift 3\nexec {sys.executable} {tmp_path}/driver.py "$@"\n')
     program.chmod(0o700)
     monkeypatch.setattr(sys, "executable", str(program))
 
@@ -147,3 +153,29 @@ async def test_a_driver_that_hangs_costs_its_timeout_and_others_go_on() -> None:
 async def test_a_driver_that_cannot_join_says_why_and_is_gone() -> None:
     with pytest.raises(Unreachable, match="no head"):
         await Link.start(Target("refuses", 1), os.environ)
+
+
+@pytest.mark.usefixtures("driver")
+async def test_megabytes_that_nobody_takes_hold_up_nothing_else() -> None:
+    link = await Link.start(Target("slow:1", 1), os.environ)  # never reads the pipe for megabytes
+    data = bytes(8 << 20)
+    stuck = [asyncio.create_task(link.carry(60, "call", "n1", "id", "put", data)) for _ in range(9)]
+    await asyncio.sleep(0.05)
+    started = asyncio.get_running_loop().time()
+    for _ in range(20):
+        assert await link.request(5, "sync") == ["sync"]
+    assert asyncio.get_running_loop().time() - started < 2, "leases do not wait"
+    assert len(link._waiting) == BULK_CALLS, "the others wait for their turn and hold nothing"
+    for task in stuck:
+        task.cancel()
+    await asyncio.gather(*stuck, return_exceptions=True)
+    await link.close()
+
+
+@pytest.mark.usefixtures("driver")
+async def test_megabytes_come_back_whole_by_their_own_way() -> None:
+    link = await Link.start(Target("quick", 1), os.environ)
+    data = os.urandom(8 << 20)
+    answers = await asyncio.gather(*(link.carry(30, "echo", data, n) for n in range(9)))
+    assert answers == [["echo", data, n] for n in range(9)]
+    await link.close()

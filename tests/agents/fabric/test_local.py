@@ -6,10 +6,10 @@ from typing import Any, cast
 
 import pytest
 
-from agents.controller.fabric import Bundle
+from agents.controller.nodes.fabric import Bundle
 from agents.fabric.local import LocalFabric, LocalNode
-from jobs.errors import Unreachable
-from jobs.wire import AgentClient
+from jobs.base.errors import Unreachable
+from jobs.wire.messages import AgentClient
 
 
 class Counting:

@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
-from agents.node import records
+from agents.node import checked
 from agents.node.agent import NodeAgent
 from agents.node.config import AgentConfig
-from jobs.wire import (
+from agents.node.guard import records
+from jobs.wire.messages import (
     PROTOCOL,
     AttemptReport,
     GpuFacts,
@@ -220,7 +221,7 @@ def root(tmp_path: Path) -> Iterator[Path]:
     yield folder
     left = []
     for attempt in folder.glob("attempts/*"):
-        handle = records.read_json(str(attempt / records.HANDLE))
+        handle = checked.handle(attempt)
         if handle and records.start_time(handle["pid"]) == handle["start_time"]:
             left.append(f"guard of {attempt.name}")
             with contextlib.suppress(OSError):
@@ -255,7 +256,7 @@ async def end_all(node: Node) -> None:
                 await node.stop(report["key"], report["epoch"], grace=0.0)
                 await node.end(report["key"])
         for report in (await node.sync())["attempts"]:
-            handle = records.read_json(str(node.folder(report["key"]) / records.HANDLE))
+            handle = checked.handle(node.folder(report["key"]))
             if handle:  # its record is written just before it ends
 
                 def over(pid: int = handle["pid"], began: float = handle["start_time"]) -> bool:

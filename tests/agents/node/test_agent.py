@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from agents.node import records
 from agents.node.agent import NodeAgent
 from agents.node.config import AgentConfig
-from jobs.errors import Conflict, InvalidInput, NotFound, TimedOut
+from agents.node.guard import records
+from jobs.base.errors import Conflict, InvalidInput, NotFound, TimedOut
 from tests.agents.node.conftest import (
     FakeGpus,
     Node,
@@ -117,7 +117,7 @@ async def test_an_agent_killed_while_it_launches_starts_the_ranks_once(root: Pat
     program = (
         "import asyncio, os\n"
         "from pathlib import Path\n"
-        "from agents.node.nursery import Nursery\n"
+        "from agents.node.guard.forkserver import Nursery\n"
         "from tests.agents.node.conftest import Node\n"
         "spawn = Nursery.spawn\n"
         "def spawn_and_die(*args):\n"
@@ -331,15 +331,54 @@ async def test_a_new_agent_has_a_new_revision(node: Node) -> None:
 async def test_outputs_are_read_below_the_work_folder_only(node: Node) -> None:
     await node.run("sh", "-c", "mkdir out; printf 0123456789 > out/m; ln -s /etc/passwd out/link")
     await node.end()
-    read = node.agent.read_output
-    assert await read("c-j1.1", "out/m", 2, 3) == b"234"
-    assert await read("c-j1.1", "out/m", 10, 3) == b""
-    assert await read("c-j1.1", "out/none", 0, 3) is None
+    read = node.agent.read_file
+    assert await read("c-j1.1", "work", "out/m", 2, 3) == b"234"
+    assert await read("c-j1.1", "work", "out/m", 10, 3) == b""
     for path in ("../plan.json", "/etc/passwd", "out/link"):
         with pytest.raises(InvalidInput):
-            await read("c-j1.1", path, 0, 100)
+            await read("c-j1.1", "work", path, 0, 100)
+    for key, path in (("c-j1.1", "out/none"), ("c-j9.1", "out/m")):
+        with pytest.raises(NotFound):
+            await read(key, "work", path, 0, 3)
+    with pytest.raises(InvalidInput):
+        await read("../../etc", "work", "passwd", 0, 3)
+
+
+async def test_what_an_attempt_wrote_stays_when_it_is_forgotten(node: Node) -> None:
+    await node.run("sh", "-c", "mkdir out; printf 0123456789 > out/m; echo x > out/named")
+    left = (await node.end())["left"]
+    assert left == {"files": 2, "bytes": 12}
+    await node.sync(forget=["c-j1.1"])
+    assert not node.folder().exists()
+    await node.restart()
+    listing = await node.agent.list_files("c-j1.1", "work", [], True)
+    assert [(file["path"], file["size"]) for file in listing["files"]] == [
+        ("out/m", 10),
+        ("out/named", 2),
+    ]
+    assert listing["until"] is not None
+    assert await node.agent.read_file("c-j1.1", "work", "out/m", 2, 3) == b"234"
+
+
+async def test_what_outputs_name_does_not_count_as_left(node: Node) -> None:
+    await node.run("sh", "-c", "mkdir out; echo m > out/m; echo l > log", outputs={"m": "out/**"})
+    assert (await node.end())["left"] == {"files": 1, "bytes": 2}
+
+
+async def test_an_attempt_that_wrote_nothing_leaves_nothing(node: Node) -> None:
+    await node.run("true")
+    assert (await node.end())["left"] == {"files": 0, "bytes": 0}
+    await node.sync(forget=["c-j1.1"])
+    assert list((node.root / "kept").iterdir()) == []
     with pytest.raises(NotFound):
-        await read("c-j9.1", "out/m", 0, 3)
+        await node.agent.list_files("c-j1.1", "work", [], True)
+
+
+async def test_a_large_folder_is_counted_aside(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agents.node.agent.COUNTED_AT_ONCE", 2)
+    await node.run("sh", "-c", "for i in 1 2 3 4 5; do echo $i > f$i; done")
+    report = await node.until(lambda report: report.get("left") is not None)
+    assert (report["state"], report["left"]) == ("ended", {"files": 5, "bytes": 10})
 
 
 async def test_stacks_of_python_below_a_shell_and_of_none(node: Node) -> None:

@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agents.node.attempts import job_of
-from agents.node.closed import KEEP, ClosedJobs
 from agents.node.config import AgentConfig
-from agents.node.ledger import Ledger
+from agents.node.guard.closed import KEEP, ClosedJobs
 from agents.node.logtail import MAX_LINE, TimeIndex, fair_shares, lost_bytes, read_lines
-from agents.node.ports import ephemeral_start, free_block
-from jobs.errors import Conflict, InvalidInput
+from agents.node.staging.ledger import Ledger
+from agents.node.staging.ports import ephemeral_start, free_block
+from jobs.base.errors import Conflict, InvalidInput
 
 GPUS = ["A", "B", "C"]
 

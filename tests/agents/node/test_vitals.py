@@ -8,9 +8,9 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from agents.node import records
+from agents.node.guard import records
 from agents.node.vitals import EVERY, QUIET, Signs, state_of
-from jobs.wire import AttemptReport, RankVitals
+from jobs.wire.messages import AttemptReport, RankVitals
 from tests.agents.node.conftest import Node
 
 TALK = "i=0; while :; do i=$((i+1)); echo line $i; sleep 0.05; done"

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from agents.supervisor.process import Identity
-from jobs.places import Places, places
+from jobs.base.places import Places, places
 
 Spawn = Callable[..., Identity]
 

@@ -11,7 +11,7 @@ import pytest
 from agents.supervisor import head
 from agents.supervisor.__main__ import node_name
 from agents.supervisor.policy import Size
-from jobs.places import Places
+from jobs.base.places import Places
 
 
 def test_the_users_settings_for_ray_and_threads_do_not_reach_it(where: Places) -> None:
@@ -53,6 +53,17 @@ def test_the_port_stays_the_same_unless_somebody_else_has_it() -> None:
     assert head.free_port(port) == port
     with socket.create_server(("127.0.0.1", port)):
         assert head.free_port(port) != port
+
+
+def test_ports_that_are_to_be_known_are_those_of_one_block(where: Places) -> None:
+    size = Size(2, 0, simulated=False)
+    words = head.command(where, "n1", size, "10.0.0.1", 25000, 25000)
+    words += head.join_command(where, "n2", size, "10.0.0.2", "10.0.0.1:25000", 25000)
+    numbers = [int(w.partition("=")[2]) for w in words if "-port=" in w]
+    assert {n for n in numbers if n} <= set(range(25000, 25100))  # 0: it does not listen at all
+    for part in ("node-manager", "object-manager", "runtime-env-agent", "min-worker", "max-worker"):
+        assert sum(word.startswith(f"--{part}-port=") for word in words) == 2
+    assert "-manager-port" not in " ".join(head.command(where, "n1", size, "10.0.0.1", 25000))
 
 
 def test_rays_folder_is_ours_alone_and_keeps_only_the_last_session(where: Places) -> None:

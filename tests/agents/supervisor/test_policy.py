@@ -9,7 +9,7 @@ from agents.supervisor.policy import (
     check_fits,
     size,
 )
-from jobs.errors import Conflict, InvalidInput
+from jobs.base.errors import Conflict, InvalidInput
 
 
 def delays(*lifetimes: float) -> list[float]:

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from agents.node import records as node_records
+from agents.node.guard import records as node_records
 from agents.supervisor import teardown
 from agents.supervisor.__main__ import stop
 from agents.supervisor.process import Identity
-from jobs.errors import Conflict
-from jobs.places import Places, places
+from jobs.base.errors import Conflict
+from jobs.base.places import Places, places
 
 from .conftest import Spawn
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import os
 import socket
@@ -13,13 +14,14 @@ import pytest
 
 from agents.supervisor import head, solo, teardown
 from agents.supervisor import record as records
+from agents.supervisor.notify import Notifier
 from agents.supervisor.policy import Asked, Size
 from agents.supervisor.process import Identity
 from agents.supervisor.program import Program
 from agents.supervisor.pulse import Pulse
 from agents.supervisor.supervisor import Settings, Supervisor
-from jobs.errors import Conflict
-from jobs.places import Places
+from jobs.base.errors import Conflict
+from jobs.base.places import Places
 
 from .conftest import Spawn, end, until
 
@@ -30,7 +32,9 @@ SLEEP = "import time; time.sleep(60)"
 def settings(where: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
     (tmp_path / "sleepy.py").write_text(SLEEP)
 
-    def command(places: Places, node: str, size: Size, address: str, port: int) -> list[str]:
+    def command(
+        places: Places, node: str, size: Size, address: str, port: int, ports: int | None
+    ) -> list[str]:
         return [sys.executable, "-c", SLEEP, f"--temp-dir={head.folder(places)}", str(port)]
 
     monkeypatch.setattr(head, "command", command)
@@ -95,6 +99,51 @@ def test_what_dies_is_started_again_and_written_down(
     assert supervisor.ray.process is None, "the second restart in a row waits"
     assert supervisor.ray.due is not None
     drop(supervisor)
+
+
+def test_a_service_is_ready_once_its_api_answers(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[tuple[bool, str]] = []
+    monkeypatch.setattr(Notifier, "waits_for_ready", True)
+    monkeypatch.setattr(Notifier, "alive", lambda _, now, *words: said.append(words))
+    up = False
+    monkeypatch.setattr("agents.supervisor.supervisor.answers", lambda path: up)
+    supervisor = Supervisor(settings, None)
+    supervisor._start_what_is_due()
+    supervisor._notify()
+    up = True
+    supervisor._notify()
+    assert [ready for ready, _ in said] == [False, True]
+    for name, process in running(settings.places).items():
+        assert process is not None
+        assert f"{name} runs, pid {process.pid}" in said[-1][1]
+    drop(supervisor)
+
+
+def test_a_watchdog_is_never_kept_waiting(
+    settings: Settings, wake: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loop turns at least twice for each sign of life, though nothing else is due for long."""
+    waited: list[float | None] = []
+
+    class Poller:
+        def register(self, descriptor: object, mask: int) -> None: ...
+
+        def poll(self, milliseconds: float | None) -> list[tuple[int, int]]:
+            waited.append(milliseconds)
+            return []
+
+    monkeypatch.setattr("agents.supervisor.supervisor.select.poll", Poller)
+    notifier = Notifier({"NOTIFY_SOCKET": "/nowhere", "WATCHDOG_USEC": "2000000"})
+    notifier.alive(0.0, True, "")
+    worker = dataclasses.replace(settings, asked=Asked(head="127.0.0.1:1"))
+    supervisor = Supervisor(worker, None, notifier)
+    supervisor.ray.due = None
+    supervisor._wait(wake)
+    (milliseconds,) = waited
+    assert milliseconds is not None
+    assert milliseconds <= 501
 
 
 def test_a_new_supervisor_adopts_what_runs(settings: Settings, wake: socket.socket) -> None:

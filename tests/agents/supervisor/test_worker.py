@@ -16,8 +16,8 @@ from agents.supervisor import record as records
 from agents.supervisor.__main__ import stop
 from agents.supervisor.policy import Asked, Size, check_fits, host_and_port
 from agents.supervisor.supervisor import HEAD_AGAIN, Settings, Supervisor
-from jobs.errors import Conflict, InvalidInput
-from jobs.places import Places
+from jobs.base.errors import Conflict, InvalidInput
+from jobs.base.places import Places
 
 from .conftest import end, until
 
@@ -37,7 +37,9 @@ def listener() -> Iterator[socket.socket]:
 def settings(
     where: Places, listener: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Settings]:
-    def command(places: Places, node: str, size: Size, address: str, to_join: str) -> list[str]:
+    def command(
+        places: Places, node: str, size: Size, address: str, to_join: str, ports: int | None
+    ) -> list[str]:
         return [sys.executable, "-c", SLEEP, f"--temp-dir={head.folder(places)}", to_join]
 
     monkeypatch.setattr(head, "join_command", command)

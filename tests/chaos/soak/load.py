@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from console.client import Client
-from jobs.errors import Conflict, QuarterdeckError, StorageFull, Unreachable
-from jobs.spec import JobSpec
-from jobs.states import JOB_STATES, TERMINAL
-from jobs.sweepspec import SweepSpec
+from jobs.base.errors import Conflict, QuarterdeckError, StorageFull, Unreachable
+from jobs.base.states import JOB_STATES, TERMINAL
+from jobs.spec.job import JobSpec
+from jobs.sweeps.spec import SweepSpec
 from tests.chaos.soak.truth import Ask, Truth, clock
 
 RANK = Path(__file__).with_name("rank.py")

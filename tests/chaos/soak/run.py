@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from agents.fabric.ray import driver_environment, one_machine
-from agents.node.records import read_json
-from jobs.errors import QuarterdeckError
-from jobs.states import TERMINAL
-from jobs.sweepviews import SWEEP_ENDED
+from agents.node.guard.records import read_json
+from jobs.base.errors import QuarterdeckError
+from jobs.base.states import TERMINAL
+from jobs.wire.sweepviews import SWEEP_ENDED
 from tests.chaos import cluster as clusters
 from tests.chaos.cluster import Cluster
 from tests.chaos.soak import account, story

@@ -6,7 +6,7 @@ import math
 import random
 from typing import Any
 
-from jobs.sweepviews import CurveView, ObjectiveView, SweepDetail, SweepView, TrialView
+from jobs.wire.sweepviews import CurveView, ObjectiveView, SweepDetail, SweepView, TrialView
 from tests.console.tui.fake_views import NOW, at
 
 SPACE: dict[str, dict[str, Any]] = {

@@ -6,7 +6,7 @@ import math
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from jobs.views import (
+from jobs.wire.views import (
     AttemptView,
     EventView,
     GpuView,
@@ -260,6 +260,8 @@ def detail(view: JobView, ranks: int = 16) -> JobDetail:
         spec={"command": "python train.py"},
         snapshot="sha256:" + "a" * 64,
         git=None,
+        warnings=[],
+        checkpoint=None,
         attempts=attempts,
         metrics={"loss": {"value": 2.1, "step": 9000, "at": at(1)}},
         artifacts=[],

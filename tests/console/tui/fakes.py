@@ -13,13 +13,19 @@ import threading
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from console.tui.core.format import moment
-from console.tui.core.world import Resume
-from jobs.errors import NotFound, QuarterdeckError, Unreachable
-from jobs.sweepviews import CurveView
-from jobs.views import (
+from console.tui.core.base.world import Resume
+from console.tui.core.draw.format import moment
+from jobs.base.errors import NotFound, QuarterdeckError, Unreachable
+from jobs.wire.alertviews import AlertView
+from jobs.wire.flowviews import ScheduleView
+from jobs.wire.modelviews import ModelDetail, ModelView
+from jobs.wire.serviceviews import DeploymentView
+from jobs.wire.sweepviews import CurveView
+from jobs.wire.views import (
+    EventView,
     ExplainView,
     HistoryPoint,
+    JobDetail,
     JobPage,
     JobView,
     LogLine,
@@ -27,7 +33,7 @@ from jobs.views import (
     SeriesPoint,
     StacksView,
 )
-from tests.console.tui import fake_sweeps
+from tests.console.tui import fake_flows, fake_models, fake_sweeps
 from tests.console.tui.fake_views import NOW, at, detail, events, history, jobs, nodes
 
 BOOT = "boot-1"
@@ -110,6 +116,13 @@ class FakeSource:
                         full["attempts"][0]["first_failure"] = None
                     self.tables[f"job:{view['id']}"] = {view["id"]: full}
             self.tables |= fake_sweeps.tables()
+            runs = {view["id"]: view for view in fake_flows.runs()}
+            steps = {f"{one['step']}/{one['number']}": one for one in fake_flows.tasks()}
+            self.tables |= {"pipelines": runs, "pipeline:p9": {"p9": runs["p9"], **steps}}
+        self.versions: list[ModelDetail] = [] if empty else fake_models.versions()
+        self.services: list[DeploymentView] = [] if empty else fake_models.deployments()
+        self.timetable: list[ScheduleView] = [] if empty else fake_flows.schedules()
+        self.wrong: list[AlertView] = [] if empty else fake_flows.alerts()
         self.logs: dict[int, bytes] = {
             r: "".join(
                 f"step {i} loss {3 - i / 900:.3f} tok/s {31_000 + r}\n" for i in range(800)
@@ -119,6 +132,7 @@ class FakeSource:
         self.logs[0] += "\x1b[32mok\x1b[0m\tdone \x1b]0;own title\x07 ünï 长上下文\n".encode()
         self.whole: list[LogLine] = []  # all lines of all ranks, by time
         self.older: list[JobView] = []  # newest first, beyond those that are watched
+        self.past: list[EventView] = []  # oldest first, before those that are watched
         self.acts: list[tuple[str, str]] = []
         self.bodies: list[dict[str, Any]] = []  # what was sent with some of them
         self.refuse: QuarterdeckError | None = None
@@ -190,6 +204,8 @@ class FakeSource:
                 raise NotFound(f"there is no job {topic[4:]}")
             if topic.startswith("sweep:") and topic not in self.tables:
                 raise NotFound(f"there is no sweep {topic[6:]}")
+            if topic.startswith("pipeline:") and topic not in self.tables:
+                raise NotFound(f"there is no pipeline {topic[9:]}")
         stream = FakeStream()
         if resume is None or resume.boot != self.boot:
             for topic in wanted:
@@ -287,9 +303,16 @@ class FakeSource:
         found: NodeView = self.tables["nodes"][name]
         return found
 
-    def series(self, job: str, points: int) -> dict[str, list[SeriesPoint]]:
+    def series(
+        self, job: str, points: int, since: float | None = None, until: float | None = None
+    ) -> dict[str, list[SeriesPoint]]:
         self._check(f"series {job}")
         steps = range(0, 9000, 45)
+        if (
+            since is not None and until is not None
+        ):  # closer: every step, where that is not too many
+            first, last = (max(0, int(side - NOW + 9000)) for side in (since, until))
+            steps = range(first, min(9000, last + 1), max(1, (last - first) // points))
         return {
             "loss": [
                 {
@@ -365,6 +388,44 @@ class FakeSource:
     def importance(self, sweep: str) -> dict[str, float]:
         self._check(f"importance {sweep}")
         return dict(fake_sweeps.IMPORTANCE)
+
+    def models(self) -> list[ModelView]:
+        self._check("models")
+        return list(self.versions)
+
+    def model(self, ref: str) -> ModelDetail:
+        self._check(f"model {ref}")
+        return next(one for one in self.versions if one["id"] == ref)
+
+    def deployments(self) -> list[DeploymentView]:
+        self._check("deployments")
+        return list(self.services)
+
+    def events(self, before: int, limit: int, text: str, level: str) -> list[EventView]:
+        self._check(f"events {before} {text} {level}")
+        levels = ("all", "warning", "error")
+        least = levels.index(level)
+        found = [
+            one
+            for one in self.past
+            if one["id"] < before
+            and text in one["message"].lower()
+            and (not least or levels.index(one["severity"]) >= least)
+        ]
+        return found[-limit:]
+
+    def job(self, job: str) -> JobDetail:
+        self._check(f"job {job}")
+        found: JobDetail = self.tables[f"job:{job}"][job]
+        return found
+
+    def schedules(self) -> list[ScheduleView]:
+        self._check("schedules")
+        return list(self.timetable)
+
+    def alerts(self, *, over: bool = True) -> list[AlertView]:
+        self._check("alerts" if over else "open alerts")
+        return [one for one in self.wrong if over or one["state"] != "RESOLVED"]
 
     def act(self, verb: str, target: str, body: Mapping[str, Any] | None = None) -> None:
         self._check(f"act {verb}")

@@ -12,7 +12,7 @@ from textual.keys import _character_to_key
 from textual.pilot import Pilot
 
 from console.tui.app import QuarterdeckApp
-from console.tui.core.lines import plain
+from console.tui.core.draw.lines import plain
 from console.tui.widgets.lines import LineView
 from tests.console.tui.fakes import FakeClock, FakeSource
 

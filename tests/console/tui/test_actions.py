@@ -8,13 +8,18 @@ import pytest
 
 from console.tui import actions
 from console.tui.app import QuarterdeckApp
+from console.tui.screens.alerts import AlertsScreen, AlertTable
 from console.tui.screens.cluster import ClusterScreen
 from console.tui.screens.compare import CompareScreen, Comparison
+from console.tui.screens.deployments import DeploymentsScreen, DeploymentTable
 from console.tui.screens.events import EventsScreen, Happenings
 from console.tui.screens.fleet import Events, Heat, Queue, Util
 from console.tui.screens.job import JobScreen, Ranks
 from console.tui.screens.jobcharts import Gpus, Metrics
 from console.tui.screens.jobs import JobsScreen, JobTable
+from console.tui.screens.models import ModelsScreen, ModelTable
+from console.tui.screens.pipeline import PipelineScreen, Steps
+from console.tui.screens.pipelines import PipelinesScreen, PipelineTable, Schedules
 from console.tui.screens.sweep import SweepScreen
 from console.tui.screens.sweeppictures import Front, History, Importance, Parallel, Race
 from console.tui.screens.sweeps import SweepsScreen, SweepTable
@@ -38,6 +43,14 @@ PLACES: dict[str, tuple[type, ...]] = {
     "events_screen": (EventsScreen,),
     "compare": (Comparison, CompareScreen),
     "sweeps": (SweepTable, SweepsScreen),
+    "models": (ModelTable, ModelsScreen),
+    "deployments": (DeploymentTable, DeploymentsScreen),
+    "pipelines": (PipelineTable, PipelinesScreen),
+    "pipelines_screen": (PipelinesScreen,),
+    "schedules": (Schedules, PipelinesScreen),
+    "pipeline": (PipelineScreen,),
+    "steps": (Steps, PipelineScreen),
+    "alerts": (AlertTable, AlertsScreen),
     "sweep": (SweepScreen,),
     "board": (Board, SweepScreen),
     "trials": (Trials, SweepScreen),
@@ -73,6 +86,12 @@ def test_every_action_has_its_method_wherever_it_works(action: actions.Action) -
         ("happenings", "events_screen"),
         ("compare",),
         ("sweeps",),
+        ("models",),
+        ("deployments",),
+        ("pipelines", "pipelines_screen"),
+        ("schedules", "pipelines_screen"),
+        ("steps", "pipeline"),
+        ("alerts",),
         ("trials", "sweep"),
         ("board", "sweep"),
         ("race", "sweep"),
@@ -86,7 +105,7 @@ def test_no_key_means_two_things_at_once(scopes: tuple[str, ...]) -> None:
         key for action in actions.in_scopes((*scopes, "lines", "app")) for key in action.keys
     )
     twice = {key for key, count in keys.items() if count > 1}
-    assert twice <= ({"1", "2", "3", "7"} if "ranks" in scopes else set())
+    assert twice <= (set("12345678") if "ranks" in scopes else set())
 
 
 def test_what_changes_the_cluster_is_off_in_a_read_only_console() -> None:

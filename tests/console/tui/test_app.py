@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
+import pytest
+
+from console import guest
 from console.tui.screens.cluster import ClusterScreen
 from console.tui.screens.job import JobScreen
 from console.tui.screens.jobs import JobsScreen
 from console.tui.screens.modals import Confirm, Goto, Page
-from jobs.errors import Conflict
+from jobs.base.errors import Conflict
 from tests.console.tui.fake_views import job, node
 from tests.console.tui.fakes import FakeClock, FakeSource
 from tests.console.tui.pilots import press, running, screen_text, settle, text, title
@@ -180,6 +186,20 @@ async def test_read_only_switches_changes_off_and_says_so() -> None:
         await press(pilot, "question_mark")
         assert "off: read-only" in text(app, "page")
         assert source.acts == []
+
+
+async def test_a_guest_has_no_programs_and_files_of_this_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From a pager, `!sh` would be a shell of the gateway's user."""
+    monkeypatch.setenv(guest.FOLDER, str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    async with running(start="j412") as (pilot, app):
+        await press(pilot, "e")
+        assert "not offered through the gateway" in screen_text(app)
+        await press(pilot, "w", "escape", "2", "n")
+        assert isinstance(app.screen, JobsScreen)
+    assert os.listdir(tmp_path) == []  # noqa: PTH208 - it is over, nothing waits for this
 
 
 async def test_explain_and_stacks_open_pages() -> None:

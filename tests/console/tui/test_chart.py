@@ -8,9 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from console.tui.core.chart import PERCENT, Sample, Scale, auto_scale, chart, columns, plot, strip
-from console.tui.core.glyphs import ASCII, UNICODE
-from console.tui.core.lines import plain, width
+from console.tui.core.draw.chart import (
+    PERCENT,
+    Sample,
+    Scale,
+    auto_scale,
+    chart,
+    columns,
+    plot,
+    strip,
+)
+from console.tui.core.draw.glyphs import ASCII, UNICODE
+from console.tui.core.draw.lines import plain, width
 
 
 def flat(count: int, value: float = 50.0) -> list[Sample]:

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import pytest
 
-from console.tui.core import cluster, commands, job, jobs, table
-from console.tui.core import queue as waiting
-from console.tui.core.bars import footer, footer_at, header
-from console.tui.core.commands import Command, Refusal
-from console.tui.core.filter import parse
-from console.tui.core.format import coarse, moment, number, size, span
-from console.tui.core.glyphs import ASCII, UNICODE, Glyphs, block, load_tone
-from console.tui.core.goto import complete
-from console.tui.core.lines import TONES, crop, fit, line, plain, width, window, wrap
-from console.tui.core.link import Link
-from console.tui.core.logs import Quiet
-from console.tui.core.look import Look
-from console.tui.core.order import Order
-from console.tui.core.world import World
+from console.tui.core.base import commands, table
+from console.tui.core.base.bars import footer, footer_at, header
+from console.tui.core.base.commands import Command, Refusal
+from console.tui.core.base.filter import parse
+from console.tui.core.base.link import Link
+from console.tui.core.base.order import Order
+from console.tui.core.base.world import World
+from console.tui.core.cluster import cluster
+from console.tui.core.cluster import queue as waiting
+from console.tui.core.cluster.goto import complete
+from console.tui.core.draw.format import coarse, moment, number, size, span
+from console.tui.core.draw.glyphs import ASCII, UNICODE, Glyphs, block, load_tone
+from console.tui.core.draw.lines import TONES, crop, fit, line, plain, width, window, wrap
+from console.tui.core.draw.look import Look
+from console.tui.core.jobs import job, jobs
+from console.tui.core.jobs.logs import Quiet
 from console.tui.theme import styles
 from tests.console.tui.fake_views import NOW, detail, events, node, nodes, rank
 from tests.console.tui.fake_views import job as job_view

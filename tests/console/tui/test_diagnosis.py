@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from console.tui.core.diagnosis import diagnose, pace
-from jobs.views import NodeView, SeriesPoint
+from console.tui.core.jobs.diagnosis import diagnose, pace
+from jobs.wire.views import JobDetail, NodeView, SeriesPoint
 from tests.console.tui.fake_views import NOW, detail, nodes
 from tests.console.tui.fake_views import job as job_view
 
@@ -34,7 +34,7 @@ def beats(gap: float, count: int = 60, *, last: float = 0.5, late: float | None 
 
 
 def test_a_rank_that_draws_less_than_the_others_is_named() -> None:
-    told = diagnose(JOB, placed(power=310.0, util=31.0), beats(1.0), {}, NOW)
+    told = diagnose(JOB, placed(power=310.0, util=31.0), beats(1.0))
     assert told is not None
     assert told.outlier == 11
     assert "r11 (n03 GPU 3) draws 310 W at 31% where the median is 690 W" in told.text
@@ -42,14 +42,14 @@ def test_a_rank_that_draws_less_than_the_others_is_named() -> None:
 
 
 def test_full_utilisation_does_not_hide_a_straggler_and_low_power_of_all_is_none() -> None:
-    told = diagnose(JOB, placed(power=310.0, util=100.0), beats(1.0), {}, NOW)
+    told = diagnose(JOB, placed(power=310.0, util=100.0), beats(1.0))
     assert told is not None
     assert told.outlier == 11
     low = placed()
     for view in low.values():
         for gpu in view["gpus"]:
             gpu["power"] = 100.0
-    calm = diagnose(JOB, low, beats(1.0), {}, NOW)
+    calm = diagnose(JOB, low, beats(1.0))
     assert calm is not None
     assert calm.outlier is None
 
@@ -57,47 +57,44 @@ def test_full_utilisation_does_not_hide_a_straggler_and_low_power_of_all_is_none
 def test_two_that_differ_are_not_a_straggler() -> None:
     some = placed(power=310.0)
     some["n03"]["gpus"][4]["power"] = 300.0
-    told = diagnose(JOB, some, beats(1.0), {}, NOW)
+    told = diagnose(JOB, some, beats(1.0))
     assert told is not None
     assert told.outlier is None
 
 
-def test_stalled_means_neither_step_nor_line() -> None:
-    told = diagnose(JOB, placed(), beats(1.0, last=300), {0: 290.0, 1: 280.0}, NOW)
-    assert told is not None
-    assert told.text.startswith("Stalled: no step and no log line for 4m")
-    assert told.tone == "error"
-    talking = diagnose(JOB, placed(), beats(1.0, last=300), {0: 290.0, 1: 2.0}, NOW)
-    assert talking is not None
-    assert "Stalled" not in talking.text
-    patient = diagnose(JOB, placed(), beats(60.0, last=300), {0: 290.0}, NOW)
-    assert patient is not None
-    assert "Stalled" not in patient.text
+def test_stalled_is_what_the_cluster_found() -> None:
+    """It sees the ranks' processes; a screen that judged by steps alone said otherwise."""
+    found: JobDetail = {**JOB, "stalled": True, "reason": "no rank has written for 4m10s"}
+    told = diagnose(found, placed(), beats(1.0, last=300))
+    assert told is not None and told.tone == "error"
+    assert told.text.startswith("Stalled: no rank has written for 4m10s. A step usually takes 1")
+    silent = diagnose(JOB, placed(), beats(1.0, last=300))
+    assert silent is not None and silent.tone != "error"
 
 
 def test_throttling_slowness_and_hunger_are_told_in_that_order() -> None:
-    told = diagnose(JOB, placed(throttle=["hw thermal"]), beats(1.0), {}, NOW)
+    told = diagnose(JOB, placed(throttle=["hw thermal"]), beats(1.0))
     assert told is not None
     assert "r11 is throttled: hw thermal" in told.text
-    slow = diagnose(JOB, placed(), beats(1.0, late=3.0), {}, NOW)
+    slow = diagnose(JOB, placed(), beats(1.0, late=3.0))
     assert slow is not None
     assert "3.0 times the usual" in slow.text
     hungry = placed()
     for view in hungry.values():
         for gpu in view["gpus"]:
             gpu["util"] = 8.0
-    starved = diagnose(JOB, hungry, beats(1.0), {}, NOW)
+    starved = diagnose(JOB, hungry, beats(1.0))
     assert starved is not None
     assert "at 8%" in starved.text
 
 
 def test_a_job_that_is_well_tells_its_pace_and_one_that_ended_nothing() -> None:
-    told = diagnose(JOB, placed(), beats(0.8), {}, NOW)
+    told = diagnose(JOB, placed(), beats(0.8))
     assert told is not None
     assert told.text == "A step takes 0.8s, all 16 ranks alike."
-    assert diagnose(detail(job_view(407, "FAILED")), placed(), beats(1.0), {}, NOW) is None
-    assert diagnose({**JOB, "attempts": []}, placed(), beats(1.0), {}, NOW) is None
-    assert diagnose(JOB, {}, {}, {}, NOW) is None
+    assert diagnose(detail(job_view(407, "FAILED")), placed(), beats(1.0)) is None
+    assert diagnose({**JOB, "attempts": []}, placed(), beats(1.0)) is None
+    assert diagnose(JOB, {}, {}) is None
 
 
 def test_pace_needs_enough_points_and_counts_by_step() -> None:

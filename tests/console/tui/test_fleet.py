@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from console.tui.core import cluster, commands
-from console.tui.core.commands import Command
-from console.tui.core.glyphs import UNICODE
-from console.tui.core.lines import Line
-from console.tui.core.order import Order
-from console.tui.core.world import World
+from console.tui.core.base import commands
+from console.tui.core.base.commands import Command
+from console.tui.core.base.order import Order
+from console.tui.core.base.world import World
+from console.tui.core.cluster import cluster
+from console.tui.core.draw.glyphs import UNICODE
+from console.tui.core.draw.lines import Line
 from console.tui.memory import Memory
 from console.tui.screens.cluster import ClusterScreen
+from tests.console.tui import fake_flows
 from tests.console.tui.fake_views import history, node
 from tests.console.tui.fakes import FakeSource
 from tests.console.tui.pilots import press, running, screen_text, settle, text, title
@@ -121,18 +123,16 @@ def test_a_chart_moves_on_by_whole_dots_and_is_drawn_once_for_each() -> None:
     assert drawn(begin + 0.9 * step) is not drawn(begin + 1.1 * step)
 
 
-async def test_the_header_counts_what_is_wrong_also_where_no_nodes_are_watched() -> None:
+async def test_the_header_counts_what_is_wrong_on_every_screen() -> None:
     source = FakeSource()
     async with running(source) as (pilot, app):
-        wrong = text(app, "header").partition("Events(")[2].partition(")")[0]
-        await press(pilot, "7")
-        assert title(app, "alerts") == f"Alerts {wrong}"
+        assert "Alerts(3)" in text(app, "header")
         await press(pilot, "2")
         source.calls.clear()
-        source.put("nodes", "n01", node(1, state="LOST"))
+        source.wrong.append(fake_flows.alert("node_lost", "node n01", "n01 does not answer"))
         await settle(pilot)
-        assert f"Events({wrong})" in text(app, "header")
-        app.clock.advance(31)  # type: ignore[attr-defined]
+        assert "Alerts(3)" in text(app, "header")
+        app.clock.advance(11)  # type: ignore[attr-defined]
         await settle(pilot)
-        assert f"Events({int(wrong) + 1})" in text(app, "header")
-        assert source.calls.count("nodes") == 1
+        assert "Alerts(4)" in text(app, "header")
+        assert source.calls.count("open alerts") == 1 and "nodes" not in source.calls

@@ -6,7 +6,7 @@ import pytest
 from textual.dom import DOMNode
 
 from console.tui import actions, app, dispatch
-from console.tui.core import bars
+from console.tui.core.base import bars
 from tests.console.tui.fakes import FakeSource
 from tests.console.tui.pilots import press, running, send, text
 
@@ -31,6 +31,13 @@ PLACES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("events", "alerts", ()),
     ("events", "happenings", ()),
     ("sweeps", "sweeps", ()),
+    ("models", "models", ()),
+    ("deployments", "deployments", ()),
+    ("pipelines", "table", ()),
+    ("pipelines", "schedules", ()),
+    ("p9", "steps", ()),
+    ("p9", "logs", ()),
+    ("alerts", "table", ()),
     ("s3", "board", ()),
     ("s3", "trials", ()),
     ("s3", "race", ()),

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from console.tui.core.logs import LONGEST_LINE, MergedLog, Quiet, RankLog, readable, search
-from jobs.views import LogLine
+from console.tui.core.jobs.logs import LONGEST_LINE, MergedLog, Quiet, RankLog, readable, search
+from jobs.wire.views import LogLine
 
 
 def lines(log: RankLog | MergedLog) -> list[str]:

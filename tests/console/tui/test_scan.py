@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from console.tui.core import scan
+from console.tui.core.base import scan
 
 
 def reader(log: bytes) -> scan.Read:

@@ -160,7 +160,9 @@ async def test_a_new_attempt_starts_its_logs_anew() -> None:
 
 
 @pytest.mark.parametrize("size", [(80, 24), (120, 36)])
-@pytest.mark.parametrize("keys", [(), ("tab", "tab", "h"), ("2",), ("7",), ("ctrl+p",)])
+@pytest.mark.parametrize(
+    "keys", [(), ("tab", "tab", "h"), ("2",), ("6",), ("7",), ("8",), ("ctrl+p",)]
+)
 async def test_ascii_draws_nothing_beyond_ascii(
     size: tuple[int, int], keys: tuple[str, ...]
 ) -> None:

@@ -64,6 +64,23 @@ def test_sweeps(snap_compare: Compare, size: tuple[int, int]) -> None:
     assert picture(snap_compare, FakeSource(), size, start="sweeps")
 
 
+@pytest.mark.parametrize("size", [SMALL, USUAL], ids=["80x24", "120x36"])
+@pytest.mark.parametrize("start", ["models", "deployments"])
+def test_models_and_deployments(snap_compare: Compare, start: str, size: tuple[int, int]) -> None:
+    assert picture(snap_compare, FakeSource(), size, start=start)
+
+
+@pytest.mark.parametrize("start", ["models", "deployments"])
+def test_one_in_detail(snap_compare: Compare, start: str) -> None:
+    assert picture(snap_compare, FakeSource(), USUAL, "enter", start=start)
+
+
+@pytest.mark.parametrize("size", [SMALL, USUAL], ids=["80x24", "120x36"])
+@pytest.mark.parametrize("start", ["pipelines", "p9", "alerts"])
+def test_pipelines_and_alerts(snap_compare: Compare, start: str, size: tuple[int, int]) -> None:
+    assert picture(snap_compare, FakeSource(), size, *("j" * 3), start=start)
+
+
 def test_no_sweeps(snap_compare: Compare) -> None:
     assert picture(snap_compare, FakeSource(empty=True), USUAL, start="sweeps")
 

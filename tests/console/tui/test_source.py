@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from console.client import Client
-from console.tui.core.world import Resume
+from console.tui.core.base.world import Resume
 from console.tui.feed import Feed, Fetches
 from console.tui.source import LiveSource
-from jobs.errors import NotFound, QuarterdeckError, Unreachable
+from jobs.base.errors import NotFound, QuarterdeckError, Unreachable
 from tests.console.fake_controller import FakeController, Reply
 from tests.console.tui.fakes import BOOT, FakeClock, FakeSource
 

@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 
-from console.tui.core import sweepcommands as commands
-from console.tui.core import sweepspace as space
-from console.tui.core.commands import Command, Refusal
-from jobs.sweepviews import ObjectiveView, SweepView
+from console.tui.core.base.commands import Command, Refusal
+from console.tui.core.sweeps import commands, space
+from jobs.wire.sweepviews import ObjectiveView, SweepView
 from tests.console.tui import fake_sweeps
 
 UP: ObjectiveView = {"metric": "val_acc", "goal": "maximize"}
@@ -67,6 +66,8 @@ def test_running_again_a_sweep_that_is_over_says_that_it_goes_on() -> None:
     [
         ("trials=80", {"trials": 80}),
         ("parallel=8 time=2h", {"parallel": 8, "time": 7200.0}),
+        ("time=1h30m", {"time": 5400.0}),
+        ("time=90", {"time": 90.0}),
         ("time=90 gpu_hours=1.5", {"time": 90.0, "gpu_hours": 1.5}),
     ],
 )
@@ -128,3 +129,14 @@ def test_points_outside_of_the_space_are_refused_in_words(typed: str, why: str) 
 def test_a_trials_own_point_is_one() -> None:
     for trial in TRIALS:
         asked(commands.add(LIVE, commands.point_text(trial["params"]), AXES))
+
+
+@pytest.mark.parametrize("typed", ["8", " 8 ", "parallel=8"])
+def test_the_number_of_trials_at_a_time_is_a_number(typed: str) -> None:
+    command = commands.parallel(LIVE, typed)
+    assert isinstance(command, Command) and command.body == {"parallel": 8}
+
+
+@pytest.mark.parametrize("typed", ["", "0", "1.5", "many", "inf", "nan"])
+def test_what_is_no_number_of_trials_is_refused(typed: str) -> None:
+    assert refused(commands.parallel(LIVE, typed))

@@ -8,22 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from console.tui.core import dots, table
-from console.tui.core import sweepboard as board
-from console.tui.core import sweepplots as plots
-from console.tui.core import sweepreplay as replay
-from console.tui.core import sweeps as sweep_list
-from console.tui.core import sweepspace as space
-from console.tui.core import sweeptrials as trial_table
-from console.tui.core import sweepwords as words
-from console.tui.core.dots import Grid, Layer
-from console.tui.core.glyphs import ASCII, UNICODE
-from console.tui.core.lines import Line, plain, width
-from console.tui.core.order import Order
-from console.tui.core.sweepcurves import Curves
-from console.tui.core.sweepplots import Scene
-from console.tui.core.sweepspace import Brush, Dimension
-from jobs.sweepviews import ObjectiveView, TrialView
+from console.tui.core.base import table
+from console.tui.core.base.order import Order
+from console.tui.core.draw import dots
+from console.tui.core.draw.dots import Grid, Layer
+from console.tui.core.draw.glyphs import ASCII, UNICODE
+from console.tui.core.draw.lines import Line, plain, width
+from console.tui.core.sweeps import board, plots, replay, space, words
+from console.tui.core.sweeps import list as sweep_list
+from console.tui.core.sweeps import trials as trial_table
+from console.tui.core.sweeps.curves import Curves
+from console.tui.core.sweeps.plots import Scene
+from console.tui.core.sweeps.space import Brush, Dimension
+from jobs.wire.sweepviews import ObjectiveView, TrialView
 from tests.console.tui import fake_sweeps
 from tests.console.tui.fake_views import NOW, at, nodes
 

@@ -15,7 +15,7 @@ from console.tui.screens import sweeppictures
 from console.tui.screens.job import JobScreen
 from console.tui.screens.sweep import SweepScreen
 from console.tui.screens.sweeps import SweepsScreen
-from jobs.errors import Conflict
+from jobs.base.errors import Conflict
 from tests.console.tui import fake_sweeps
 from tests.console.tui.counting import counted
 from tests.console.tui.fakes import FakeSource
@@ -359,6 +359,19 @@ async def test_a_replay_begins_at_the_beginning_and_ends_by_escape() -> None:
 
 
 # What may go wrong.
+
+
+async def test_a_replay_of_a_sweep_without_a_file_begins_where_nothing_was_tried() -> None:
+    source = FakeSource()
+    del source.tables["sweep:s4"]["s4"]["spec"]
+    async with running(source, start="s4", size=(200, 50)) as (pilot, app):
+        assert sweep(app).shares
+        await press(pilot, "R")
+        assert sweep(app).at is not None
+        sweep(app).at = 0.0  # before the first trial
+        sweep(app).look_again()
+        await settle(pilot)
+        assert not sweep(app)._keys and len(sweep(app).axes) > 1
 
 
 async def test_a_sweep_that_does_not_exist_says_so() -> None:

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from console.tui.core import whole
-from console.tui.core.format import moment
-from console.tui.core.whole import Spot
-from jobs.times import rfc3339
-from jobs.views import LogLine
+from console.tui.core.base import whole
+from console.tui.core.base.whole import Spot
+from console.tui.core.draw.format import moment
+from jobs.base.times import rfc3339
+from jobs.wire.views import LogLine
 from tests.console.tui.fake_views import NOW
 from tests.console.tui.fakes import FakeSource
 from tests.console.tui.pilots import press, running, screen_text, settle, text, title

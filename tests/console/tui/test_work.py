@@ -157,7 +157,7 @@ async def test_the_footer_can_be_clicked() -> None:
 
 async def test_events_tell_what_is_wrong_and_open_it() -> None:
     async with running() as (pilot, app):
-        await press(pilot, "7")
+        await press(pilot, "8")
         assert isinstance(app.screen, EventsScreen)
         assert "lost" in text(app, "alerts")
         assert "drained: ECC errors on GPU 2" in text(app, "alerts")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,14 @@ from textual import events
 from textual.pilot import Pilot
 
 from console.tui.app import QuarterdeckApp
+from console.tui.core.draw.look import nearest
 from console.tui.joblogs import JobLogs
 from console.tui.memory import Memory
 from console.tui.screens.compare import CompareScreen
 from console.tui.screens.job import JobScreen
 from console.tui.screens.jobs import JobsScreen
+from jobs.metrics.series import between, standing_out
+from jobs.wire.views import SeriesPoint
 from tests.console.tui.fake_views import NOW
 from tests.console.tui.fakes import FakeSource
 from tests.console.tui.pilots import press, running, screen_text, settle, text, title
@@ -219,10 +224,123 @@ async def test_marked_jobs_are_compared_in_one_chart() -> None:
         await press(pilot, "space", "space", "C")
         assert isinstance(app.screen, CompareScreen)
         assert "j434" in text(app, "compare")
-        assert "least 2.0" in text(app, "compare")
+        assert "min 2.0" in text(app, "compare")
         await press(pilot, "m")
         assert "lr" in title(app, "compare")
         await press(pilot, "h", "h")
         assert "at step" in text(app, "compare")
         await press(pilot, "escape")
         assert isinstance(app.screen, JobsScreen)
+
+
+async def test_back_takes_one_thing_back_at_a_time() -> None:
+    """A find, a filter and the crosshair go before the screen does."""
+    async with running(big(300), start="j412") as (pilot, app):
+        await press(pilot, "greater_than_sign", "ampersand", *"needle", "enter")
+        await settle(pilot)
+        await press(pilot, "slash", *"line", "enter")
+        await settle(pilot)
+        screen = app.screen
+        assert isinstance(screen, JobScreen)
+        screen.focus_pane("metrics")
+        await press(pilot, "h")
+        desk = screen.desks["logs"]
+        assert desk.view.needle and desk.logs.keep and screen.look.cross is not None
+        await press(pilot, "escape")
+        assert not desk.view.needle and desk.logs.keep
+        await press(pilot, "escape")
+        assert not desk.logs.keep and screen.look.cross is not None
+        await press(pilot, "escape")
+        assert screen.look.cross is None and app.screen is screen
+        await press(pilot, "escape")
+        assert app.screen is not screen
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 36), (200, 50)])
+@pytest.mark.parametrize("start", ["cluster", "jobs", "sweeps", "events", "j412"])
+async def test_tab_goes_only_where_something_is_to_be_seen(
+    start: str, size: tuple[int, int]
+) -> None:
+    async with running(size=size, start=start) as (pilot, app):
+        for key in [*["tab"] * 8, *["shift+tab"] * 8]:
+            await press(pilot, key)
+            focused = app.screen.focused
+            assert focused is not None
+            assert focused.size.area > 0, (focused.id, key)
+            assert app.screen.region.overlaps(focused.region), focused.id
+
+
+class Waves(FakeSource):
+    """60,000 steps of a sine of period 126, thinned as the controller does."""
+
+    def series(
+        self, job: str, points: int, since: float | None = None, until: float | None = None
+    ) -> dict[str, list[SeriesPoint]]:
+        self._check(f"series {job}")
+        line: list[SeriesPoint] = [
+            {"step": n, "at": NOW - 9000 + n * 0.15, "value": math.sin(2 * math.pi * n / 126)}
+            for n in range(60_000)
+        ]
+        wanted = between(line, since, until)
+        pairs = [(float(point["step"]), point["value"] or 0.0) for point in wanted]
+        return {"loss": [wanted[n] for n in standing_out(pairs, points // 4)]}
+
+
+async def test_zooming_in_shows_what_was_logged_and_nothing_else() -> None:
+    """Of 400 points of the whole run a window showed waves that nobody had logged, then no value at all."""
+    async with running(Waves(), start="j412") as (pilot, app):
+        screen = app.screen
+        assert isinstance(screen, JobScreen)
+        await press(pilot, "greater_than_sign")
+        screen.focus_pane("metrics")
+        await press(pilot, "h", *["plus"] * 6)
+        await settle(pilot)
+        t0, t1 = screen.look.window(*screen.extent())
+        shown = [p for p in screen.in_window()["loss"] if t0 <= p["at"] <= t1]
+        crossings = sum((a["value"] or 0) < 0 <= (b["value"] or 0) for a, b in pairwise(shown))
+        steps = shown[-1]["step"] - shown[0]["step"]
+        assert steps < 1200
+        assert crossings == pytest.approx(steps / 126, abs=1)
+        assert "no value here" not in text(app, "metrics")
+        cross = screen.look.cross
+        assert cross is not None
+        under = nearest(screen.in_window()["loss"], cross)
+        assert under is not None and abs(under["at"] - cross) <= 2 * (t1 - t0) / 80
+        closer = screen.closer
+        await press(pilot, "h", "h")
+        assert screen.closer is closer  # a small move stays within what is held
+
+
+async def test_a_job_is_described_and_leads_to_what_it_belongs_to() -> None:
+    source = FakeSource()
+    for key in ("jobs", "job:j412"):
+        view = source.tables[key]["j412"]
+        view["tags"] = {"sweep": "s3", "trial": "213", "team": "vision"}
+    source.tables["job:j412"]["j412"]["spec"] = {
+        "command": ["python", "train.py"],
+        "params": {"lr": 0.003},
+        "env": {"NCCL_DEBUG": "WARN", "BAD": "\x1b]0;x\x07"},
+        "data": {"digits": "digits@3"},
+    }
+    async with running(source, start="j412") as (pilot, app):
+        await press(pilot, "d")
+        page = text(app, "page")
+        for told in ("trial 213 of s3", "python train.py", "lr", "0.003", "NCCL_DEBUG", "digits@3",
+                     "team=vision"):  # fmt: skip
+            assert told in page, told
+        assert "\x1b" not in page
+        await press(pilot, "o")
+        assert app.place == "s3"
+        await press(pilot, "escape")
+        assert app.place == "j412"
+        await press(pilot, "2", "o")
+        assert app.place == "jobs" and "belongs to no sweep" in screen_text(app)
+
+
+async def test_the_log_of_a_failed_gang_opens_at_the_rank_that_failed_first() -> None:
+    source = FakeSource()
+    async with running(source, start="j418") as (pilot, app):
+        assert source.tables["job:j418"]["j418"]["state"] == "FAILED"
+        assert title(app, "logs").startswith("Logs r9")
+        await press(pilot, "a")
+        assert title(app, "logs").startswith("Logs all ranks")

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from console.tui.core.glyphs import UNICODE
-from console.tui.core.lines import plain
-from console.tui.core.link import CONNECTING, Link, badge, retry_delay, worst
-from console.tui.core.world import EVENTS_KEPT, Fold, Resume, events_in_order
+from console.tui.core.base.link import CONNECTING, Link, badge, retry_delay, worst
+from console.tui.core.base.world import EVENTS_KEPT, Fold, Resume, events_in_order
+from console.tui.core.draw.glyphs import UNICODE
+from console.tui.core.draw.lines import plain
 
 
 def fold(*deltas: dict[str, Any]) -> Fold:
@@ -144,3 +144,18 @@ def test_the_badge_is_about_the_worst_stream() -> None:
 
 def test_retries_back_off_to_a_bound() -> None:
     assert [retry_delay(n) for n in (0, 1, 2, 3, 10, 5000)] == [0.0, 0.25, 0.5, 1.0, 5.0, 5.0]
+
+
+def test_a_sweep_keeps_its_file_when_it_changed_before_anybody_looked() -> None:
+    """The file comes once, with the whole state; a sweep that runs changes many times a second."""
+    fold, topic = Fold(), "sweep:s4"
+    fold.apply({"rev": 1, "op": "reset", "topic": topic})
+    whole = {"id": "s4", "state": "RUNNING", "spec": {"space": {"lr": {}}}}
+    fold.apply({"rev": 1, "op": "put", "topic": topic, "key": "s4", "value": whole})
+    fold.apply({"rev": 1, "op": "ready", "topic": topic, "boot": "b"})
+    paused = {"id": "s4", "state": "PAUSED"}
+    fold.apply({"rev": 2, "op": "put", "topic": topic, "key": "s4", "value": paused})
+    assert fold.table(topic)["s4"] == {**whole, "state": "PAUSED"}
+    fold.apply({"rev": 3, "op": "put", "topic": topic, "key": "0", "value": {"number": 0}})
+    fold.apply({"rev": 4, "op": "put", "topic": topic, "key": "0", "value": {"state": "RUNNING"}})
+    assert fold.table(topic)["0"] == {"state": "RUNNING"}

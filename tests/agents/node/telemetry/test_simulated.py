@@ -12,7 +12,7 @@ import pytest
 from agents.node.telemetry import open_gpus
 from agents.node.telemetry.processes import Process, parse_stat, process_table, trees
 from agents.node.telemetry.simulated import MEMORY, SimulatedGpus, utilisation
-from jobs.errors import InvalidInput
+from jobs.base.errors import InvalidInput
 
 GIB = 2**30
 

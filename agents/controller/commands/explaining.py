@@ -1,0 +1,150 @@
+"""Why a job waits or failed, and where its ranks are: `qd explain`, `qd stacks`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+
+from agents.controller.controller import Controller
+from jobs.base.errors import Conflict, QuarterdeckError
+from jobs.base.names import job_name
+from jobs.placement.explain import explain_waiting
+from jobs.store import reading
+from jobs.wire import messages as wire
+from jobs.wire.views import (
+    AttemptView,
+    ExplainView,
+    FirstFailure,
+    JobDetail,
+    StackGroup,
+    StacksView,
+    Unblock,
+)
+
+
+async def explain(controller: Controller, number: int) -> ExplainView:
+    """A job's state in words: why it waits and what would unblock it, or what failed first.
+
+    Raises:
+        NotFound: no such job.
+    """
+    detail = await controller.job_detail(number)
+    events = await controller.db.read(lambda s: reading.events(s, 0, 1000, number, newest=True))
+    reasons, unblock = _waiting(controller, number) if detail["state"] == "QUEUED" else ([], [])
+    if detail["state"] == "RUNNING" and detail["reason"]:
+        unblock = [{"change": "see where its ranks are", "command": f"qd stacks {detail['id']}"}]
+    failure = next(
+        (a["first_failure"] for a in reversed(detail["attempts"]) if a["first_failure"]), None
+    )
+    found: ExplainView = {
+        "id": detail["id"],
+        "state": detail["state"],
+        "summary": _summary(detail, reasons, failure),
+        "reasons": reasons
+        or [f"{a['id']}: {a['reason']}" for a in detail["attempts"] if a["reason"]],
+        "unblock": unblock,
+        "first_failure": failure,
+        "story": [f"{event['at'][11:19]} {event['message']}" for event in events],
+    }
+    checkpoint = detail["checkpoint"]
+    if checkpoint is not None and (checkpoint["copies"] or detail["state"] == "RUNNING"):
+        found["checkpoint"] = checkpoint["text"]
+    return found
+
+
+def _waiting(controller: Controller, number: int) -> tuple[list[str], list[Unblock]]:
+    reconciler = controller.reconciler
+    if not reconciler.settled:
+        return ["Ray is not back yet: nothing is placed until what runs is known again"], []
+    live = reconciler.live.get(number)
+    if live is None or not live.waiting:
+        return ["its last attempt is being cleared away"], []
+    return explain_waiting(
+        number,
+        [other.request() for other in reconciler.waiting()],
+        controller.cluster.capacities(reconciler.busy()),
+        [other.running() for other in reconciler.holding()],
+        controller.now(),
+    )
+
+
+def _summary(detail: JobDetail, reasons: list[str], failure: FirstFailure | None) -> str:
+    name, state = detail["id"], detail["state"]
+    if state == "QUEUED":
+        return f"{name} waits: {reasons[0] if reasons else detail['reason']}"
+    if state in ("FAILED", "CANCELLED"):
+        if failure is not None and failure["rank"] is not None:
+            how = (
+                f"was killed by {failure['signal']}"
+                if failure["signal"]
+                else f"exited with {failure['exit_code']}"
+            )
+            return (
+                f"{name} {state.lower()}: rank {failure['rank']} on {failure['node']} {how} first"
+            )
+        return f"{name} {state.lower()}: {detail['reason']}"
+    if state == "SUCCEEDED":
+        return f"{name} succeeded on {', '.join(detail['placed_on'])}"
+    where = ", ".join(detail["placed_on"])
+    tail = f": {detail['reason']}" if detail["reason"] else ""
+    return f"{name} is {state.lower()} on {where}{tail}"
+
+
+async def stacks(controller: Controller, number: int) -> StacksView:
+    """The Python stacks of all ranks, equal ones together.
+
+    Raises:
+        Conflict: no rank of it runs.
+    """
+    live = controller.reconciler.live.get(number)
+    attempt = live.job.attempt if live is not None else None
+    if live is None or attempt is None or live.job.state not in ("RUNNING", "STOPPING"):
+        view = await controller.job_view(number)
+        raise Conflict(
+            f"{job_name(number)} is {view['state'].lower()}: no rank of it runs",
+            f"`qd explain {job_name(number)}` says why.",
+        )
+    key = live.key(controller.cluster_id)
+    detail = await controller.job_detail(number)
+    answers = await asyncio.gather(
+        *(_node_stacks(controller, part.node, key) for part in attempt.parts)
+    )
+    ranks: list[wire.RankStack] = []
+    failed: dict[str, str] = {}
+    for part, answer in zip(attempt.parts, answers, strict=True):
+        if isinstance(answer, str):
+            failed |= dict.fromkeys(_ranks_on(detail["attempts"][-1], part.node), answer)
+        else:
+            ranks += answer
+    failed |= {str(rank["rank"]): rank["error"] for rank in ranks if rank["error"]}
+    return {"id": job_name(number), "groups": grouped(ranks), "failed": failed}
+
+
+async def _node_stacks(controller: Controller, node: str, key: str) -> list[wire.RankStack] | str:
+    try:
+        _, agent = controller.links.agent(node)
+        return await agent.stacks(key)
+    except QuarterdeckError as error:
+        return error.message
+
+
+def _ranks_on(attempt: AttemptView, node: str) -> list[str]:
+    return [str(rank["rank"]) for rank in attempt["ranks"] if rank["node"] == node]
+
+
+def grouped(ranks: Iterable[wire.RankStack]) -> list[StackGroup]:
+    """Threads with equal stacks together, the largest group first."""
+    groups: dict[tuple[str, tuple[str, ...]], set[int]] = {}
+    for rank in ranks:
+        for thread in rank["threads"]:
+            stack = (str(thread["name"]), tuple(thread["frames"]))
+            groups.setdefault(stack, set()).add(rank["rank"])
+    found: list[StackGroup] = [
+        {"ranks": sorted(members), "thread": thread, "frames": list(frames)}
+        for (thread, frames), members in groups.items()
+    ]
+    # The main thread says what a rank does; its helpers come after.
+    return sorted(
+        found,
+        key=lambda group: (group["thread"] != "MainThread", -len(group["ranks"]), group["ranks"]),
+    )

@@ -1,0 +1,72 @@
+"""From a job and its placement to what each agent is told. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from jobs.base.names import job_name
+from jobs.life.lifecycle import Attempt
+from jobs.metrics.patterns import expanded
+from jobs.spec.job import JobSpec
+from jobs.wire import messages as wire
+from jobs.wire.dataviews import DataPin
+
+
+def launch_plan(
+    *,
+    key: str,
+    job: int,
+    attempt: Attempt,
+    node_rank: int,
+    spec: JobSpec,
+    snapshot: str | None,
+    requirements: str | None,
+    user: str,
+    data: Mapping[str, DataPin],
+    resume: wire.Resume | None = None,
+) -> wire.LaunchPlan:
+    """One node's part of a gang.
+
+    Args:
+        requirements: the text of the requirements file, which the caller read from the snapshot.
+        data: the versions that `data:` names, by what the job calls them.
+        resume: the copy of a checkpoint that it begins with on this node.
+    """
+    procs = spec.procs
+    resources = spec.resources
+    plan: wire.LaunchPlan = {
+        "key": key,
+        "job": job_name(job),
+        "attempt": attempt.number,
+        "epoch": attempt.epoch,
+        "kind": spec.kind,
+        "launch": spec.launcher,
+        "node_rank": node_rank,
+        "nnodes": spec.nodes,
+        "procs": procs,
+        "first_rank": node_rank * procs,
+        "world_size": spec.nodes * procs,
+        "argv": spec.argv(),
+        "env": dict(spec.env),
+        "python": spec.python,
+        "requirements": requirements,
+        "snapshot": snapshot,
+        "gpus": resources.gpu,
+        "cpus": resources.cpu,
+        "memory": resources.memory,
+        "params": dict(spec.params),
+        "seed": spec.seed,
+        "grace": spec.grace,
+        "notice": spec.notice,
+        "lease": spec.lease,
+        "outputs": {name: output.path for name, output in spec.outputs.items()},
+        "checkpoint": spec.checkpoint.start,
+        "metrics": expanded(spec.metrics),
+        "user": user,
+        "data": dict(data),
+    }
+    if spec.copying != "off":
+        plan["copy"] = {"what": spec.copying, "asked": spec.checkpoint.copying is not None}
+    if resume is not None:
+        plan["resume"] = resume
+    return plan

@@ -1,0 +1,151 @@
+"""Large files between the controller's store and a node, a few megabytes at a time.
+
+However large a file is, a transfer holds `WINDOW` chunks of it in memory. Sending goes on where the node's
+copy ends, so a transfer that was cut, or that another job had begun, is never begun anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import os
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from agents.controller.stores.blobs import hex_of
+from jobs.base.errors import Unreachable
+from jobs.base.units import format_size
+from jobs.snapshots.pack import write_pack
+from jobs.wire.messages import AgentClient
+
+BlobPath = Callable[[str], Path]
+
+CHUNK = 4 << 20
+"""Bytes of a chunk. Smaller ones cost more calls; larger ones, memory at five places on the way."""
+WINDOW = 2
+"""Chunks of one transfer under way at a time: one is on its way while the other is written."""
+SMALL = 1 << 20
+"""Smaller blobs travel in packs of up to a chunk: a work folder is thousands of them."""
+TRIES = 6
+"""Tries to get a chunk from a node that does not answer."""
+AGAIN = 1.0
+"""Seconds more that each try waits for the next: 15 in all."""
+
+
+async def send_blobs(
+    agent: AgentClient, path: BlobPath, digests: Sequence[str], tell: Callable[[str], None]
+) -> None:
+    """Bring blobs to a node.
+
+    Args:
+        path: where a blob is, by its hex digest.
+        digests: in hex.
+        tell: told how far it is, in words such as "1.2 of 3.0 GiB".
+
+    Raises what the agent raises; Unreachable leaves what has arrived there.
+    """
+    sizes = {digest: path(digest).stat().st_size for digest in map(hex_of, digests)}
+    total, done = sum(sizes.values()), 0
+
+    def moved(count: int) -> None:
+        nonlocal done
+        done += count
+        tell(f"{format_size(min(done, total))} of {format_size(total)}")
+
+    batch: list[str] = []
+    for digest, size in sizes.items():
+        if size >= SMALL:
+            await _send(agent, digest, path(digest), size, moved)
+            continue
+        if sum(sizes[other] for other in batch) + size > CHUNK:
+            await _send_pack(agent, path, batch)
+            moved(sum(sizes[other] for other in batch))
+            batch = []
+        batch.append(digest)
+    if batch:
+        await _send_pack(agent, path, batch)
+        moved(sum(sizes[other] for other in batch))
+
+
+async def _send_pack(agent: AgentClient, path: BlobPath, digests: list[str]) -> None:
+    def packed() -> bytes:
+        buffer = io.BytesIO()
+        write_pack(buffer, [(digest, path(digest)) for digest in digests])
+        return buffer.getvalue()
+
+    await agent.put_blobs(await asyncio.to_thread(packed))
+
+
+async def _send(
+    agent: AgentClient, digest: str, path: Path, size: int, moved: Callable[[int], None]
+) -> None:
+    """Send one file from where the node's copy ends."""
+    held = await agent.put_chunk(digest, 0, size, b"")
+    moved(held)
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    under_way: deque[asyncio.Future[int]] = deque()
+    try:
+        offset = held
+        while held < size:
+            while offset < size and len(under_way) < WINDOW:
+                data = await asyncio.to_thread(os.pread, file, CHUNK, offset)
+                call = agent.put_chunk(digest, offset, size, data)
+                under_way.append(asyncio.ensure_future(call))
+                offset += len(data)
+            now = await under_way.popleft()
+            if now > held:
+                moved(now - held)
+                held = now
+            offset = max(offset, held)  # another job sends the same
+            if not under_way and held < offset:
+                offset = held
+    finally:
+        await _ended(under_way)
+        os.close(file)
+
+
+async def receive(
+    read: Callable[[int, int], Awaitable[bytes]],
+) -> AsyncGenerator[bytes, None]:
+    """The chunks of a file on a node, read ahead.
+
+    Args:
+        read: gives the bytes at (offset, at most so many); fewer only at the end.
+
+    Yields nothing for an empty file. Raises what `read` raises, Unreachable only when the node does not
+    answer for long.
+    """
+    offset = 0
+    under_way: deque[asyncio.Task[bytes]] = deque()
+    try:
+        while True:
+            while len(under_way) < WINDOW:
+                under_way.append(asyncio.create_task(_patient(read, offset)))
+                offset += CHUNK
+            data = await under_way.popleft()
+            if data:
+                yield data
+            if len(data) < CHUNK:
+                return
+    finally:
+        await _ended(under_way)
+
+
+async def _patient(read: Callable[[int, int], Awaitable[bytes]], offset: int) -> bytes:
+    """One chunk. A connection that is lost for a moment does not cost what has come so far."""
+    for failures in range(1, TRIES):
+        with contextlib.suppress(Unreachable):
+            return await read(offset, CHUNK)
+        await asyncio.sleep(failures * AGAIN)
+    return await read(offset, CHUNK)
+
+
+async def _ended(tasks: Iterable[asyncio.Future[Any]]) -> None:
+    """Cancel what is under way; what it comes to is of no interest any more."""
+    tasks = list(tasks)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,1 @@
+"""The ways to the nodes: fabric, links, membership."""

@@ -1,0 +1,1 @@
+"""Sweeps in motion: studies, their storage, trials as jobs."""

@@ -1,0 +1,1 @@
+"""Everything an attempt needs before its ranks start: files, environment, GPUs, ports."""

@@ -1,0 +1,167 @@
+"""Making an attempt ready to launch: GPUs, port, environment, interpreter and code."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import sys
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from agents.node.staging import checkpoints, preflight
+from agents.node.staging.blobcache import BlobCache
+from agents.node.staging.datasets import DataCache
+from agents.node.staging.envcache import EnvCache
+from agents.node.staging.environment import ports_needed
+from agents.node.staging.ledger import Ledger
+from agents.node.staging.ports import free_block
+from agents.node.staging.preflight import Condition
+from agents.node.staging.room import check_room
+from jobs.base import interpreters
+from jobs.snapshots.manifest import Manifest, extract
+from jobs.wire.messages import LaunchPlan
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """What staging came to."""
+
+    gpus: list[str]  # UUIDs
+    port: int | None  # first port of the gang's block, from node rank 0
+    python: str | None  # interpreter that leads PATH
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """Blobs that have to be pushed before staging can go on; hex digests."""
+
+    digests: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Stager:
+    """Stages attempts with the node's caches and ledger."""
+
+    blobs: BlobCache
+    envs: EnvCache
+    ledger: Ledger
+    environ: Mapping[str, str]
+    condition: Callable[[], Condition]
+    checkpoints: Callable[[str], Path]  # of an attempt's job, by the attempt's key
+    data: DataCache
+
+    async def stage(
+        self,
+        plan: LaunchPlan,
+        folder: Path,
+        *,
+        lost: Collection[str],
+        ports: Collection[int],
+        progress: Callable[[str], None],
+    ) -> Staged | Missing:
+        """Prepare `folder/work` and all else that a launch needs. May be called again at any time.
+
+        Args:
+            plan: what to prepare.
+            folder: the attempt's.
+            lost: GPUs that cannot be used.
+            ports: first ports given to other attempts.
+            progress: told what is being done, in words.
+
+        Raises QuarterdeckError, in a sentence, when the node cannot run the plan.
+        """
+        gpus = self.ledger.allot(plan["key"], plan["gpus"], lost)
+        manifest = Manifest()
+        if plan["snapshot"] is not None:
+            found = self.blobs.manifest(plan["snapshot"])
+            if found is None:
+                return Missing([plan["snapshot"].removeprefix("sha256:")])
+            manifest = found
+            if missing := self.blobs.missing(manifest.blobs):
+                return Missing(missing)
+        start = await self._start(plan)
+        if isinstance(start, Missing):
+            return start
+        for pin in (plan.get("data") or {}).values():
+            if missing := await asyncio.to_thread(self.data.missing, pin):
+                return Missing(missing)
+        check_room(folder.parent, manifest.total_bytes + start.total_bytes, "the code")
+        await preflight.check(plan, gpus, self.condition, progress)
+        python = check_interpreter(plan["python"])
+        if plan["requirements"] is not None:
+            base = python or sys.executable
+            built = await self.envs.ensure(plan["requirements"], base, self.environ, progress)
+            python = str(built)
+        if not (folder / "work").exists():
+            progress("unpacking the code")
+            # For no files a thread would cost more than the work.
+            await asyncio.to_thread(self._unpack, manifest, folder) if manifest.files else (
+                self._unpack(manifest, folder)
+            )
+        for pin in (plan.get("data") or {}).values():
+            progress(f"laying out {pin['version']}")
+            await asyncio.to_thread(self.data.ensure, pin)
+        if start.files:
+            progress("copying the checkpoint")
+            kept = self.checkpoints(plan["key"])
+            copy = plan.get("resume")
+            await (
+                asyncio.to_thread(checkpoints.begin, kept, start, self.blobs.path)
+                if copy is None
+                else asyncio.to_thread(checkpoints.resume, kept, start, copy["at"], self.blobs.path)
+            )
+        port = None
+        if plan["node_rank"] == 0:
+            port = free_block(ports_needed(plan["procs"]), ports, plan["key"])
+        return Staged(gpus, port, _named_python(python, folder))
+
+    async def _start(self, plan: LaunchPlan) -> Manifest | Missing:
+        """What the job's checkpoint folder is to begin with: nothing, once it is there, or when it is as
+        new as the copy that the head has."""
+        digest, copy = plan.get("checkpoint"), plan.get("resume")
+        folder = self.checkpoints(plan["key"])
+        if copy is not None:
+            whole = self.blobs.manifest(copy["digest"])
+            if whole is None:
+                return Missing([copy["digest"].removeprefix("sha256:")])
+            wanted = await asyncio.to_thread(checkpoints.lacking, folder, whole, copy)
+            absent = self.blobs.missing(wanted.blobs)
+            return Missing(absent) if absent else wanted
+        if digest is None or folder.exists():
+            return Manifest()
+        found = self.blobs.manifest(digest)
+        if found is None:
+            return Missing([digest.removeprefix("sha256:")])
+        missing = self.blobs.missing(found.blobs)
+        return Missing(missing) if missing else found
+
+    def _unpack(self, manifest: Manifest, folder: Path) -> None:
+        """Extract beside, then rename: `work` is there only when it is whole."""
+        beside = folder / "work.tmp"
+        shutil.rmtree(beside, ignore_errors=True)
+        beside.mkdir(mode=0o700)
+        extract(manifest, self.blobs.path, beside)
+        beside.rename(folder / "work")
+
+
+def check_interpreter(asked: str | None) -> str | None:
+    """The interpreter that this node runs for a path, a version or a name. Raises NotFound, InvalidInput."""
+    return None if asked is None else str(interpreters.find(asked, os.environ))
+
+
+def _named_python(python: str | None, folder: Path) -> str | None:
+    """The interpreter by the name `python`, so that this is what `python` on the ranks' PATH is: beside
+    `/usr/bin/python3.12` it is often another one, or none. Raises OSError."""
+    if python is None:
+        return None
+    beside = Path(python).with_name("python")
+    if beside.exists() and beside.samefile(python):
+        return str(beside)
+    own = folder / "bin"
+    own.mkdir(exist_ok=True)
+    for name in ("python", "python3"):
+        (own / name).unlink(missing_ok=True)
+        (own / name).symlink_to(python)
+    return str(own / "python")

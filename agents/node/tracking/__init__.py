@@ -1,0 +1,1 @@
+"""What speaks MLflow's protocol to the ranks of an attempt (docs/tracking.md)."""

@@ -1,0 +1,1 @@
+"""What every screen needs: filters, sorting, tables, the connection, the session."""

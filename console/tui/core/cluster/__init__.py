@@ -1,0 +1,1 @@
+"""What the Cluster screen shows."""

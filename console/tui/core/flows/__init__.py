@@ -1,0 +1,1 @@
+"""The pipelines screens: runs, the graph of one, its steps, and schedules."""

@@ -1,0 +1,1 @@
+"""What the Jobs and Job screens show."""

@@ -1,0 +1,1 @@
+"""The models screen: versions, what is known of one, and what is said of it."""

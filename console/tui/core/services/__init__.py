@@ -1,0 +1,1 @@
+"""The deployments screen: services, their versions and rollouts, and what steers them."""

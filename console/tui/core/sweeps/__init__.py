@@ -1,0 +1,1 @@
+"""What the Sweeps screens show."""

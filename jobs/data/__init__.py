@@ -1,0 +1,1 @@
+"""Data sets: what their versions are called, and what people expect of them. Pure."""

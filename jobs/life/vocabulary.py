@@ -1,0 +1,250 @@
+"""The words in which a job's life is told: what it is, what can happen to it, what may be wanted.
+
+Values only; what follows from what is in `jobs.life.lifecycle`, through which they are imported.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from jobs.base.states import JobState
+from jobs.wire.views import AttemptState
+
+Phase = Literal["pending", "staged", "running", "stopping", "ended", "gone"]
+Ending = Literal["", "failed", "stage", "lost", "cancelled", "timeout", "stalled", "preempted"]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One node's part of an attempt. `staged` is reached only with everything in place to launch."""
+
+    node: str
+    phase: Phase = "pending"
+    outcome: str = ""
+
+    @property
+    def over(self) -> bool:
+        return self.phase in ("ended", "gone")
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """The first thing that went wrong in an attempt. `rank` None: not a rank's doing."""
+
+    node: str
+    reason: str
+    rank: int | None = None
+    at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    number: int
+    epoch: int
+    state: AttemptState
+    parts: tuple[Part, ...]
+    ending: Ending = ""
+    failure: Failure | None = None
+    placed_at: float = 0.0
+    started_at: float | None = None
+    ended_at: float | None = None
+    released: bool = False
+    identity: str = ""  # random; empty for one that an older version placed
+
+    def over_on(self, node: str) -> bool:
+        """Whether nothing of it is left on a node, as far as is known."""
+        return all(part.over for part in self.parts if part.node == node)
+
+
+def stalled(state: str, reason: str) -> bool:
+    """Whether a job was found to make no progress: while it runs, that is all there is to say of it. The
+    one definition, for the scheduler, the API and every screen."""
+    return state == "RUNNING" and bool(reason)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    id: int
+    state: JobState = "QUEUED"
+    reason: str = ""
+    cancel: bool = False
+    attempt: Attempt | None = None
+    attempts: int = 0
+    max_restarts: int = 0
+    restarts_left: int = 0
+    losses: int = 0
+    not_before: float = 0.0
+    started_at: float | None = None
+    ended_at: float | None = None
+
+    @property
+    def terminal(self) -> bool:
+        return self.state in ("SUCCEEDED", "FAILED", "CANCELLED")
+
+    @property
+    def stalled(self) -> bool:
+        """It was found to make no progress (`stalled`)."""
+        return stalled(self.state, self.reason)
+
+
+# -- events ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """The scheduler chose nodes, in order of node rank. `epoch` is new and larger than all before;
+    `number` is the attempt's, the next one when it is None."""
+
+    nodes: tuple[str, ...]
+    epoch: int
+    identity: str = ""
+    number: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """The fabric reserved what the placement asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The fabric did not; the job goes back to the queue."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """A node has everything in place; nothing runs yet."""
+
+    epoch: int
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class StageFailed:
+    """`blame`: "node" could have run the job, were it well; another one may."""
+
+    epoch: int
+    node: str
+    reason: str
+    blame: Literal["job", "node"] = "job"
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """What an agent said of its part (`jobs.wire.messages.AttemptReport`)."""
+
+    epoch: int
+    node: str
+    phase: Literal["staged", "running", "stopping", "ended"]
+    outcome: str = ""
+    reason: str = ""
+    first_failed: int | None = None
+    first_failed_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """A node's part cannot be alive any more: its lease has run out, or its machine was restarted.
+
+    `silent` is for how many seconds the node has said nothing; None when nobody knows.
+    """
+
+    epoch: int
+    node: str
+    reason: str
+    silent: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    user: str
+
+
+@dataclass(frozen=True, slots=True)
+class Timeout:
+    """The job's own time limit is over."""
+
+    limit: float
+
+
+@dataclass(frozen=True, slots=True)
+class Stalled:
+    """The gang makes no progress (`jobs.life.stalls`). `action` is what the job wants done about it."""
+
+    epoch: int
+    node: str
+    reason: str
+    action: Literal["warn", "restart", "fail"]
+
+
+@dataclass(frozen=True, slots=True)
+class Unstalled:
+    """It goes on."""
+
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    user: str
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """The reservation was given back."""
+
+    epoch: int
+
+
+Event = (
+    Placed | Granted | Refused | Staged | StageFailed | Reported | Gone
+    | Cancel | Timeout | Stalled | Unstalled | Retry | Released
+)  # fmt: skip
+
+
+# -- effects --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Reserve:
+    nodes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    node: str
+    node_rank: int
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    node: str
+    node_rank: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    node: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    epoch: int
+
+
+Effect = Reserve | Stage | Launch | Stop | Release
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A line for the job's story."""
+
+    kind: str
+    message: str
+    severity: Literal["info", "warning", "error"] = "info"
+    node: str | None = None
+    user: str | None = None

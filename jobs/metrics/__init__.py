@@ -1,0 +1,1 @@
+"""Series of metric points and telemetry, and how they are thinned out."""

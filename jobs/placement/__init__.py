@@ -1,0 +1,1 @@
+"""Which job runs where, and why another one waits."""

@@ -1,0 +1,50 @@
+"""A deployment as JSON, and back: what the registry holds of it between two events."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from jobs.services.evidence import Counts, Evidence
+from jobs.services.rollout import Deployment, Plan, Release, Rollout
+
+
+def to_json(deployment: Deployment) -> dict[str, Any]:
+    """What changes from event to event; name and target are columns of their own."""
+    return {
+        "releases": [asdict(release) for release in deployment.releases],
+        "live": deployment.live,
+        "rollout": None if deployment.rollout is None else asdict(deployment.rollout),
+        "removed": deployment.removed,
+        "previous": deployment.previous,
+    }
+
+
+def from_json(number: int, name: str, target: str, data: dict[str, Any]) -> Deployment:
+    rollout = data.get("rollout")
+    return Deployment(
+        id=number,
+        name=name,
+        target=target,  # type: ignore[arg-type]  # only targets are ever stored
+        releases=tuple(Release(**item) for item in data.get("releases", ())),
+        live=data.get("live"),
+        rollout=None if rollout is None else _rollout(rollout),
+        removed=data.get("removed", False),
+        previous=data.get("previous"),
+    )
+
+
+def _rollout(data: dict[str, Any]) -> Rollout:
+    plan = data["plan"]
+    return Rollout(
+        **data
+        | {
+            "plan": Plan(**plan | {"steps": tuple(plan["steps"])}),
+            "errors": _evidence(data["errors"]),
+            "slow": _evidence(data["slow"]),
+        }
+    )
+
+
+def _evidence(data: dict[str, Any]) -> Evidence:
+    return Evidence(Counts(**data["old"]), Counts(**data["new"]), tuple(data["bets"]))

@@ -1,0 +1,1 @@
+"""A folder named by its content: manifest, packing, and what is ignored."""

@@ -1,0 +1,1 @@
+"""What people write: job files, their fields, and errors that name file, line and field."""

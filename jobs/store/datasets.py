@@ -1,0 +1,155 @@
+"""Reading and writing versions of data sets. Functions take an open Session and never commit."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+from sqlmodel import Session, col, func, select
+
+from jobs.base.errors import NotFound
+from jobs.base.times import rfc3339
+from jobs.data.names import DataRef
+from jobs.store import audit
+from jobs.store.datatables import DataVersionRow
+from jobs.store.writing import Caller
+from jobs.wire.dataviews import DataPin, DataVersionDetail, DataVersionView
+
+
+def add(
+    session: Session,
+    who: Caller,
+    now: float,
+    *,
+    name: str,
+    digest: str,
+    files: int,
+    size: int,
+    file: str | None,
+    source: str,
+    note: str,
+    profile: Mapping[str, Any] | None,
+) -> tuple[DataVersionRow, bool]:
+    """The version of this content, and whether it is new: the same bytes are never two versions."""
+    same = select(DataVersionRow).where(
+        DataVersionRow.name == name, DataVersionRow.digest == digest
+    )
+    known = session.exec(same).first()
+    if known is not None:
+        return known, False
+    newest = select(func.max(DataVersionRow.number)).where(DataVersionRow.name == name)
+    row = DataVersionRow(
+        name=name,
+        number=(session.exec(newest).one() or 0) + 1,
+        digest=digest,
+        files=files,
+        size=size,
+        file=file,
+        source=source,
+        note=note,
+        user=who.user,
+        uid=who.uid,
+        created_at=now,
+        profile=dict(profile) if profile is not None else None,
+    )
+    session.add(row)
+    session.flush()
+    audit.append(
+        session,
+        at=now,
+        user=who.user,
+        uid=who.uid,
+        action="data.add",
+        target=f"{row.name}@{row.number}",
+        data={"digest": digest, "files": files, "size": size},
+    )
+    return row, True
+
+
+def get(session: Session, ref: DataRef) -> DataVersionRow:
+    """Raises NotFound, with the nearest name."""
+    query = select(DataVersionRow).where(DataVersionRow.name == ref.name)
+    if ref.number is not None:
+        query = query.where(DataVersionRow.number == ref.number)
+    row = session.exec(query.order_by(col(DataVersionRow.number).desc()).limit(1)).first()
+    if row is not None:
+        return row
+    names = list(session.exec(select(DataVersionRow.name).distinct()).all())
+    if ref.name in names:
+        newest = get(session, DataRef(ref.name)).number
+        raise NotFound(f"there is no {ref}", f"The newest version is {ref.name}@{newest}.")
+    near = difflib.get_close_matches(ref.name, names, 1)
+    hint = f"Did you mean {near[0]}?" if near else "`qd data add NAME PATH` makes one."
+    raise NotFound(f"there is no data set {ref.name}", hint)
+
+
+def newest(session: Session) -> list[tuple[DataVersionRow, int]]:
+    """The newest version of each data set, by name, with how many versions it has."""
+    counts = (
+        select(
+            col(DataVersionRow.name).label("name"),
+            func.max(DataVersionRow.number).label("number"),
+            func.count().label("versions"),
+        )
+        .group_by(col(DataVersionRow.name))
+        .subquery()
+    )
+    rows = session.exec(
+        select(DataVersionRow, counts.c.versions)
+        .join(
+            counts,
+            (counts.c.name == col(DataVersionRow.name))
+            & (counts.c.number == col(DataVersionRow.number)),
+        )
+        .order_by(col(DataVersionRow.name))
+    ).all()
+    return [(row, versions) for row, versions in rows]
+
+
+def versions(session: Session, name: str) -> list[DataVersionRow]:
+    """All versions of a data set, newest first. Raises NotFound."""
+    get(session, DataRef(name))
+    query = select(DataVersionRow).where(DataVersionRow.name == name)
+    return list(session.exec(query.order_by(col(DataVersionRow.number).desc())).all())
+
+
+def digests(session: Session) -> set[str]:
+    """Manifests of all versions: what is never removed from the store."""
+    return set(session.exec(select(DataVersionRow.digest)).all())
+
+
+def pins(session: Session) -> dict[str, DataPin]:
+    """Every version by what it is called, with what a node needs to bring it."""
+    query = select(
+        DataVersionRow.name, DataVersionRow.number, DataVersionRow.digest, DataVersionRow.file
+    )
+    return {
+        f"{name}@{number}": DataPin(version=f"{name}@{number}", manifest=digest, file=file)
+        for name, number, digest, file in session.exec(query).all()
+    }
+
+
+def pin(row: DataVersionRow) -> DataPin:
+    return DataPin(version=f"{row.name}@{row.number}", manifest=row.digest, file=row.file)
+
+
+def view(row: DataVersionRow, versions: int | None = None) -> DataVersionView:
+    found = DataVersionView(
+        id=f"{row.name}@{row.number}",
+        name=row.name,
+        version=row.number,
+        digest=row.digest,
+        files=row.files,
+        bytes=row.size,
+        file=row.file,
+        source=row.source,
+        note=row.note,
+        user=row.user,
+        created_at=rfc3339(row.created_at),
+    )
+    return found if versions is None else {**found, "versions": versions}
+
+
+def detail(row: DataVersionRow) -> DataVersionDetail:
+    return {**view(row), "profile": row.profile}

@@ -1,0 +1,1 @@
+"""Sweeps: search spaces, strategies, populations, and the engine's decisions."""

@@ -1,0 +1,1 @@
+"""What travels: views for the API, and messages between controller and agents."""

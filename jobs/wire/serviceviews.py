@@ -1,0 +1,104 @@
+"""What the API says of services: more shapes like those of `jobs/wire/views.py`."""
+
+from __future__ import annotations
+
+from typing import (
+    Literal,
+    NotRequired,  # pydantic needs this one before Python 3.12
+)
+
+from typing_extensions import TypedDict
+
+from jobs.wire.monitorviews import OnlineView
+
+TargetName = Literal["staging", "production"]
+RolloutPhase = Literal["starting", "stepping", "paused", "done", "rolled_back", "aborted"]
+
+
+class VersionView(TypedDict):
+    """A release that has replicas. Times are seconds; requests are counted since the front began."""
+
+    release: int
+    version: str
+    state: str  # starting, live, warm
+    traffic: float  # percent
+    replicas: int
+    healthy: int
+    jobs: list[str]
+    requests: int
+    errors: int
+    p50: float | None
+    p95: float | None
+    p99: float | None
+    online: NotRequired[OnlineView]  # where truths are known (`qd feedback`)
+
+
+class ComparedView(TypedDict):
+    """Requests of two versions that were looked at, and how many of them were bad."""
+
+    old_seen: int
+    old_bad: int
+    new_seen: int
+    new_bad: int
+    e_value: float  # how far the evidence goes against the new version
+    limit: float  # the e-value at which it is rolled back
+
+
+class RolloutView(TypedDict):
+    version: str
+    before: str | None
+    phase: RolloutPhase
+    steps: list[float]
+    step: int
+    share: float
+    since: str
+    seen: int
+    least: int
+    reason: str
+    errors: ComparedView
+    slow: ComparedView
+    edge: float | None  # seconds from which a request is slow
+
+
+class DeploymentView(TypedDict):
+    """One row of `qd deployments`."""
+
+    name: str
+    target: TargetName
+    user: str
+    url: str
+    live: str | None
+    versions: list[VersionView]
+    rollout: RolloutView | None
+    changed_at: str
+    keyed: bool  # requests need an API key
+    certificate_until: str | None  # of a service behind TLS, when the front has one
+    settled: bool  # the front does what is decided
+    problem: str
+
+
+class KeyView(TypedDict):
+    """An API key of a service; the key itself is nowhere."""
+
+    service: str
+    target: TargetName
+    name: str
+    rate: str | None  # as `100/s` or `600/min`
+    user: str
+    created_at: str
+    revoked_at: str | None
+
+
+class NewKeyView(KeyView):
+    """One that was just given out: the only time that the key is shown."""
+
+    key: str
+
+
+class PredictView(TypedDict):
+    """An answer that a service gave."""
+
+    status: int
+    type: str
+    seconds: float
+    body: str

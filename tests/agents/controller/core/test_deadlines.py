@@ -1,0 +1,88 @@
+"""Which jobs have run for too long, and which parts cannot be alive any more."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+
+from agents.controller.core import deadlines
+from agents.controller.core.deadlines import LEASE_MARGIN
+from agents.controller.core.live import Live
+from agents.controller.nodes.fabric import FabricNode
+from agents.controller.nodes.links import Link
+from jobs.life import lifecycle as lc
+from jobs.spec.job import JobSpec
+from jobs.wire.views import JobView
+
+LEASE, GRACE, SINCE = 30.0, 10.0, 1_000.0
+
+
+def running(*parts: lc.Part, started_at: float | None = 500.0, **fields: Any) -> Live:
+    """A job that this controller has seen running since `SINCE` on its own clock."""
+    attempt = lc.Attempt(1, 7, "RUNNING", parts, started_at=started_at)
+    spec = JobSpec.from_json({"command": "train", "lease": LEASE, "grace": GRACE, **fields})
+    return Live(
+        job=lc.Job(1, "RUNNING", attempt=attempt, attempts=1),
+        view=cast("JobView", {}),
+        spec=spec,
+        user="mira",
+        name="train",
+        submitted_at=0.0,
+        snapshot=None,
+        running_since=SINCE,
+    )
+
+
+def link(live: Live, heard_at: float) -> Link:
+    """One to the node n1, which was heard at that time and given its lease then."""
+    found = Link(FabricNode("n1", "", "n1-1", 1.0, 0.0, 0), clock_at=heard_at)
+    found.grant(live.key("c"), LEASE)
+    return found
+
+
+def gone(live: Live, links: dict[str, Link], at: float) -> list[tuple[str, float | None]]:
+    return [(event.node, event.silent) for _, event in deadlines.gone([live], links, "c", at)]
+
+
+@pytest.mark.parametrize("phase", ["staged", "running", "stopping"])
+def test_a_part_is_gone_when_lease_grace_and_margin_are_over(phase: Any) -> None:
+    live = running(lc.Part("n1", phase))
+    links = {"n1": link(live, heard_at=2_000.0)}
+    bound = 2_000.0 + LEASE + GRACE + LEASE_MARGIN
+    assert gone(live, links, 2_000.0 + LEASE + LEASE_MARGIN + 0.1) == [], "its ranks may be ending"
+    assert gone(live, links, bound) == []
+    ((node, silent),) = gone(live, links, bound + 0.1)
+    assert node == "n1"
+    assert silent == pytest.approx(bound + 0.1 - 2_000.0)
+
+
+def test_without_a_grant_of_ours_it_counts_from_when_we_saw_it_run() -> None:
+    live = running(lc.Part("n1", "running"), lc.Part("n2", "running"))
+    bound = SINCE + LEASE + GRACE + LEASE_MARGIN
+    assert gone(live, {}, bound) == []
+    assert gone(live, {}, bound + 0.1) == [("n1", None), ("n2", None)]
+
+
+def test_each_node_has_its_own_bound() -> None:
+    live = running(lc.Part("n1", "running"), lc.Part("n2", "running"))
+    links = {"n1": link(live, heard_at=2_000.0)}
+    assert [node for node, _ in gone(live, links, 2_001.0)] == ["n2"]
+
+
+@pytest.mark.parametrize("phase", ["ended", "gone"])
+def test_what_is_over_is_not_given_up(phase: Any) -> None:
+    assert gone(running(lc.Part("n1", phase)), {}, 1e9) == []
+
+
+def test_what_was_never_launched_has_no_lease() -> None:
+    assert gone(running(lc.Part("n1", "pending"), started_at=None), {}, 1e9) == []
+
+
+def test_a_time_limit_counts_from_the_start_and_moves_with_the_clock() -> None:
+    live = running(lc.Part("n1", "running"), timeout=60.0)
+    assert list(deadlines.timeouts([live], 560.0)) == []
+    assert list(deadlines.timeouts([live], 560.1)) == [(live, lc.Timeout(60.0))]
+    live.moved = 3_600.0
+    assert list(deadlines.timeouts([live], 560.1)) == [], "an hour that never was"
+    assert list(deadlines.timeouts([running(lc.Part("n1", "running"))], 1e9)) == []

@@ -1,0 +1,1 @@
+"""A fuzzer that nobody here wrote, against the API: `make test-api`."""

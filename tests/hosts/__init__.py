@@ -1,0 +1,1 @@
+"""Real Debian hosts with systemd and sshd, provisioned by the playbooks from bare: `make test-hosts`."""
