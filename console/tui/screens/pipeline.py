@@ -123,7 +123,8 @@ class PipelineScreen(Frame):
 
     def show(self, world: World) -> None:
         held = world.pipeline.get(self.pipeline_id, {})
-        if held is not self._seen:  # a run may have ten thousand steps
+        known = bool(held) or not self._tasks  # on the way back from a job it is read again
+        if known and held is not self._seen:  # a run may have ten thousand steps
             self._seen = held
             self._tasks = tree.in_order({k: v for k, v in held.items() if k != self.pipeline_id})
             self._states = {}

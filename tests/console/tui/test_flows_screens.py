@@ -16,6 +16,7 @@ from console.tui.core.flows.schedules import detail_lines, schedule_line, upcomi
 from console.tui.screens.modals import Confirm
 from console.tui.screens.sweepask import Ask
 from console.tui.source import _ACTS
+from console.tui.widgets.marks import Marked
 from jobs.base.errors import NotAllowed
 from tests.console.tui import fake_flows
 from tests.console.tui.fake_flows import task, tasks
@@ -297,3 +298,15 @@ async def test_a_read_only_console_changes_nothing(
 async def test_an_empty_list_teaches(start: str) -> None:
     async with running(FakeSource(empty=True), start=start) as (_, app):
         assert "qd " in text(app, "table")
+
+
+@pytest.mark.parametrize(("place", "pane"), [("s4", "table"), ("p9", "steps")])
+async def test_a_cursor_stays_while_another_screen_is_on_top(place: str, pane: str) -> None:
+    async with running(FakeSource(), start=place) as (pilot, app):
+        await press(pilot, "j", "j", "j")
+        held = app.screen.query_one(f"#{pane}", Marked).cursor_key
+        await press(pilot, "enter")
+        assert app.place != place
+        await press(pilot, "escape")
+        assert app.place == place
+        assert app.screen.query_one(f"#{pane}", Marked).cursor_key == held
