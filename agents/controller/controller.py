@@ -57,7 +57,7 @@ from jobs.base.names import job_name
 from jobs.base.places import database_file
 from jobs.life.lifecycle import Note
 from jobs.models.signers import Signers
-from jobs.placement.nodehealth import Pardon
+from jobs.placement.nodehealth import Acknowledged
 from jobs.store import audit, reading, writing
 from jobs.store.tables import NodeRow
 from jobs.store.writing import Caller
@@ -199,7 +199,10 @@ class Controller:
         for row in await self.db.read(nodes):
             node = self.cluster.node(row.name, row.address)
             node.drained, node.reason, node.boot_id = row.drained, row.reason, row.boot_id
-            node.quarantine, node.pardon = row.quarantine, Pardon.from_json(row.pardon)
+            node.quarantine, node.acknowledged = (
+                row.quarantine,
+                Acknowledged.from_json(row.acknowledged),
+            )
         await self.datasets.load()
         await self.copies.load()
         await self.reconciler.load(restored=restored)
@@ -436,7 +439,7 @@ class Controller:
 
     async def set_drained(self, name: str, who: Caller, *, drained: bool, reason: str) -> NodeView:
         """Take a node out of scheduling, or put it back. What runs there runs on. Putting it back
-        lifts its quarantine too, and pardons what was wrong.
+        lifts its quarantine too, and acknowledges what was wrong.
 
         Raises:
             NotFound: no such node.
@@ -449,7 +452,9 @@ class Controller:
         if lifted:
             text += f", and its quarantine lifted ({lifted})"
         gpus = node.sample["gpus"] if node.sample else []
-        pardon = node.pardon if drained else replace(node.pardon.noting(gpus), at=now)
+        acknowledged = (
+            node.acknowledged if drained else replace(node.acknowledged.noting(gpus), at=now)
+        )
         quarantine = node.quarantine if drained else ""
         note = Note(f"node.{verb}", text, node=name, user=who.user)
 
@@ -458,7 +463,7 @@ class Controller:
                 name=name, address=node.address, first_seen=now, seen_at=now
             )
             row.drained, row.reason = drained, reason
-            row.quarantine, row.pardon = quarantine, pardon.to_json()
+            row.quarantine, row.acknowledged = quarantine, acknowledged.to_json()
             session.add(row)
             writing.add_events(session, None, [note], now)
             audit.append(
@@ -475,7 +480,7 @@ class Controller:
 
         events = await self.db.write(write)
         node.drained, node.reason = drained, reason
-        node.quarantine, node.pardon = quarantine, pardon
+        node.quarantine, node.acknowledged = quarantine, acknowledged
         for event in events:
             self.hub.publish("events", str(event["id"]), event)
         view = self.node_view(name)

@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from agents.node import feed
-from agents.node.attempts import Attempt, bury, bury_removed, job_of
+from agents.node.attempts import Attempt, job_of, reap, reap_removed
 from agents.node.checkpoints import holding
 from agents.node.config import AgentConfig
 from agents.node.guard import records
-from agents.node.guard.forkserver import Nursery
+from agents.node.guard.forkserver import ForkServer
 from agents.node.guard.launch import write_launch, write_lease
 from agents.node.holdings import Holdings
 from agents.node.interfaces import interface_of
@@ -99,9 +99,9 @@ class NodeAgent:
         self._gpus, self._own_gpus = gpus, gpus is None
         self._sampler = sampler
         self._environ = environment.base_environment(os.environ)
-        self._nursery = Nursery(environment.guard_environment(os.environ))
+        self._fork_server = ForkServer(environment.guard_environment(os.environ))
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._burying: set[str] = set()
+        self._reaping: set[str] = set()
         self._counting: set[str] = set()
         self._feeds = sources.Feeds()
         self._holder = holding.Holder(self._root, self._checkpoints_of)
@@ -173,7 +173,7 @@ class NodeAgent:
         for attempt in self._holdings:
             await self._meetings.resume(attempt)
         with contextlib.suppress(OSError):  # it is tried again when a guard is wanted
-            await asyncio.to_thread(self._nursery.start)
+            await asyncio.to_thread(self._fork_server.start)
         self._listen()
         self._begin(self._watch())
         self._begin(self._follow())
@@ -219,7 +219,7 @@ class NodeAgent:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._holder.close()
-        await asyncio.to_thread(self._nursery.close)
+        await asyncio.to_thread(self._fork_server.close)
         asyncio.get_running_loop().remove_reader(self._socket)
         self._socket.close()
         (self._root / "agent.sock").unlink(missing_ok=True)
@@ -262,9 +262,9 @@ class NodeAgent:
         """At all, or at the attempts with these keys."""
         changed, grew = self._holdings.refresh(time.time(), records.boot_clock(), only)
         for attempt in self._holdings:
-            if attempt.standing.orphaned and attempt.key not in self._burying:
-                self._burying.add(attempt.key)
-                self._begin(self._bury(attempt))
+            if attempt.standing.orphaned and attempt.key not in self._reaping:
+                self._reaping.add(attempt.key)
+                self._begin(self._reap(attempt))
             if attempt.standing.state == "ended" and attempt.left is None:
                 self._settle(attempt)
         if changed:
@@ -272,20 +272,20 @@ class NodeAgent:
         if changed or grew:
             self._notify()
 
-    async def _bury(self, attempt: Attempt) -> None:
+    async def _reap(self, attempt: Attempt) -> None:
         tag, standing = self._holdings.tag(attempt.key), attempt.standing
         try:
             if standing.removed:
                 log.warning("the folder of %s is gone", attempt.key)
-                await asyncio.to_thread(bury_removed, attempt.folder, tag, attempt.plan, standing)
+                await asyncio.to_thread(reap_removed, attempt.folder, tag, attempt.plan, standing)
             else:
                 log.warning("the guard of %s is dead", attempt.key)
-                await asyncio.to_thread(bury, attempt.folder, tag)
+                await asyncio.to_thread(reap, attempt.folder, tag)
         except OSError as error:
             log.warning("cannot record the end of %s: %s", attempt.key, error)
             await asyncio.sleep(1.0)
         finally:
-            self._burying.discard(attempt.key)
+            self._reaping.discard(attempt.key)
         self._about.add(attempt.key)
         self._hinted.set()
 
@@ -450,7 +450,7 @@ class NodeAgent:
             attempt.lease = request["lease_until"]
             self._meetings.end(attempt.key)
             try:
-                await asyncio.to_thread(self._nursery.spawn, attempt.folder)
+                await asyncio.to_thread(self._fork_server.spawn, attempt.folder)
             except OSError as error:
                 raise TimedOut(f"cannot start a guard now: {error.strerror}") from error
             self._look([attempt.key])

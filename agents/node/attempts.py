@@ -126,7 +126,7 @@ def _standing(state: State, record: dict[str, Any], *, orphaned: bool = False) -
     )
 
 
-def bury(folder: Path, tag: str) -> None:
+def reap(folder: Path, tag: str) -> None:
     """Kill what an orphaned attempt has left running, and record that it died. Blocking, and it takes
     as long as the kernel holds on to a process: the record says that all of them are dead.
 
@@ -159,8 +159,8 @@ def bury(folder: Path, tag: str) -> None:
     records.write_file(str(folder / records.EXIT), json.dumps(record).encode(), durable=True)
 
 
-def bury_removed(folder: Path, tag: str, plan: LaunchPlan | None, standing: Standing) -> None:
-    """As `bury`, for an attempt that has removed its folder. Its guard ends with the last of its ranks.
+def reap_removed(folder: Path, tag: str, plan: LaunchPlan | None, standing: Standing) -> None:
+    """As `reap`, for an attempt that has removed its folder. Its guard ends with the last of its ranks.
 
     Raises OSError when it cannot be recorded.
     """

@@ -195,7 +195,7 @@ def main() -> int:
             if descriptor == heard:
                 with contextlib.suppress(BlockingIOError):
                     os.read(heard, 4096)
-                _bury(orders, numbers)
+                _reap(orders, numbers)
                 continue
             data, streams, _, _ = socket.recv_fds(orders, _LONGEST, 3)
             if not data:
@@ -210,7 +210,7 @@ def main() -> int:
             orders.send(_REPLY.pack(number, pid))
 
 
-def _bury(orders: socket.socket, numbers: dict[int, int]) -> None:
+def _reap(orders: socket.socket, numbers: dict[int, int]) -> None:
     with contextlib.suppress(ChildProcessError):
         while True:
             pid, status = os.waitpid(-1, os.WNOHANG)

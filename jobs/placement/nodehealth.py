@@ -2,7 +2,7 @@
 
 A node is quarantined for what its GPUs say (a fatal Xid, an uncorrected memory error, a GPU that cannot
 be read any more) or because gangs keep dying on it. Only a person lifts a quarantine. What was wrong by
-then is pardoned: an Xid stays in the agent's memory and an error count in the driver's, and neither is
+then is acknowledged: an Xid stays in the agent's memory and an error count in the driver's, and neither is
 to bring the node down a second time. What comes after it is.
 """
 
@@ -46,7 +46,7 @@ otherwise take the cluster down, node by node (`jobs.life.endings.MAX_LOSSES` en
 
 
 @dataclass(frozen=True, slots=True)
-class Pardoned:
+class KnownFaults:
     """What is known and accepted of one GPU."""
 
     xid: int | None = None
@@ -55,27 +55,27 @@ class Pardoned:
 
 
 @dataclass(frozen=True, slots=True)
-class Pardon:
+class Acknowledged:
     """What does not count any more: losses up to `at` (unix time), and faults of GPUs by UUID. While a
-    node is quarantined its faults are noted here, so that to lift the quarantine is to pardon them."""
+    node is quarantined its faults are noted here, so that to lift the quarantine is to acknowledge them."""
 
     at: float = 0.0
-    gpus: Mapping[str, Pardoned] = field(default_factory=dict)
+    gpus: Mapping[str, KnownFaults] = field(default_factory=dict)
 
-    def noting(self, gpus: Iterable[GpuSample]) -> Pardon:
+    def noting(self, gpus: Iterable[GpuSample]) -> Acknowledged:
         """Together with all that is wrong now."""
         gpus = list(gpus)
         noted = dict(self.renewed(gpus).gpus)
         for gpu in gpus:
-            known, now = noted.get(gpu["uuid"], Pardoned()), _faults(gpu)
-            noted[gpu["uuid"]] = Pardoned(
+            known, now = noted.get(gpu["uuid"], KnownFaults()), _faults(gpu)
+            noted[gpu["uuid"]] = KnownFaults(
                 known.xid if now.xid is None else now.xid, max(known.ecc, now.ecc), now.error
             )
-        return Pardon(
-            self.at, {uuid: known for uuid, known in noted.items() if known != Pardoned()}
+        return Acknowledged(
+            self.at, {uuid: known for uuid, known in noted.items() if known != KnownFaults()}
         )
 
-    def renewed(self, gpus: Iterable[GpuSample]) -> Pardon:
+    def renewed(self, gpus: Iterable[GpuSample]) -> Acknowledged:
         """Less what has gone since: when it comes again, it is new."""
         if not self.gpus:
             return self
@@ -84,13 +84,15 @@ class Pardon:
             known, now = left.get(gpu["uuid"]), _faults(gpu)
             if known is None:
                 continue
-            kept = Pardoned(
+            kept = KnownFaults(
                 known.xid if now.xid == known.xid else None,
                 min(known.ecc, now.ecc) if gpu["ecc_errors"] is not None else known.ecc,
                 known.error if now.error == known.error else "",
             )
             left[gpu["uuid"]] = kept
-        return Pardon(self.at, {uuid: known for uuid, known in left.items() if known != Pardoned()})
+        return Acknowledged(
+            self.at, {uuid: known for uuid, known in left.items() if known != KnownFaults()}
+        )
 
     def to_json(self) -> dict[str, Any]:
         gpus = {
@@ -100,32 +102,32 @@ class Pardon:
         return {"at": self.at, "gpus": gpus}
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any] | None) -> Pardon:
+    def from_json(cls, data: Mapping[str, Any] | None) -> Acknowledged:
         if data is None:
             return cls()
-        return cls(data["at"], {uuid: Pardoned(**known) for uuid, known in data["gpus"].items()})
+        return cls(data["at"], {uuid: KnownFaults(**known) for uuid, known in data["gpus"].items()})
 
 
-def _faults(gpu: GpuSample) -> Pardoned:
+def _faults(gpu: GpuSample) -> KnownFaults:
     xid = gpu["xid"]
-    return Pardoned(xid if xid in FATAL_XIDS else None, gpu["ecc_errors"] or 0, gpu["error"])
+    return KnownFaults(xid if xid in FATAL_XIDS else None, gpu["ecc_errors"] or 0, gpu["error"])
 
 
 def gpu_faults(
-    gpus: Sequence[GpuSample], pardon: Pardon, unreadable: Mapping[str, float]
+    gpus: Sequence[GpuSample], acknowledged: Acknowledged, unreadable: Mapping[str, float]
 ) -> list[str]:
     """What is wrong with a node's GPUs, a clause for each that is not well.
 
     Args:
         gpus: the newest samples.
-        pardon: what does not count.
+        acknowledged: what does not count.
         unreadable: UUID -> seconds for which the GPU could not be read.
     """
     found = []
     for gpu in gpus:
         if gpu["xid"] is None and not gpu["ecc_errors"] and not gpu["error"]:
             continue  # nearly all of them, nearly always: a fleet has thousands
-        known, now = pardon.gpus.get(gpu["uuid"], Pardoned()), _faults(gpu)
+        known, now = acknowledged.gpus.get(gpu["uuid"], KnownFaults()), _faults(gpu)
         wrong = []
         if now.xid is not None and now.xid != known.xid:
             wrong.append(f"Xid {now.xid}: {FATAL_XIDS[now.xid]}")
@@ -149,7 +151,10 @@ class Loss:
 
 
 def losing_nodes(
-    losses: Iterable[Loss], nodes: Collection[str], pardons: Mapping[str, Pardon], now: float
+    losses: Iterable[Loss],
+    nodes: Collection[str],
+    acknowledged: Mapping[str, Acknowledged],
+    now: float,
 ) -> dict[str, str]:
     """Nodes that lose gangs repeatedly, each with the reason.
 
@@ -157,14 +162,14 @@ def losing_nodes(
     taking them all out of service would help nobody: then, and on a cluster of one node, it is none.
 
     Args:
-        losses: recent ones; older than `WINDOW` and pardoned ones are passed over.
+        losses: recent ones; older than `WINDOW` and acknowledged ones are passed over.
         nodes: all nodes in service.
-        pardons: by node.
+        acknowledged: by node.
         now: unix time.
     """
     counting: dict[str, list[Loss]] = defaultdict(list)
     for loss in losses:
-        since = max(now - WINDOW, pardons.get(loss.node, Pardon()).at)
+        since = max(now - WINDOW, acknowledged.get(loss.node, Acknowledged()).at)
         if loss.node in nodes and loss.at > since:
             counting[loss.node].append(loss)
     losing = {

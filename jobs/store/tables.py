@@ -198,7 +198,7 @@ class NodeRow(SQLModel, table=True):
     drained: bool = False
     reason: str = ""
     quarantine: str = ""  # why it is quarantined, empty when it is not
-    pardon: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON))
+    acknowledged: dict[str, Any] | None = Field(default=None, sa_column=Column("pardon", JSON))
     facts: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
     boot_id: str = ""
     first_seen: float

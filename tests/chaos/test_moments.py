@@ -10,7 +10,7 @@ import pytest
 
 from agents.node.agent import NodeAgent
 from agents.node.guard import records
-from agents.node.guard.forkserver import Nursery
+from agents.node.guard.forkserver import ForkServer
 from tests.agents.controller.conftest import Plane, until
 from tests.chaos.faults import Apart, Held
 
@@ -47,14 +47,14 @@ async def test_the_controller_dies_between_the_launch_and_the_handle_on_disk(
     reached, go_on = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
 
-    spawn = Nursery.spawn
+    spawn = ForkServer.spawn
 
-    def slow(nursery: Nursery, folder: Path) -> None:
+    def slow(fork_server: ForkServer, folder: Path) -> None:
         loop.call_soon_threadsafe(reached.set)
         asyncio.run_coroutine_threadsafe(go_on.wait(), loop).result(20)
-        spawn(nursery, folder)
+        spawn(fork_server, folder)
 
-    monkeypatch.setattr(Nursery, "spawn", slow)
+    monkeypatch.setattr(ForkServer, "spawn", slow)
     job = await submit(plane)
     async with asyncio.timeout(10):
         await reached.wait()
@@ -76,9 +76,9 @@ async def test_the_agent_dies_between_the_launch_and_the_handle_on_disk(
     reached = asyncio.Event()
     loop = asyncio.get_running_loop()
 
-    spawn = Nursery.spawn
+    spawn = ForkServer.spawn
 
-    def killed(nursery: Nursery, folder: Path) -> None:
+    def killed(fork_server: ForkServer, folder: Path) -> None:
         (folder / records.LOG).touch()
         if left == "started":
             (folder / records.STARTED).touch()
@@ -86,7 +86,7 @@ async def test_the_agent_dies_between_the_launch_and_the_handle_on_disk(
         asyncio.run_coroutine_threadsafe(asyncio.sleep(0.2), loop).result(20)
         raise OSError(9, "killed")
 
-    monkeypatch.setattr(Nursery, "spawn", killed)
+    monkeypatch.setattr(ForkServer, "spawn", killed)
     plane.fabric.node("n1").agent = Apart(plane.nodes["n1"])
     job = await submit(plane)
     async with asyncio.timeout(10):
@@ -94,7 +94,7 @@ async def test_the_agent_dies_between_the_launch_and_the_handle_on_disk(
     node, old = plane.fabric.node("n1"), plane.nodes["n1"]
     node.reachable = False
     await old.close()
-    monkeypatch.setattr(Nursery, "spawn", spawn)
+    monkeypatch.setattr(ForkServer, "spawn", spawn)
     plane.nodes["n1"] = NodeAgent(old._config)
     await plane.nodes["n1"].start()
     node.agent, node.reachable = plane.nodes["n1"], True

@@ -62,7 +62,7 @@ class Agent:
         for folder in list(self._machine.folders.values()):
             standing = self._look(folder)
             if standing[0] == "orphaned":
-                self._bury(folder)
+                self._reap(folder)
                 standing = self._look(folder)
             told = sum(rank.told for rank in folder.ranks)
             if self._standings.get(folder.key) != (standing, told):
@@ -92,7 +92,7 @@ class Agent:
             return "ended", "refused", folder.refused
         return "staged", "", ""
 
-    def _bury(self, folder: Folder) -> None:
+    def _reap(self, folder: Folder) -> None:
         for rank in folder.ranks:
             rank.kill(self._machine.loop.time(), 9)
             rank.told = True

@@ -24,7 +24,7 @@ from agents.controller.stores.problems import Problems
 from jobs.base.errors import QuarterdeckError
 from jobs.life import lifecycle as lc
 from jobs.life.stalls import Vitals, judge
-from jobs.placement.nodehealth import WINDOW, Loss, Pardon, gpu_faults, losing_nodes
+from jobs.placement.nodehealth import WINDOW, Acknowledged, Loss, gpu_faults, losing_nodes
 from jobs.store import reading, writing
 from jobs.store.tables import NodeRow
 from jobs.wire.views import EventView
@@ -163,12 +163,14 @@ class Health:
         gpus = sample["gpus"]
         if not node.quarantine:
             lasting = {uuid: monotonic - since for uuid, since in watch.unreadable.items()}
-            faults = gpu_faults(gpus, node.pardon, lasting)
+            faults = gpu_faults(gpus, node.acknowledged, lasting)
             if faults:
                 await self._quarantine(node, "; ".join(faults))
-        pardon = node.pardon.noting(gpus) if node.quarantine else node.pardon.renewed(gpus)
-        if pardon != node.pardon:
-            await self._save(node, node.quarantine, pardon, None)
+        acknowledged = (
+            node.acknowledged.noting(gpus) if node.quarantine else node.acknowledged.renewed(gpus)
+        )
+        if acknowledged != node.acknowledged:
+            await self._save(node, node.quarantine, acknowledged, None)
 
     async def _look_at_losses(self) -> None:
         """Ask the registry, which remembers across restarts, but only when there may be news."""
@@ -193,8 +195,8 @@ class Health:
             for node in self._cluster.nodes.values()
             if node.state(monotonic, False) != "LOST"
         }
-        pardons = {node.name: node.pardon for node in self._cluster.nodes.values()}
-        for name, reason in losing_nodes(recent, nodes, pardons, now).items():
+        acknowledged = {node.name: node.acknowledged for node in self._cluster.nodes.values()}
+        for name, reason in losing_nodes(recent, nodes, acknowledged, now).items():
             node = self._cluster.nodes[name]
             if not node.quarantine:
                 await self._quarantine(node, reason)
@@ -202,20 +204,20 @@ class Health:
     async def _quarantine(self, node: Node, reason: str) -> None:
         text = f"{node.name} is quarantined: {reason}"
         log.warning("%s", text)
-        pardon = node.pardon.noting(node.sample["gpus"] if node.sample else [])
+        acknowledged = node.acknowledged.noting(node.sample["gpus"] if node.sample else [])
         note = lc.Note("node.quarantined", text, "error", node=node.name)
-        await self._save(node, reason, pardon, note)
+        await self._save(node, reason, acknowledged, note)
         self._reconciler.wake()
 
     async def _save(
-        self, node: Node, quarantine: str, pardon: Pardon, note: lc.Note | None
+        self, node: Node, quarantine: str, acknowledged: Acknowledged, note: lc.Note | None
     ) -> None:
         now = self._now()
 
         def write(session: Session) -> list[EventView]:
             row = session.get(NodeRow, node.name)
             if row is not None:
-                row.quarantine, row.pardon = quarantine, pardon.to_json()
+                row.quarantine, row.acknowledged = quarantine, acknowledged.to_json()
                 session.add(row)
             if note is None:
                 return []
@@ -224,7 +226,7 @@ class Health:
             return reading.events(session, 0, 1, newest=True)
 
         events = await self._db.write(write)
-        node.quarantine, node.pardon = quarantine, pardon
+        node.quarantine, node.acknowledged = quarantine, acknowledged
         for event in events:
             self._hub.publish("events", str(event["id"]), event)
 

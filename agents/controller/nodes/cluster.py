@@ -14,7 +14,7 @@ from agents.controller.nodes.fabric import FabricNode
 from jobs.base.times import rfc3339
 from jobs.metrics.history import History
 from jobs.placement.capacity import NodeCapacity
-from jobs.placement.nodehealth import Pardon
+from jobs.placement.nodehealth import Acknowledged
 from jobs.wire.messages import GpuFacts, GpuSample, NodeFacts, NodeSample
 from jobs.wire.views import GpuView, HistoryPoint, NodeState, NodeView
 
@@ -47,7 +47,7 @@ class Node:
     reason: str = ""
     problems: list[str] = field(default_factory=list)
     quarantine: str = ""
-    pardon: Pardon = field(default_factory=Pardon)
+    acknowledged: Acknowledged = field(default_factory=Acknowledged)
     seen: float | None = None  # the controller's monotonic clock
     bindings: dict[str, Binding] = field(default_factory=dict)  # GPU uuid -> user
     history: History = field(default_factory=History)  # by metric, or GPU uuid

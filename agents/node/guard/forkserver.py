@@ -1,7 +1,7 @@
-"""The nursery: the process that this node's guards are forked from.
+"""The fork server: the process that this node's guards are forked from.
 
 An interpreter of its own would cost each guard 25 ms of a core, which is more than all else that starting
-one takes; a short job would notice. The nursery has loaded what a guard needs and waits. It is a child
+one takes; a short job would notice. The fork server has loaded what a guard needs and waits. It is a child
 of the agent and ends with it; the guards are forked away from it twice, and nobody's children.
 """
 
@@ -24,8 +24,8 @@ START_TIMEOUT = 30.0
 _END_TIMEOUT = 5.0
 
 
-class Nursery:
-    """Starts guards. Any thread may call it; a nursery that has died is replaced when it is needed.
+class ForkServer:
+    """Starts guards. Any thread may call it; a fork server that has died is replaced when it is needed.
 
     Args:
         environ: the environment of the guards.
@@ -48,7 +48,7 @@ class Nursery:
         What came of it is on disk: a guard that finds another one, or `started`, does nothing. A guard
         that could not be started at all leaves no trace there, and raises OSError.
         """
-        # No word is what a guard says that found another one, or a nursery that was just being killed.
+        # No word is what a guard says that found another one, or a fork server that was just being killed.
         # To ask again changes nothing in the first case.
         if not self._spawn(folder):
             self._spawn(folder)

@@ -1,6 +1,6 @@
 """The guard: one small process per gang and node, which starts the local ranks and outlives us all.
 
-    python -I -S guard.py DESCRIPTOR    (the nursery, from which guards are forked: `nursery.py`)
+    python -I -S guard.py DESCRIPTOR    (the fork server, from which guards are forked: `forkserver.py`)
 
 Standard library only (and the modules beside it that it imports), so that neither an upgrade nor a broken
 environment can hurt a running gang. It talks to the agent through files alone, all in the attempt's folder:

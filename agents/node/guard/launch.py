@@ -1,4 +1,4 @@
-"""What a guard is to run goes to the attempt's folder, before the nursery lets the guard go."""
+"""What a guard is to run goes to the attempt's folder, before the fork server lets the guard go."""
 
 from __future__ import annotations
 

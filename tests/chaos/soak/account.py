@@ -14,7 +14,7 @@ from tests.chaos.soak.truth import Ask, Fault, Life, Run
 RECOVERY = {"raylet": 45.0, "gcs_server": 45.0, "ray": 45.0, "supervisor": 45.0}
 """Seconds after a fault of a part until the rest of the cluster need not show it any more."""
 _RECOVERY = 20.0
-AGENTS = ("agent", "nursery", "raylet", "ray", "gcs_server")
+AGENTS = ("agent", "fork server", "raylet", "ray", "gcs_server")
 """What takes the agent, or what starts guards for it, along."""
 LAUNCH = 1.0
 """Seconds around the start of its ranks in which an agent that dies may take an attempt along. One whose

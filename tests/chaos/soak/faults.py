@@ -27,7 +27,7 @@ WEIGHTS: dict[tuple[str, str], float] = {
     ("kill", "controller"): 4,
     ("kill", "driver"): 3,
     ("kill", "agent"): 4,
-    ("kill", "nursery"): 1,
+    ("kill", "fork server"): 1,
     ("kill", "raylet"): 1,
     ("kill", "gcs_server"): 1,
     ("kill", "ray"): 1,
@@ -69,7 +69,7 @@ def parts(cluster: Cluster) -> dict[str, psutil.Process]:
     for below, name, words in (
         ("controller", "driver", "agents.fabric.driver"),
         *(("ray", name, words) for name, words in OF_RAY.items()),
-        ("agent", "nursery", "guard.py"),
+        ("agent", "fork server", "guard.py"),
     ):
         with contextlib.suppress(psutil.Error, StopIteration):
             found[name] = next(_below(found.get(below), words))

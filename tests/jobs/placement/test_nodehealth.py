@@ -1,4 +1,4 @@
-"""When a node is quarantined, and what a pardon covers."""
+"""When a node is quarantined, and what was acknowledged."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import pytest
 from jobs.placement.nodehealth import (
     UNREADABLE,
     WINDOW,
+    Acknowledged,
+    KnownFaults,
     Loss,
-    Pardon,
-    Pardoned,
     gpu_faults,
     losing_nodes,
 )
@@ -26,8 +26,8 @@ def gpu(index: int = 0, **changes: Any) -> GpuSample:
     return GpuSample(**{**fields, **values, **changes})  # type: ignore[typeddict-item]
 
 
-def pardoned(*gpus: GpuSample) -> Pardon:
-    return Pardon(NOW).noting(gpus)
+def after_noting(*gpus: GpuSample) -> Acknowledged:
+    return Acknowledged(NOW).noting(gpus)
 
 
 @pytest.mark.parametrize(
@@ -46,56 +46,62 @@ def pardoned(*gpus: GpuSample) -> Pardon:
     ],
 )
 def test_faults_of_gpus(sample: GpuSample, faults: list[str]) -> None:
-    assert gpu_faults([sample], Pardon(), {}) == faults
+    assert gpu_faults([sample], Acknowledged(), {}) == faults
 
 
 def test_a_gpu_that_cannot_be_read_for_a_moment_is_no_fault() -> None:
     lost = gpu(error="GPU is lost")
-    assert gpu_faults([lost], Pardon(), {}) == []
-    assert gpu_faults([lost], Pardon(), {"G0": UNREADABLE - 1}) == []
-    assert gpu_faults([gpu(1), lost], Pardon(), {"G0": UNREADABLE}) == [
+    assert gpu_faults([lost], Acknowledged(), {}) == []
+    assert gpu_faults([lost], Acknowledged(), {"G0": UNREADABLE - 1}) == []
+    assert gpu_faults([gpu(1), lost], Acknowledged(), {"G0": UNREADABLE}) == [
         "GPU 0: it cannot be read: GPU is lost"
     ]
-    assert gpu_faults([gpu()], Pardon(), {"G0": UNREADABLE}) == []
+    assert gpu_faults([gpu()], Acknowledged(), {"G0": UNREADABLE}) == []
 
 
 def test_what_was_pardoned_is_no_fault_and_what_comes_after_is() -> None:
-    pardon = pardoned(gpu(xid=79, ecc_errors=2), gpu(1), gpu(2, error="lost"))
-    assert set(pardon.gpus) == {"G0", "G2"}
+    acknowledged = after_noting(gpu(xid=79, ecc_errors=2), gpu(1), gpu(2, error="lost"))
+    assert set(acknowledged.gpus) == {"G0", "G2"}
     long = {"G0": 99.0, "G2": 99.0}
-    assert gpu_faults([gpu(xid=79, ecc_errors=2), gpu(2, error="lost")], pardon, long) == []
-    assert gpu_faults([gpu(xid=48, ecc_errors=2)], pardon, {}) == [
+    assert gpu_faults([gpu(xid=79, ecc_errors=2), gpu(2, error="lost")], acknowledged, long) == []
+    assert gpu_faults([gpu(xid=48, ecc_errors=2)], acknowledged, {}) == [
         "GPU 0: Xid 48: a double-bit ECC error"
     ]
-    assert gpu_faults([gpu(xid=79, ecc_errors=3)], pardon, {}) == ["GPU 0: 1 uncorrected ECC error"]
-    assert gpu_faults([gpu(2, error="gone")], pardon, long) == ["GPU 2: it cannot be read: gone"]
-    assert len(gpu_faults([gpu(1, xid=79)], pardon, {})) == 1, "another GPU"
+    assert gpu_faults([gpu(xid=79, ecc_errors=3)], acknowledged, {}) == [
+        "GPU 0: 1 uncorrected ECC error"
+    ]
+    assert gpu_faults([gpu(2, error="gone")], acknowledged, long) == [
+        "GPU 2: it cannot be read: gone"
+    ]
+    assert len(gpu_faults([gpu(1, xid=79)], acknowledged, {})) == 1, "another GPU"
 
 
 def test_a_pardon_is_over_when_what_it_was_for_is() -> None:
-    pardon = pardoned(gpu(xid=79, ecc_errors=2, error="lost"))
-    assert pardon.renewed([gpu(xid=79, ecc_errors=5, error="lost")]) == pardon
+    acknowledged = after_noting(gpu(xid=79, ecc_errors=2, error="lost"))
+    assert acknowledged.renewed([gpu(xid=79, ecc_errors=5, error="lost")]) == acknowledged
     # The agent was restarted: it has seen no Xid. The driver could not be asked for its count.
-    after = pardon.renewed([gpu(ecc_errors=None, error="lost")])
-    assert after.gpus == {"G0": Pardoned(None, 2, "lost")}
+    after = acknowledged.renewed([gpu(ecc_errors=None, error="lost")])
+    assert after.gpus == {"G0": KnownFaults(None, 2, "lost")}
     assert gpu_faults([gpu(xid=79, error="lost")], after, {}) != []
     # A new driver counts anew.
-    assert pardon.renewed([gpu(ecc_errors=0)]) == Pardon(NOW)
-    assert pardon.renewed([]) == pardon, "a GPU that is not shown"
+    assert acknowledged.renewed([gpu(ecc_errors=0)]) == Acknowledged(NOW)
+    assert acknowledged.renewed([]) == acknowledged, "a GPU that is not shown"
 
 
 def test_faults_that_come_and_go_while_a_node_is_quarantined_are_pardoned_too() -> None:
-    pardon = pardoned(gpu(ecc_errors=2)).noting([gpu(xid=79, ecc_errors=None, error="lost")])
-    assert pardon.gpus == {"G0": Pardoned(79, 2, "lost")}
-    pardon = pardon.noting([gpu(xid=79, ecc_errors=4)])
-    assert pardon.gpus == {"G0": Pardoned(79, 4, "")}
-    assert pardon.noting([gpu()]) == Pardon(NOW)
+    acknowledged = after_noting(gpu(ecc_errors=2)).noting(
+        [gpu(xid=79, ecc_errors=None, error="lost")]
+    )
+    assert acknowledged.gpus == {"G0": KnownFaults(79, 2, "lost")}
+    acknowledged = acknowledged.noting([gpu(xid=79, ecc_errors=4)])
+    assert acknowledged.gpus == {"G0": KnownFaults(79, 4, "")}
+    assert acknowledged.noting([gpu()]) == Acknowledged(NOW)
 
 
 def test_a_pardon_is_read_back() -> None:
-    pardon = pardoned(gpu(xid=79, ecc_errors=2))
-    assert Pardon.from_json(pardon.to_json()) == pardon
-    assert Pardon.from_json(None) == Pardon()
+    acknowledged = after_noting(gpu(xid=79, ecc_errors=2))
+    assert Acknowledged.from_json(acknowledged.to_json()) == acknowledged
+    assert Acknowledged.from_json(None) == Acknowledged()
 
 
 def losses(node: str, *jobs: int, at: float = NOW - 600, apart: float = 61) -> list[Loss]:
@@ -137,5 +143,5 @@ def test_nodes_that_lose_gangs(lost: list[Loss], nodes: list[str], losing: dict[
 
 def test_losses_before_a_pardon_do_not_count() -> None:
     lost = losses("n1", 1, 2, 3, at=NOW - 200)
-    assert losing_nodes(lost, NODES, {"n1": Pardon(NOW - 190)}, NOW) == {}
-    assert set(losing_nodes(lost, NODES, {"n1": Pardon(NOW - 210)}, NOW)) == {"n1"}
+    assert losing_nodes(lost, NODES, {"n1": Acknowledged(NOW - 190)}, NOW) == {}
+    assert set(losing_nodes(lost, NODES, {"n1": Acknowledged(NOW - 210)}, NOW)) == {"n1"}

@@ -67,8 +67,8 @@ def test_nodes_of_the_first_version_are_well(tmp_path: Path) -> None:
     with Session(engine) as session:
         row = session.get(NodeRow, "n1")
         assert row is not None
-        assert (row.reason, row.quarantine, row.pardon) == ("new fan", "", None)
-        row.pardon = {"at": 1.0, "gpus": {}}
+        assert (row.reason, row.quarantine, row.acknowledged) == ("new fan", "", None)
+        row.acknowledged = {"at": 1.0, "gpus": {}}
         session.add(row)
         session.commit()
     with engine.begin() as connection:

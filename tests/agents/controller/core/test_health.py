@@ -156,7 +156,7 @@ async def test_a_node_with_a_broken_gpu_is_quarantined_until_a_person_says_other
     seen = plane.controller.cluster.nodes["n1"].sample
     await until(lambda: plane.controller.cluster.nodes["n1"].sample is not seen)
     await plane.controller.health.look()
-    assert (await node_in(plane, "READY"))["reason"] == "", "it was pardoned"
+    assert (await node_in(plane, "READY"))["reason"] == "", "it was acknowledged"
     await plane.restart()
     await node_in(plane, "READY")
     break_gpu(plane, xid=79, ecc_errors=1)

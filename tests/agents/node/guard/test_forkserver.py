@@ -12,7 +12,7 @@ from tests.agents.node.conftest import Node, eventually, plan_of
 SLEEP = ("sh", "-c", "echo up; exec sleep 300")
 
 
-def nursery() -> psutil.Process:
+def fork_server() -> psutil.Process:
     """The one below this process. Guards are nobody's children."""
     children = [
         child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE
@@ -23,18 +23,18 @@ def nursery() -> psutil.Process:
 
 async def test_a_killed_nursery_takes_no_guard_along_and_is_replaced(node: Node) -> None:
     await node.run(*SLEEP)
-    before = nursery()
+    before = fork_server()
     before.kill()
     assert (await node.stage(plan_of("c-j2.1", 2, *SLEEP)))["state"] == "ready"
     assert (await node.agent.launch(node.request("c-j2.1", 2)))["state"] == "running"
-    assert nursery().pid != before.pid
+    assert fork_server().pid != before.pid
     assert (await node.report())["state"] == "running"
 
 
 async def test_a_nursery_ends_with_its_agent_and_the_guards_go_on(node: Node) -> None:
     await node.run(*SLEEP)
     await node.log("up")
-    before, pids, guard = nursery(), node.processes(), node.guard_pid()
+    before, pids, guard = fork_server(), node.processes(), node.guard_pid()
     await node.restart()
     assert not before.is_running()
     assert node.processes() == pids
@@ -46,7 +46,7 @@ async def test_a_nursery_that_hangs_is_not_waited_for_for_ever(
 ) -> None:
     monkeypatch.setattr("agents.node.guard.forkserver.START_TIMEOUT", 0.2)
     await node.stage_ready(*SLEEP)
-    stuck = nursery()
+    stuck = fork_server()
     stuck.send_signal(signal.SIGSTOP)
     with pytest.raises(Exception, match="cannot start a guard now"):
         await node.agent.launch(node.request())

@@ -16,7 +16,7 @@ import pytest
 
 from agents.node import attempts
 from agents.node.guard import records
-from agents.node.guard.forkserver import GUARD, Nursery
+from agents.node.guard.forkserver import GUARD, ForkServer
 from agents.node.guard.guard import ending
 from tests.agents.node.conftest import Node, eventually
 
@@ -244,8 +244,10 @@ async def test_two_guards_of_one_folder_start_the_ranks_once(node: Node) -> None
     await node.run(*SLEEP)
     await node.log("up")
     pids = node.processes()
-    with contextlib.closing(Nursery({"PATH": "/bin"})) as nursery:
-        await asyncio.gather(*(asyncio.to_thread(nursery.spawn, node.folder()) for _ in range(2)))
+    with contextlib.closing(ForkServer({"PATH": "/bin"})) as fork_server:
+        await asyncio.gather(
+            *(asyncio.to_thread(fork_server.spawn, node.folder()) for _ in range(2))
+        )
     assert node.processes() == pids
     assert (node.folder() / "rank-0.log").read_bytes() == b"up\n"
     assert (await node.report())["state"] == "running"
