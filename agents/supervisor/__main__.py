@@ -15,16 +15,18 @@ import socket
 import sys
 import time
 from collections.abc import Mapping, MutableMapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from agents.supervisor import head, network, teardown, tls
+from agents.supervisor import forced, head, network, teardown, tls
 from agents.supervisor import record as records
 from agents.supervisor.notify import Notifier
 from agents.supervisor.policy import Asked, check_fits, size
 from agents.supervisor.process import Identity, terminate
 from agents.supervisor.supervisor import Settings, Supervisor, say
-from jobs.base.errors import Conflict, QuarterdeckError, Unreachable
+from jobs.base.disk import refused
+from jobs.base.errors import Conflict, QuarterdeckError, StorageFull, Unreachable
 from jobs.base.places import Places, places
 
 START_TIMEOUT = 30.0
@@ -32,6 +34,9 @@ START_TIMEOUT = 30.0
 
 STOP_TIMEOUT = 60.0
 """Seconds for a supervisor to take everything down: its parts have about 35 in all."""
+
+FORCED_PATIENCE = 5.0
+"""Seconds for a supervisor to say what runs, before it is stopped without."""
 
 
 class Lock:
@@ -41,7 +46,13 @@ class Lock:
     """
 
     def __init__(self, where: Places) -> None:
-        self._descriptor = os.open(where.state / "supervisor.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        path = where.state / "supervisor.lock"
+        try:
+            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            if not refused(error):
+                raise
+            self._descriptor = os.open(path, os.O_RDONLY)  # enough to see who holds it
 
     def take(self, seconds: float = 0.0) -> bool:
         """Whether it is ours now; tries for so many seconds."""
@@ -147,12 +158,14 @@ def _address(asked: Asked) -> str:
     return network.address_towards(asked.head) if asked.head else network.LOOPBACK
 
 
-def _running(where: Places, lock: Lock) -> records.ClusterRecord | None:
+def _running(
+    where: Places, lock: Lock, patience: float = START_TIMEOUT
+) -> records.ClusterRecord | None:
     """What the supervisor that holds the lock has written, or None when the lock is ours instead.
 
-    Raises Unreachable when one holds the lock and writes nothing.
+    Raises Unreachable when one holds the lock and writes nothing for `patience` seconds.
     """
-    deadline = time.monotonic() + START_TIMEOUT
+    deadline = time.monotonic() + patience
     while time.monotonic() < deadline:
         if lock.take():
             return None
@@ -197,7 +210,8 @@ def _serve(settings: Settings, before: records.ClusterRecord | None, ready: int)
     except BaseException:  # the last thing this process does is to say why
         sys.excepthook(*sys.exc_info())
     finally:
-        sys.stderr.flush()
+        with suppress(OSError):  # the log may be on a disk that is full
+            sys.stderr.flush()
         os._exit(code)
 
 
@@ -205,12 +219,50 @@ def stop(where: Places, *, ranks: bool) -> dict[str, Any]:
     """Stop the cluster, whether its supervisor lives or not, and whatever it left.
 
     Args:
-        ranks: stop what jobs run here as well, when the controller could not.
+        ranks: stop what jobs run here as well, when the controller could not; then also a state folder
+            that cannot be read or written keeps nothing running.
 
-    Raises Conflict while jobs run here and `ranks` is false, or when something will not end.
+    Raises:
+        Conflict: jobs run here and `ranks` is false, or something will not end.
+        Unreachable: the supervisor does not say what runs.
+        StorageFull: the disk fails, and `ranks` is false.
     """
+    try:
+        return _stop(where, ranks=ranks)
+    except OSError as error:
+        why = f"{where.state} cannot be used: {error.strerror or error}"
+        if not ranks:
+            raise StorageFull(why, "Repair the disk, or `qd down --force` without it.") from error
+    except Unreachable as error:
+        if not ranks:
+            raise
+        why = error.message
+    except Conflict as error:
+        if not ranks:
+            raise
+        return _stop_without_records(where, error.message, supervisor_grace=0.0)  # it had its time
+    return _stop_without_records(where, why)
+
+
+def _stop_without_records(
+    where: Places, why: str, supervisor_grace: float = forced.SUPERVISOR_GRACE
+) -> dict[str, Any]:
+    """As `stop`, by the process table alone. Raises Conflict when something will not end."""
+    ran = bool(forced.running(where))
+    done = forced.stop_all(where, supervisor_grace, teardown.GUARD_GRACE)
+    if done.left:
+        raise Conflict(
+            f"these processes will not end: {done.left}", "Look at them with `ps`.", pids=done.left
+        )
+    problems = [f"{why}; what runs was found in the process table", *done.problems]
+    return {"stopped": ran, "ranks": done.ranks, "problems": problems + teardown.tidy(where)}
+
+
+def _stop(where: Places, *, ranks: bool) -> dict[str, Any]:
     if not where.state.is_dir():
-        return {"stopped": False, "ranks": []}
+        if ranks and forced.running(where):
+            return _stop_without_records(where, f"{where.state} is gone")
+        return {"stopped": False, "ranks": [], "problems": []}
     running = teardown.guards(where.node)
     if running and not ranks:
         raise Conflict(
@@ -220,7 +272,7 @@ def stop(where: Places, *, ranks: bool) -> dict[str, Any]:
         )
     lock = Lock(where)
     was_running, worker = False, False
-    if record := _running(where, lock):
+    if record := _running(where, lock, FORCED_PATIENCE if ranks else START_TIMEOUT):
         was_running, worker = True, bool(record["asked"].get("head"))
         if supervisor := Identity.from_json(record["supervisor"]):
             terminate(supervisor)
@@ -238,9 +290,10 @@ def stop(where: Places, *, ranks: bool) -> dict[str, Any]:
             f"these processes will not end: {left}", "Look at them with `ps`.", pids=left
         )
     ended = teardown.stop_ranks(where.node) if ranks else []
-    if worker:
-        where.ray_token.unlink(missing_ok=True)  # it is another cluster's
-    return {"stopped": was_running, "ranks": ended}
+    problems = teardown.tidy(where)
+    if worker:  # the token is another cluster's
+        problems += forced.remove([where.ray_token])
+    return {"stopped": was_running, "ranks": ended, "problems": problems}
 
 
 def node_name(environ: Mapping[str, str]) -> str:

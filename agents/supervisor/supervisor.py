@@ -279,5 +279,6 @@ class Supervisor:
 def say(text: str) -> None:
     """A line in the supervisor's log, which is its stderr."""
     at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    sys.stderr.write(f"{at} {text}\n")
-    sys.stderr.flush()
+    with suppress(OSError):  # a log on a full disk must not end what it only describes
+        sys.stderr.write(f"{at} {text}\n")
+        sys.stderr.flush()

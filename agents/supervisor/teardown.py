@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from agents.node.guard import records as node_records
-from agents.supervisor import head, solo
+from agents.supervisor import forced, head, solo
 from agents.supervisor.process import Identity, members, stop, sweep, terminate
 from agents.supervisor.record import ClusterRecord
 from jobs.base.places import Places
@@ -37,10 +37,15 @@ def take_down(places: Places, record: ClusterRecord | None) -> list[int]:
             stop(process, grace)
         left += [entry.pid for entry in sweep(process, folder)]
     if not left:
-        shutil.rmtree(places.ray_temp, ignore_errors=True)
-        places.socket.unlink(missing_ok=True)
-        places.cluster_file.unlink(missing_ok=True)
+        tidy(places)
     return left
+
+
+def tidy(places: Places) -> list[str]:
+    """Remove the files of what ran; a sentence for each that cannot be removed."""
+    shutil.rmtree(places.ray_temp, ignore_errors=True)
+    kept = [f"cannot remove all of {places.ray_temp}"] if places.ray_temp.exists() else []
+    return kept + list(forced.remove((places.socket, places.cluster_file)))
 
 
 def remains(places: Places, record: ClusterRecord | None) -> list[int]:
@@ -63,6 +68,9 @@ def guards(node: Path) -> dict[str, Identity]:
             guard = Identity(int(value["pid"]), int(value["start_time"]), str(value["boot_id"]))
             if guard.alive:
                 found[handle.parent.name] = guard
+    for name, guard in forced.guards(node).items():  # whose handle is damaged, or not yet written
+        if not (node / "attempts" / name / node_records.EXIT).exists():
+            found.setdefault(name, guard)
     return found
 
 

@@ -115,13 +115,22 @@ def down(
 ) -> None:
     """Stop the cluster on this machine.
 
-    Jobs, logs and models remain recorded. Refuses while jobs wait or run, unless forced.
+    Jobs, logs and models remain recorded. Refuses while jobs wait or run, unless forced. `--force`
+    needs no controller, database or disk.
     """
     client = Client.from_environment(timeout=10)
     try:
         jobs = unfinished(client)
     except Unreachable:
         jobs = []  # then the supervisor looks for ranks itself
+    except QuarterdeckError as error:  # its database or its disk fails
+        if not force:
+            error.hint = (
+                f"{error.hint} `qd down --force` stops the cluster without asking it.".strip()
+            )
+            raise
+        narrate(f"the controller cannot say what runs: {error.message}")
+        jobs = []
     if jobs and not force:
         names = ", ".join(job["id"] for job in jobs[:10])
         more = f" and {len(jobs) - 10} more" if len(jobs) > 10 else ""
@@ -137,6 +146,8 @@ def down(
     answer = supervisor("stop", *(["--ranks"] if force else []))
     for attempt in answer["ranks"]:
         narrate(f"stopped the ranks of {attempt}, which the controller could not")
+    for problem in answer["problems"]:
+        narrate(problem)
     if as_json:
         emit(answer | {"cancelled": [job["id"] for job in jobs]})
     else:

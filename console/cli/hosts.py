@@ -125,6 +125,8 @@ def leave(
     answer = supervisor("stop", *(["--ranks"] if force else []))
     for attempt in answer["ranks"]:
         narrate(f"stopped the ranks of {attempt}; the cluster restarts it elsewhere")
+    for problem in answer["problems"]:
+        narrate(problem)
     head = head_of(record)
     if as_json:
         emit(answer | {"head": head})

@@ -133,13 +133,13 @@ def test_what_ray_said_the_last_time_does_not_count(
 
 def test_leave(qd: Any, supervisor: Supervisor) -> None:
     write_record(joined())
-    supervisor.answer = {"stopped": True, "ranks": ["c-j1.1"]}
+    supervisor.answer = {"stopped": True, "ranks": ["c-j1.1"], "problems": []}
     result = qd("leave", "--force")
     assert (result.code, result.out) == (0, f"This host has left {HEAD}.\n")
     assert "stopped the ranks of c-j1.1" in result.err
     assert supervisor.told == [["stop", "--ranks"]]
     places().cluster_file.unlink()
-    supervisor.answer = {"stopped": False, "ranks": []}
+    supervisor.answer = {"stopped": False, "ranks": [], "problems": []}
     assert qd("leave").out == "This host had joined nothing.\n"
 
 

@@ -42,7 +42,7 @@ class Supervisor:
 
     def __call__(self, *words: str) -> dict[str, Any]:
         self.told.append(list(words))
-        return dict(self.answer)
+        return {"problems": [], **self.answer}
 
 
 @pytest.fixture
@@ -169,7 +169,12 @@ def test_down_by_force_cancels_first(qd: Any, controller: FakeController, superv
     controller.on("GET /v1/jobs/j1/wait", job(1, "SUCCEEDED"))
     result = qd("down", "--force", "--json")
     assert result.code == 0
-    assert json.loads(result.out) == {"stopped": True, "ranks": [], "cancelled": ["j2", "j1"]}
+    assert json.loads(result.out) == {
+        "stopped": True,
+        "ranks": [],
+        "problems": [],
+        "cancelled": ["j2", "j1"],
+    }
     assert told.told == [["stop", "--ranks"]]
 
 
@@ -178,6 +183,22 @@ def test_down_works_without_a_controller(qd: Any, home: Path, supervisor: Any) -
     result = qd("down", "--force")
     assert (result.code, result.out) == (0, "No cluster was running.\n")
     assert "stopped the ranks of c-j1.1" in result.err
+    assert told.told == [["stop", "--ranks"]]
+
+
+def test_down_works_with_a_controller_that_cannot_read(
+    qd: Any, controller: FakeController, supervisor: Any
+) -> None:
+    told = supervisor(stopped=True, ranks=[], problems=["cannot remove /x"])
+    controller.on("GET /v1/jobs", Damaged("the registry is damaged", "Restore it."))
+    result = qd("down")
+    assert result.code == Damaged.exit_code
+    assert "qd down --force" in result.err
+    assert told.told == []
+    result = qd("down", "--force")
+    assert result.code == 0
+    assert "the registry is damaged" in result.err
+    assert "cannot remove /x" in result.err
     assert told.told == [["stop", "--ranks"]]
 
 

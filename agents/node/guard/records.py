@@ -175,7 +175,7 @@ def lock_holder(path: str) -> int | None:
     """Pid of the process that holds the guard's lock, without touching it; None when nobody does."""
     question = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
     try:
-        with open(path, "rb+") as file:
+        with open(path, "rb") as file:
             answer = struct.unpack(_FLOCK, fcntl.fcntl(file, fcntl.F_GETLK, question))
     except OSError:
         return None

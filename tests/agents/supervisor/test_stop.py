@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import time
@@ -9,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
+import agents.supervisor.__main__ as supervisor
 from agents.node.guard import records as node_records
 from agents.supervisor import teardown
 from agents.supervisor.__main__ import stop
 from agents.supervisor.process import Identity
-from jobs.base.errors import Conflict
+from jobs.base.errors import Conflict, StorageFull
 from jobs.base.places import Places, places
 
 from .conftest import Spawn
@@ -53,7 +55,7 @@ def test_down_refuses_while_ranks_run_and_names_them(where: Places, spawn: Spawn
         assert guard.alive
         assert ranks(key)
         answer = stop(where, ranks=True)
-        assert answer == {"stopped": False, "ranks": [key]}
+        assert answer == {"stopped": False, "ranks": [key], "problems": []}
         assert not guard.alive
         assert ranks(key) == []
     finally:
@@ -74,6 +76,43 @@ def test_a_guard_that_does_not_listen_is_killed_with_its_ranks(
     assert ranks(key) == []
 
 
+def test_a_disk_that_fails_keeps_nothing_running(
+    where: Places, spawn: Spawn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only what was started for this state folder is stopped."""
+
+    def fail(_: Places) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(supervisor, "Lock", fail)
+    sleep = "import sys, time; sys.stdout.write('.'); sys.stdout.flush(); time.sleep(60)"
+    key, other = f"t{os.getpid()}-j4.1", f"t{os.getpid()}-j5.1"
+    started = {}
+    for name, node in ((key, where.node), (other, where.node.with_name("elsewhere"))):
+        monkeypatch.setenv("QD_GUARD", name)
+        monkeypatch.setenv("QD_WORK_DIR", str(node / "attempts" / name / "work"))
+        started[name] = spawn(sleep)
+    with pytest.raises(StorageFull, match="Input/output error"):
+        stop(where, ranks=False)
+    assert started[key].alive
+    answer = stop(where, ranks=True)
+    assert (answer["stopped"], answer["ranks"]) == (True, [key])
+    assert "Input/output error" in answer["problems"][0]
+    assert not started[key].alive
+    assert started[other].alive
+
+
+def test_a_guard_whose_handle_is_damaged_counts(where: Places, spawn: Spawn) -> None:
+    folder = where.node / "attempts" / "c-j6.1"
+    folder.mkdir(parents=True)
+    (folder / node_records.HANDLE).write_text("{")
+    program = "import os, sys, time; os.chdir(sys.argv[1]); print('.', flush=True); time.sleep(60)"
+    guard = spawn(program, str(folder), "agents/node/guard/guard.py")
+    assert teardown.guards(where.node) == {"c-j6.1": guard}
+    with pytest.raises(Conflict, match=r"c-j6\.1"):
+        stop(where, ranks=False)
+
+
 def test_guards_of_the_past_do_not_count(where: Places) -> None:
     own = Identity.of(os.getpid())
     assert own is not None
@@ -84,7 +123,7 @@ def test_guards_of_the_past_do_not_count(where: Places) -> None:
     attempt(where.node, "c-j4.1", own)
     (where.node / "attempts" / "c-j4.1" / node_records.EXIT).write_text("{}")  # about to end
     assert teardown.guards(where.node) == {}
-    assert stop(where, ranks=False) == {"stopped": False, "ranks": []}
+    assert stop(where, ranks=False) == {"stopped": False, "ranks": [], "problems": []}
 
 
 def test_down_where_nothing_ever_was(tmp_path: Path) -> None:
