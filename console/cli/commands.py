@@ -125,6 +125,9 @@ COMMANDS: dict[str, Entry] = {
         "List runs with parameters and metrics; filter and sort them.",
         _JOBS,
     ),
+    "report": Entry(
+        "console.cli.report:report", "Write a page about runs, sweeps, pipelines or models.", _JOBS
+    ),
     "compare": Entry(
         "console.cli.runs:compare",
         "Show how runs differ: code, parameters, data, metrics.",

@@ -15,19 +15,18 @@ from console.cli.ids import Target, target
 from console.cli.options import JobId, Json
 from console.cli.output import Column, emit, narrate, paint, say, show, table, terminal_width
 from console.client import Client, segment
+from console.report.gather import code_differences, commit_of
 from console.text import neutralise
-from jobs.base.errors import Conflict, InvalidInput, NotFound
+from jobs.base.errors import Conflict, InvalidInput
 from jobs.base.states import TERMINAL
 from jobs.base.words import counted
 from jobs.runs.differences import (
     Difference,
-    file_differences,
     metric_differences,
     spec_differences,
 )
 
 if TYPE_CHECKING:
-    from jobs.wire.dataviews import DataFile
     from jobs.wire.runviews import RunPage, RunView
     from jobs.wire.views import JobDetail, SubmitView
 
@@ -136,16 +135,10 @@ def compare(
         raise InvalidInput("one run has nothing to be compared with", "Give two ids or more.")
     client = Client.from_environment()
     details = [_detail(client, text) for text in ids]
-    files = [_code(client, detail) for detail in details]
     asked = spec_differences([detail["spec"] for detail in details])
-    changed = file_differences(
-        [
-            {file["path"]: file["sha256"] or f"link {file['link']}" for file in some}
-            for some in files
-        ]
-    )
+    changed = code_differences(client, details)
     results, same = metric_differences([detail["metrics"] for detail in details])
-    commits = tuple(_commit(detail) for detail in details)
+    commits = tuple(commit_of(detail) for detail in details)
     names = [detail["id"] for detail in details]
     if as_json:
         emit(
@@ -332,17 +325,3 @@ def _report(old: JobDetail, new: JobDetail, ignored: frozenset[str], as_json: bo
 
 def _detail(client: Client, text: str) -> JobDetail:
     return cast("JobDetail", client.get(target(text).path()))
-
-
-def _code(client: Client, detail: JobDetail) -> list[DataFile]:
-    try:
-        return cast("list[DataFile]", client.get(f"/v1/jobs/{segment(detail['id'])}/code"))
-    except NotFound:  # pruned with an old registry
-        return []
-
-
-def _commit(detail: JobDetail) -> str:
-    git = detail["git"]
-    if git is None:
-        return ""
-    return git["commit"][:12] + (" with changes" if git["dirty"] else "")

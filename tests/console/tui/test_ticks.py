@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from textual.geometry import Offset
 
+from console import axes
 from console.tui.core.draw import ticks
 from console.tui.core.draw.glyphs import ASCII, UNICODE
 from console.tui.core.draw.lines import plain, width
@@ -22,7 +23,7 @@ from tests.console.tui.pilots import running, settle, text
 @given(st.floats(-1e6, 1e6), st.floats(1e-6, 1e9), st.integers(1, 12))
 def test_values_are_round_in_the_range_and_not_too_many(low: float, size: float, most: int) -> None:
     high = low + size
-    found = ticks.values(low, high, most)
+    found = axes.values(low, high, most)
     slack = 1e-9 * max(abs(low), abs(high), size)
     assert len(found) <= most + 1
     assert all(low - slack <= value <= high + slack for value in found)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from datetime import datetime
 
+from console.axes import multiples, short, values
 from console.tui.core.draw.format import clock, number
 from console.tui.core.draw.glyphs import Glyphs
 from console.tui.core.draw.lines import Line, line
@@ -36,22 +37,6 @@ _SPANS = (
 """Seconds between two moments on a time axis, as clocks are read."""
 
 
-def values(low: float, high: float, most: int) -> list[float]:
-    """At most `most` + 1 multiples of 1, 2 or 5 times a power of ten in [low, high]."""
-    if not (math.isfinite(low) and math.isfinite(high)) or high <= low or most < 1:
-        return []
-    raw = (high - low) / most
-    power = 10.0 ** math.floor(math.log10(raw))
-    step = next(times * power for times in (1, 2, 5, 10) if times * power >= raw * (1 - 1e-9))
-    return _multiples(low, high, step)
-
-
-def _multiples(low: float, high: float, step: float) -> list[float]:
-    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
-    digits = max(0, 1 - math.floor(math.log10(step)))  # 0.30000000000000004 is 0.3
-    return [round(index * step, digits) for index in range(first, last + 1)]
-
-
 def of_values(low: float, high: float, most: int) -> list[Tick]:
     return [(value, number(value)) for value in values(low, high, most)]
 
@@ -70,13 +55,6 @@ def of_steps(low: float, high: float, most: int) -> list[Tick]:
     return [(at, short(at)) for at in values(low, high, most) if at == int(at)]
 
 
-def short(value: float) -> str:
-    for size, unit in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
-        if abs(value) >= size:
-            return f"{value / (1e3 if unit == 'k' else size):g}{unit}"
-    return f"{value:g}"
-
-
 def of_times(low: float, high: float, most: int) -> list[Tick]:
     """Round local times of day; `low` and `high` are seconds since the epoch."""
     if high <= low or most < 1:
@@ -84,7 +62,7 @@ def of_times(low: float, high: float, most: int) -> list[Tick]:
     step = next((one for one in _SPANS if one * most >= high - low), 86_400 * 10)
     offset = datetime.fromtimestamp(low).astimezone().utcoffset()
     shift = offset.total_seconds() if offset is not None else 0.0
-    local = _multiples(low + shift, high + shift, float(step))
+    local = multiples(low + shift, high + shift, float(step))
     return [(at - shift, clock(at - shift, seconds=step < 60)) for at in local]
 
 

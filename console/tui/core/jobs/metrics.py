@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from console.axes import values
 from console.tui.core.draw import ticks
 from console.tui.core.draw.chart import Sample, Scale, auto_scale, axis_cells, overlay
 from console.tui.core.draw.format import clock, number, span
@@ -218,7 +219,7 @@ def _drawn(
 
 def _of_spans(low: float, high: float, most: int) -> list[ticks.Tick]:
     """Times that are counted from a run's start."""
-    return [(at, span(at)) for at in ticks.values(low, high, most)]
+    return [(at, span(at)) for at in values(low, high, most)]
 
 
 def cross_x(held: Sequence[Sequence[SeriesPoint]], look: Look) -> float | None:
