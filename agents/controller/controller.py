@@ -552,7 +552,12 @@ class Controller:
             "memory": psutil.Process().memory_info().rss,
             "ray": self.fabric.state,
         }
-        return {**told, "storage": storage} if storage is not None else told
+        if storage is not None:
+            told["storage"] = storage
+        maintenance = self.reconciler.maintained()
+        if maintenance is not None:
+            told["maintenance"] = maintenance
+        return told
 
 
 @functools.cache

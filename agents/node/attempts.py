@@ -417,6 +417,7 @@ class Attempt:
             first_failed_at=standing.first_failed_at,
             gpus=list(self.staged.gpus) if self.staged else [],
             ranks=[self._rank_report(rank, records.boot_clock()) for rank in standing.ranks],
+            lease=self.lease,
         )
         if standing.state == "ended":
             report["left"] = self.left

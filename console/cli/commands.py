@@ -516,6 +516,23 @@ COMMANDS: dict[str, Entry] = {
         "console.cli.nodes:undrain", "Start jobs on a node again; also lifts a quarantine.", _FLEET
     ),
     "forget": Entry("console.cli.nodes:forget", "Remove a node that will not come back.", _FLEET),
+    "maintenance": Entry(
+        "console.cli.maintenance:maintenance",
+        "Keep everything running while the head is away.",
+        _FLEET,
+        verbs={
+            "head": Entry(
+                "console.cli.maintenance:head",
+                "Let everything run on while the head is away, for instance during a restart.",
+                _FLEET,
+            ),
+            "end": Entry(
+                "console.cli.maintenance:end",
+                "End the maintenance: jobs are started again.",
+                _FLEET,
+            ),
+        },
+    ),
     "strays": Entry(
         "console.cli.strays:strays",
         "List attempts that nodes hold and the registry does not know.",

@@ -14,7 +14,7 @@ from console.cli.output import emit, paint, paint_state, say
 from console.client import Client
 from console.text import neutralise
 from jobs.base.errors import Unreachable
-from jobs.base.words import counted
+from jobs.base.words import counted, joined
 
 if TYPE_CHECKING:
     from jobs.wire.views import Problem, StatusView
@@ -83,6 +83,19 @@ def _storage(status: StatusView) -> str:
     return f"{held}, {size(found['free'])} free"
 
 
+def _maintenance(status: StatusView) -> str:
+    """For how long the head may still be away."""
+    found = status.get("maintenance")
+    if found is None:
+        return ""
+    from console.cli.maintenance import maintenance_line
+
+    open_ = [node["node"] for node in found["unanswered"]]
+    return maintenance_line(found) + (
+        f"; not confirmed by {neutralise(joined(open_))}" if open_ else ""
+    )
+
+
 def _show(status: StatusView, host: str) -> None:
     say(f"{paint_state(status['state'])}  quarterdeck {neutralise(status['version'])}")
     if status["state"] != "unreachable":
@@ -95,6 +108,7 @@ def _show(status: StatusView, host: str) -> None:
                 ("up", span(status["uptime"]) if "uptime" in status else ""),
                 ("memory", size(status["memory"]) if "memory" in status else ""),
                 ("storage", _storage(status)),
+                ("maintenance", _maintenance(status)),
             ]
         )
     for problem in status["problems"]:

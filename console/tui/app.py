@@ -41,7 +41,7 @@ from console.tui.widgets.prompt import Entry
 from jobs.base.errors import QuarterdeckError
 from jobs.base.places import places
 from jobs.wire.alertviews import AlertView
-from jobs.wire.views import JobDetail
+from jobs.wire.views import JobDetail, MaintenanceView
 
 FRAME = 0.1
 """Seconds between two pictures at least: ten a second are enough for eyes and slow links."""
@@ -119,6 +119,9 @@ class QuarterdeckApp(Navigation):
         self.opened = False
         self.alerts = 0  # those that fire, and that nobody has acknowledged or silenced
         self._alerts_at = float("-inf")
+        self._maintained_until: float | None = (
+            None  # on the clock, while the head is in maintenance
+        )
         self.tones: dict[str, Style] = {}
         self._readable: Readable | None = None  # the last filter before the terminal
         self._start = self.memory.session.screen if start is None else start
@@ -318,6 +321,7 @@ class QuarterdeckApp(Navigation):
         if now - self._alerts_at >= ALERTS:
             self._alerts_at = now
             self._fetches.start("app alerts", lambda: self.source.alerts(over=False))
+            self._fetches.start("app maintenance", self.source.maintenance)
 
     def count_alerts(self, alerts: Sequence[AlertView]) -> None:
         """Take the number in the header from alerts that were read."""
@@ -329,6 +333,22 @@ class QuarterdeckApp(Navigation):
             self.alerts = number
             if self.top is not None:
                 self.top.redraw_frame()
+
+    def _show_maintenance(self, view: MaintenanceView | None) -> None:
+        """Say in the header that the head is in maintenance, or no longer."""
+        if view is None and self._maintained_until is None:
+            return
+        self._maintained_until = None if view is None else self.clock.mono() + view["left"]
+        if self.top is not None:
+            self.top.redraw_frame()
+
+    @property
+    def maintenance_left(self) -> float | None:
+        """Seconds for which the head may still be away."""
+        if self._maintained_until is None:
+            return None
+        left = self._maintained_until - self.clock.mono()
+        return left if left > 0.0 else None
 
     def fetch(self, key: str, call: Callable[[], Any]) -> None:
         """Make a call in a thread; the top screen gets the answer, if it is still there."""
@@ -382,6 +402,9 @@ class QuarterdeckApp(Navigation):
         if what == "alerts":
             if error is None:
                 self.count_alerts(value)
+        elif what == "maintenance":
+            if error is None:
+                self._show_maintenance(value)
         elif error is not None:
             self.tell(f"{rest}: {error.message}. {error.hint}".strip(), severity="error")
         elif what == "act":

@@ -23,6 +23,7 @@ from jobs.wire.views import (
     JobDetail,
     JobPage,
     LogLine,
+    MaintenanceView,
     NodeView,
     SeriesPoint,
     StacksView,
@@ -115,6 +116,10 @@ class Source(Protocol):
     def schedules(self) -> list[ScheduleView]: ...
     def alerts(self, *, over: bool = True) -> list[AlertView]:
         """Alerts that are not over, and (if `over`) the newest that are."""
+        ...
+
+    def maintenance(self) -> MaintenanceView | None:
+        """The head's maintenance that is in force."""
         ...
 
     def act(self, verb: str, target: str, body: Mapping[str, Any] | None = None) -> None:
@@ -284,6 +289,9 @@ class LiveSource:
 
     def alerts(self, *, over: bool = True) -> list[AlertView]:
         return cast("list[AlertView]", self._client.get("/v1/alerts", over=int(over)))
+
+    def maintenance(self) -> MaintenanceView | None:
+        return cast("MaintenanceView | None", self._client.get("/v1/maintenance"))
 
     def act(self, verb: str, target: str, body: Mapping[str, Any] | None = None) -> None:
         path = _ACTS[verb].format(*map(segment, target.split("/")))

@@ -255,6 +255,7 @@ class AttemptReport(TypedDict):
     ranks: list[RankReport]
     left: NotRequired[Leftover | None]  # once ended; None while it is being counted
     checkpoints: NotRequired[int]  # grows when another checkpoint is whole; absent without any
+    lease: NotRequired[float]  # until when its guard lets it run; 0 before it is launched
 
 
 class ProcessSample(TypedDict):

@@ -65,6 +65,25 @@ class PruneView(TypedDict):
     kept_bytes: int
 
 
+class Unanswered(TypedDict):
+    """A node that has not confirmed the leases of its attempts."""
+
+    node: str
+    jobs: list[str]
+
+
+class MaintenanceView(TypedDict):
+    """A planned absence of the head."""
+
+    since: str
+    until: str
+    left: float  # seconds
+    reason: str
+    user: str
+    attempts: int  # that run, and have leases
+    unanswered: list[Unanswered]  # nodes whose ranks stop when their ordinary leases end
+
+
 class StatusView(TypedDict):
     state: Literal["ok", "degraded", "unreachable"]
     version: str
@@ -76,6 +95,7 @@ class StatusView(TypedDict):
     memory: NotRequired[int]  # resident bytes of the controller
     ray: NotRequired[str]  # "connected", "connecting"
     storage: NotRequired[StorageView]
+    maintenance: NotRequired[MaintenanceView]  # while the head is in maintenance
 
 
 class StrayView(TypedDict):

@@ -269,3 +269,31 @@ def test_forgetting_a_node_asks_first(
     monkeypatch.setattr("sys.stdin.isatty", lambda: True)
     assert qd("forget", "gpu-1").code != 0
     assert len(controller.asked("POST /v1/nodes/gpu-1/forget")) == 1
+
+
+def test_maintenance_names_the_nodes_that_have_not_confirmed_it(
+    qd: Any, controller: FakeController
+) -> None:
+    view: dict[str, Any] = {
+        "since": "2026-11-29T14:00:00.000Z",
+        "until": "2026-11-29T14:30:00.000Z",
+        "left": 1800.0,
+        "reason": "new kernel",
+        "user": "ada",
+        "attempts": 3,
+        "unanswered": [],
+    }
+    controller.on("POST /v1/maintenance", view)
+    done = qd("maintenance", "head", "--for", "30m", "--reason", "new kernel")
+    assert done.code == 0
+    assert "All nodes have confirmed it; 3 jobs will run on." in done.out
+    asked = json.loads(controller.asked("POST /v1/maintenance")[-1].body)
+    assert asked == {"seconds": 1800.0, "reason": "new kernel"}
+    view["unanswered"] = [{"node": "gpu-7", "jobs": ["j4", "j5"]}]
+    done = qd("maintenance", "head", "--for", "30m")
+    assert done.code == 1, "a script must not go on"
+    assert "gpu-7 has not confirmed it: ranks of j4 and j5 there stop" in done.err
+    controller.on("GET /v1/maintenance", view)
+    assert "(30m left), by ada: new kernel" in qd("maintenance").out
+    controller.on("GET /v1/maintenance", None)
+    assert "not in maintenance" in qd("maintenance").err

@@ -7,7 +7,7 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from agents.controller.commands import straying
+from agents.controller.commands import maintaining, straying
 from agents.controller.controller import Controller
 from jobs.base.errors import Conflict, NotFound, StorageFull, Unreachable
 from jobs.store.writing import Caller
@@ -70,6 +70,7 @@ class Troubles:
             self._pause_ray,
             self._set_clock,
             self._drain,
+            self._maintain,
         ]
         rough = [
             *always,
@@ -91,6 +92,8 @@ class Troubles:
             self._stop_rank,
             self._unfit,
             self._lose_for_good,
+            self._maintain,
+            self._maintain,
             self._restore_registry,
         ]
         for _ in range(self.rng.randint(1, 3)):
@@ -315,6 +318,31 @@ class Troubles:
         await self._set_drained(name, drained=True)
         await asyncio.sleep(self._pick(5.0, 20.0))
         await self._set_drained(name, drained=False)
+
+    async def _maintain(self) -> None:
+        """The head is away for a while, as was announced, and perhaps for less time than that."""
+        seconds = self.rng.choice((60.0, 90.0))
+        if await self.ask(lambda c: maintaining.begin(c, OPERATOR, seconds, "kernel")) is None:
+            return
+        self.story.tell(OPERATOR.user, f"began a maintenance of {seconds:g} s")
+        host = self.rng.choice(self.hosts)
+        cut = not self.gentle and self.rng.random() < 0.6  # a node does not come back with the head
+        for _ in range(self.rng.choice((0, 1, 1, 2))):
+            self.head.crash(power=self.rng.random() < 0.2)
+            if cut:
+                self.story.tell("network", f"{host.name} is cut off")
+                host.cut = True
+            await asyncio.sleep(self.rng.choice((1.0, 15.0, 40.0)))
+            self.head.start()
+            await asyncio.sleep(self.rng.choice((0.5, 5.0)))
+        if self.rng.random() < 0.7:
+            await self.ask(lambda c: maintaining.end(c, OPERATOR))
+            self.story.tell(OPERATOR.user, "ended the maintenance")
+        if cut:
+            await self._miss(host, self._pick(15.0, 50.0))
+            self.story.tell("network", f"{host.name} is reached again")
+            host.cut = False
+            self.network.join(host)
 
     async def _unfit(self) -> None:
         """What is looked at before a gang starts is not as it should be on this node."""

@@ -21,6 +21,7 @@ from agents.controller.core.intake import Intake
 from agents.controller.core.reconciler import Reconciler
 from agents.controller.nodes.links import Link
 from jobs.life import endings, lifecycle
+from jobs.life.outages import Ahead
 from jobs.store import metricpoints
 from jobs.store.tables import RankRow
 from tests.sim.agent import Agent
@@ -63,6 +64,16 @@ def _guards_ignore_leases() -> _Patch:
 def _longer_leases_than_booked() -> _Patch:
     grant = Link.grant
     return mock.patch.object(Link, "grant", lambda self, key, lease: grant(self, key, lease) + 30.0)
+
+
+def _maintenance_is_not_booked() -> _Patch:
+    """A controller that begins forgets what earlier ones granted ahead."""
+    resumed = Ahead.resumed
+
+    def forgetful(now: float, longest: float, left: float) -> Ahead:
+        return replace(resumed(now, longest, left), earlier=0.0)
+
+    return mock.patch.object(Ahead, "resumed", forgetful)
 
 
 def _stopping_is_over() -> _Patch:
@@ -162,6 +173,7 @@ MUTATIONS = {
     "grace": Mutation("the grace is not counted", _grace_is_not_counted, 761),
     "fence": Mutation("guards ignore their lease", _guards_ignore_leases, 4),
     "grant": Mutation("leases last longer than is booked", _longer_leases_than_booked, 4),
+    "maintenance": Mutation("what was granted ahead is forgotten", _maintenance_is_not_booked, 0),
     "stopping": Mutation("a part that is stopping counts as over", _stopping_is_over, 0),
     "gang": Mutation("one ended part ends the gang", _release_before_stop, 4),
     "logs": Mutation("an end is told before the logs are here", _end_before_the_logs_are_here, 4),

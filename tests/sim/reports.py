@@ -24,6 +24,7 @@ def told(folder: Folder, state: str, outcome: str, reason: str, now: float) -> w
         "first_failed_at": first.ends_at + EPOCH if first else None,
         "gpus": list(folder.staged["gpus"]) if folder.staged else [],
         "ranks": [_rank(rank, now) for rank in folder.ranks],
+        "lease": folder.lease,
     }
 
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Protocol
 
 from agents.controller.core.copying import Copier
-from agents.controller.core.deadlines import LEASE_MARGIN
 from agents.controller.core.live import Live
 from agents.controller.core.plans import launch_plan
 from agents.controller.core.transfers import send_blobs
@@ -46,6 +45,8 @@ class Applier(Protocol):
     def reserve_name(self, live: Live) -> str: ...
     def detail(self, live: Live, text: str) -> None: ...
     async def staged(self, live: Live, event: lc.Staged, port: int | None) -> None: ...
+    def lease(self, live: Live) -> float: ...
+    def unrenewed(self, live: Live) -> float: ...
 
 
 class Performer:
@@ -124,10 +125,9 @@ class Performer:
         attempt = live.job.attempt
         if attempt is None or attempt.started_at is not None:
             return None
-        if live.doubtful:  # it may have been launched all the same: then its lease has to end
-            bound = live.running_since + live.spec.lease + live.spec.grace + LEASE_MARGIN
-            if self._monotonic() < bound:
-                return None
+        # It may have been launched all the same: then its lease has to end.
+        if live.doubtful and self._monotonic() < self._applier.unrenewed(live):
+            return None
         if isinstance(effect, lc.Stop):
             return lc.Gone(attempt.epoch, effect.node, error.message)
         if isinstance(effect, lc.Stage):
@@ -299,11 +299,10 @@ class Performer:
         # Else it was over before this answer was: what it logged comes through the link, and with it
         # the end.
 
-    @staticmethod
-    def _lease(live: Live, link: Link, key: str) -> float:
+    def _lease(self, live: Live, link: Link, key: str) -> float:
         """Until when the guard lets the ranks run without us. Two copies of a service hurt nobody, so
         it is never fenced: its lease only says when its node is given up."""
-        until = link.grant(key, live.spec.lease)
+        until = link.grant(key, self._applier.lease(live))
         return until + UNLIMITED if live.spec.kind == "service" else until
 
     async def _stop(self, live: Live, node: str, reason: str) -> None:

@@ -215,7 +215,7 @@ class Intake:
         live = self.reconciler.live.get(parse_key(key).job)
         if live is None or live.job.attempt is None or live.key(self.cluster_id) != key:
             return None
-        return live.spec.lease
+        return self.reconciler.lease(live)
 
     def fetching(self, node: str, key: str) -> bool:
         return self.unknown(key) or self._collecting.busy(node, key)

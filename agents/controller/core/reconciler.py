@@ -21,6 +21,7 @@ from agents.controller.core import deadlines
 from agents.controller.core.copying import Copier
 from agents.controller.core.effects import Performer
 from agents.controller.core.live import Live
+from agents.controller.core.maintenance import Maintenance, unconfirmed
 from agents.controller.core.planner import Planner
 from agents.controller.core.roster import Holdings, Roster
 from agents.controller.nodes.cluster import Binding, Cluster
@@ -42,7 +43,7 @@ from jobs.store import audit, reading, writing
 from jobs.store.tables import AttemptRow, JobRow
 from jobs.store.writing import Caller
 from jobs.wire import messages as wire
-from jobs.wire.views import JobView
+from jobs.wire.views import JobView, MaintenanceView
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +52,7 @@ CLOCK_SET = 1.0
 """Seconds that the wall clock may gain on the monotonic one before it counts as set."""
 
 
+MAINTAINED = "the head is in maintenance: nothing is started before its end (`qd maintenance`)"
 STRAY_HELD = 15.0
 """Seconds for which a job is not placed after a node has said that it holds a copy of it. An agent
 answers every five."""
@@ -84,6 +86,7 @@ class Reconciler:
         self.roster = Roster()
         self.live = self.roster.live
         self.planner = Planner(self.roster, fabric, links, cluster, self._now, monotonic)
+        self.maintenance = Maintenance(database, hub, now, monotonic)
         self.reasons: dict[int, str] = {}  # why each waiting job waits; not worth a write each
         self._db, self._fabric, self._links = database, fabric, links
         self._cluster, self._hub, self._secrets = cluster, hub, secrets
@@ -118,6 +121,7 @@ class Reconciler:
             restored: the registry is older than what was written last (see `distrust`).
         """
         self._distrusted = restored
+        await self.maintenance.load()
 
         def read(session: Session) -> list[tuple[JobRow, lc.Job, int | None]]:
             found = []
@@ -190,7 +194,13 @@ class Reconciler:
             self._wake.clear()
             self.passes += 1
             self._thought = 0.0
-            for step in (self._schedule, self._check_limits, self._check_leases):
+            steps = (
+                self._look_at_maintenance,
+                self._schedule,
+                self._check_limits,
+                self._check_leases,
+            )
+            for step in steps:
                 try:  # each by itself: one job that cannot be placed must not let leases pass
                     await step()
                 except QuarterdeckError as error:
@@ -220,8 +230,10 @@ class Reconciler:
 
     def hold(self, live: Live) -> None:
         """Do not place a job yet: a copy of it may run."""
-        bound = live.spec.lease + live.spec.grace + deadlines.LEASE_MARGIN
-        live.held_until = max(live.held_until, self._begun + bound, self._now() + STRAY_HELD)
+        now, begun = self._now(), self._begun - self._offset
+        lease_ends = self.maintenance.ahead.bound(None, begun, live.spec.lease) + self._offset
+        bound = lease_ends + live.spec.grace + deadlines.LEASE_MARGIN
+        live.held_until = max(live.held_until, bound, now + STRAY_HELD)
         self.roster.index(live)
 
     def wake(self) -> None:
@@ -517,6 +529,9 @@ class Reconciler:
         if not self.settled:
             self._say({live.job.id: "waits for Ray to be back" for live in waiting})
             return
+        if self.maintenance.in_force:
+            self._say(dict.fromkeys((live.job.id for live in waiting), MAINTAINED))
+            return
         decided = self.planner.decide()
         self._thought = self._monotonic() - began
         placing = (self.place(self.live[item.job], item) for item in decided.placements)
@@ -546,13 +561,37 @@ class Reconciler:
             view = self.live[number].view
             self._hub.publish("jobs", view["id"], self.overlay(view))
 
+    async def _look_at_maintenance(self) -> None:
+        if await self.maintenance.tick():
+            self.wake()
+
+    def unconfirmed(self) -> dict[str, list[str]]:
+        """Nodes that have not confirmed what is granted ahead, each with the jobs that run there."""
+        links, until = self._links.links, self.maintenance.ahead.until
+        return unconfirmed(self.holding(), links, self.cluster_id, until)
+
+    def maintained(self) -> MaintenanceView | None:
+        """The maintenance that is in force."""
+        running = sum(live.job.state in ("RUNNING", "STOPPING") for live in self.holding())
+        return self.maintenance.view(running, self.unconfirmed())
+
+    def lease(self, live: Live) -> float:
+        """Seconds for which its ranks may run now without hearing from us."""
+        return live.spec.lease + self.maintenance.longer()
+
+    def unrenewed(self, live: Live) -> float:
+        """When, on the monotonic clock, its ranks are certainly gone if nobody has renewed their leases
+        since this controller has had the job."""
+        bound = self.maintenance.ahead.bound(None, live.running_since, live.spec.lease)
+        return bound + live.spec.grace + deadlines.LEASE_MARGIN
+
     async def _check_limits(self) -> None:
         for live, event in deadlines.timeouts(self.holding(), self._now()):
             await self.apply(live, event)
 
     async def _check_leases(self) -> None:
-        links, monotonic = self._links.links, self._monotonic()
-        for live, event in deadlines.gone(self.holding(), links, self.cluster_id, monotonic):
+        links, monotonic, ahead = self._links.links, self._monotonic(), self.maintenance.ahead
+        for live, event in deadlines.gone(self.holding(), links, self.cluster_id, monotonic, ahead):
             lost = partial(writing.lose_ranks, epoch=event.epoch, node=event.node)
             await self.apply(live, event, extra=lost)
 

@@ -64,8 +64,8 @@ class Keeper(Protocol):
 @dataclass(slots=True)
 class Link:
     """The state of one link. `bounds` says until when (this process's monotonic clock) an attempt's
-    lease can last at most; `clock` is the agent's newest reading and `clock_at` when it came;
-    `renewed_at` is when leases were last renewed."""
+    lease can last at most, `confirmed` until when the agent has said that it will; `clock` is the
+    agent's newest reading and `clock_at` when it came; `renewed_at` is when leases were last renewed."""
 
     node: FabricNode
     agent: wire.AgentClient | None = None
@@ -74,6 +74,7 @@ class Link:
     clock_at: float = 0.0
     renewed_at: float = 0.0
     bounds: dict[str, float] = field(default_factory=dict)
+    confirmed: dict[str, float] = field(default_factory=dict)
     reports: dict[str, wire.AttemptReport] = field(default_factory=dict)
     forget: set[str] = field(default_factory=set)
     hurry: bool = False  # an attempt has ended and not all of it is here yet: ask on at once
@@ -109,7 +110,7 @@ class Links:
                 continue
             link = Link(node)
             if known is not None:  # leases outlive the agent's incarnation: keep their bounds
-                link.bounds = known.bounds
+                link.bounds, link.confirmed = known.bounds, known.confirmed
             self.links[name] = link
             link.tasks = [
                 asyncio.create_task(self._run(link), name=f"link-{name}"),
@@ -149,6 +150,11 @@ class Links:
         if link is None or link.agent is None or not link.online:
             raise Unreachable(f"there is no contact with node {node}")
         return link, link.agent
+
+    async def renew(self, node: str) -> None:
+        """Renew a node's leases now. Raises Unreachable, and what the agent does."""
+        link, _ = self.agent(node)
+        await self._sync(link)
 
     async def _run(self, link: Link) -> None:
         name, failures, full = link.node.name, 0, False
@@ -232,11 +238,12 @@ class Links:
     ) -> wire.SyncReply:
         """Renew the leases, and ask for what is named."""
         assert link.agent is not None
-        leases = {}
+        leases, booked = {}, {}
         for key, report in link.reports.items():
             lease = self._keeper.lease_of(key)
             if lease is not None and report["state"] in ("running", "stopping"):
                 leases[key] = link.grant(key, lease)
+                booked[key] = link.clock_at + lease
         request: wire.SyncRequest = {
             "protocol": wire.PROTOCOL,
             "seen": seen,
@@ -251,6 +258,10 @@ class Links:
         link.clock, link.online = reply["clock"], True
         link.clock_at = link.renewed_at = self._monotonic()
         link.reports = {report["key"]: report for report in reply["attempts"]}
+        for key, until in leases.items():
+            # An agent of before leases were reported says nothing; it complains of what it cannot do.
+            if key in link.reports and link.reports[key].get("lease", until) >= until:
+                link.confirmed[key] = max(link.confirmed.get(key, 0.0), booked[key])
         return reply
 
     async def _keep_leases(self, link: Link) -> None:
@@ -291,5 +302,6 @@ class Links:
             if await self._keeper.on_report(name, report, quiet=quiet):
                 link.forget.add(report["key"])
                 link.bounds.pop(report["key"], None)
+                link.confirmed.pop(report["key"], None)
             elif not self._keeper.fetching(name, report["key"]):
                 link.hurry = True

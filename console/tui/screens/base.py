@@ -110,6 +110,7 @@ class Frame(Acts, Screen[None]):
                 frozen=deck.frozen,
                 alerts=deck.alerts,
                 host=deck.host,
+                maintenance=deck.maintenance_left,
             )
         ]
 

@@ -29,6 +29,7 @@ from jobs.wire.views import (
     JobPage,
     JobView,
     LogLine,
+    MaintenanceView,
     NodeView,
     SeriesPoint,
     StacksView,
@@ -123,6 +124,7 @@ class FakeSource:
         self.services: list[DeploymentView] = [] if empty else fake_models.deployments()
         self.timetable: list[ScheduleView] = [] if empty else fake_flows.schedules()
         self.wrong: list[AlertView] = [] if empty else fake_flows.alerts()
+        self.maintained: MaintenanceView | None = None
         self.logs: dict[int, bytes] = {
             r: "".join(
                 f"step {i} loss {3 - i / 900:.3f} tok/s {31_000 + r}\n" for i in range(800)
@@ -426,6 +428,9 @@ class FakeSource:
     def alerts(self, *, over: bool = True) -> list[AlertView]:
         self._check("alerts" if over else "open alerts")
         return [one for one in self.wrong if over or one["state"] != "RESOLVED"]
+
+    def maintenance(self) -> MaintenanceView | None:
+        return self.maintained
 
     def act(self, verb: str, target: str, body: Mapping[str, Any] | None = None) -> None:
         self._check(f"act {verb}")

@@ -8,6 +8,7 @@ from console.tui.core.base.link import Link, badge
 from console.tui.core.draw.glyphs import Glyphs
 from console.tui.core.draw.lines import Line, Span, line
 from console.tui.core.draw.lines import width as cells
+from jobs.base.words import duration
 
 ALERTING = "Alerts"
 """The screen that says what needs somebody; its name is followed by how much does."""
@@ -29,11 +30,13 @@ def header(
     frozen: bool = False,
     alerts: int = 0,
     host: str = "",
+    maintenance: float | None = None,
 ) -> Line:
     """`qd ▸ Cluster   1·Cluster 2·Jobs   ● live · 0.6s`: where you are, where you can go, how fresh.
 
     The badge is never dropped; when the line is short, the names of screens are cut, and at last the
-    list of them is dropped. `host` is where the cluster is when it is not on this machine.
+    list of them is dropped. `host` is where the cluster is when it is not on this machine;
+    `maintenance` is for how many seconds more the head may be away.
     """
     left: list[Span] = [Span(" qd", "strong")]
     if host:
@@ -41,6 +44,8 @@ def header(
     for crumb in crumbs:
         left += [Span(f" {glyphs.crumb} ", "dim"), Span(crumb, "strong")]
     right: list[Span] = [Span("read-only ", "warn")] if read_only else []
+    if maintenance is not None:
+        right.append(Span(f"maintenance, {duration(maintenance)} left ", "warn"))
     right += [Span("frozen, p goes on ", "found")] if frozen else []
     right += [*badge(link, now, glyphs), Span(" ")]
     for length in (None, *SHORT):

@@ -12,10 +12,12 @@ from agents.controller.core.live import Live
 from agents.controller.nodes.fabric import FabricNode
 from agents.controller.nodes.links import Link
 from jobs.life import lifecycle as lc
+from jobs.life.outages import Ahead
 from jobs.spec.job import JobSpec
 from jobs.wire.views import JobView
 
 LEASE, GRACE, SINCE = 30.0, 10.0, 1_000.0
+NEVER = Ahead()
 
 
 def running(*parts: lc.Part, started_at: float | None = 500.0, **fields: Any) -> Live:
@@ -41,8 +43,11 @@ def link(live: Live, heard_at: float) -> Link:
     return found
 
 
-def gone(live: Live, links: dict[str, Link], at: float) -> list[tuple[str, float | None]]:
-    return [(event.node, event.silent) for _, event in deadlines.gone([live], links, "c", at)]
+def gone(
+    live: Live, links: dict[str, Link], at: float, ahead: Ahead = NEVER
+) -> list[tuple[str, float | None]]:
+    found = deadlines.gone([live], links, "c", at, ahead)
+    return [(event.node, event.silent) for _, event in found]
 
 
 @pytest.mark.parametrize("phase", ["staged", "running", "stopping"])
@@ -68,6 +73,23 @@ def test_each_node_has_its_own_bound() -> None:
     live = running(lc.Part("n1", "running"), lc.Part("n2", "running"))
     links = {"n1": link(live, heard_at=2_000.0)}
     assert [node for node, _ in gone(live, links, 2_001.0)] == ["n2"]
+
+
+def test_during_a_maintenance_nothing_is_given_up() -> None:
+    live, ahead = running(lc.Part("n1", "running")), Ahead(until=5_000.0)
+    assert gone(live, {}, 4_999.0, ahead) == []
+    assert gone(live, {}, 5_000.0, ahead) == [("n1", None)]
+
+
+def test_what_an_earlier_controller_granted_ahead_is_waited_for() -> None:
+    live, ahead = (
+        running(lc.Part("n1", "running"), lc.Part("n2", "running")),
+        Ahead(earlier=4_000.0),
+    )
+    links = {"n1": link(live, heard_at=2_000.0)}
+    bound = 4_000.0 + LEASE + GRACE + LEASE_MARGIN
+    assert gone(live, links, bound, ahead) == []
+    assert [node for node, _ in gone(live, links, bound + 0.1, ahead)] == ["n1", "n2"]
 
 
 @pytest.mark.parametrize("phase", ["ended", "gone"])
