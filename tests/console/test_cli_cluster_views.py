@@ -294,6 +294,6 @@ def test_maintenance_names_the_nodes_that_have_not_confirmed_it(
     assert done.code == 1, "a script must not go on"
     assert "gpu-7 has not confirmed it: ranks of j4 and j5 there stop" in done.err
     controller.on("GET /v1/maintenance", view)
-    assert "(30m left), by ada: new kernel" in qd("maintenance").out
+    assert "(30m00s left), by ada: new kernel" in qd("maintenance").out
     controller.on("GET /v1/maintenance", None)
     assert "not in maintenance" in qd("maintenance").err

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterable
 
 from agents.controller.controller import Controller
+from agents.controller.core.reconciler import MAINTAINED
 from jobs.base.errors import Conflict, QuarterdeckError
 from jobs.base.names import job_name
 from jobs.placement.explain import explain_waiting
@@ -56,6 +57,8 @@ def _waiting(controller: Controller, number: int) -> tuple[list[str], list[Unblo
     reconciler = controller.reconciler
     if not reconciler.settled:
         return ["Ray is not back yet: nothing is placed until what runs is known again"], []
+    if reconciler.maintenance.in_force:
+        return [MAINTAINED], [{"change": "end the maintenance", "command": "qd maintenance end"}]
     live = reconciler.live.get(number)
     if live is None or not live.waiting:
         return ["its last attempt is being cleared away"], []
