@@ -36,6 +36,7 @@ class Front:
         )
         self._revision = 0
         self.ready = "/ready"
+        self.hold: dict[str, float] | None = None
         self.port = free_port()
 
     def want(
@@ -55,6 +56,7 @@ class Front:
                 {
                     "name": name,
                     "ready": self.ready,
+                    "hold": self.hold,
                     "servers": [
                         {"name": f"e{n}", "address": address} for n, address in enumerate(addresses)
                     ],

@@ -15,186 +15,42 @@ moment derives it again, and no step is taken twice.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
 
 from jobs.base.errors import Conflict
 from jobs.life.vocabulary import Note
-from jobs.services.evidence import NONE, UNSEEN, Counts, Evidence
+from jobs.services import resize
+from jobs.services.deployment import (
+    DRAIN,
+    OPEN,
+    Ask,
+    Broken,
+    Deployed,
+    Deployment,
+    Event,
+    Observed,
+    Phase,
+    Plan,
+    Ready,
+    Release,
+    ReleaseState,
+    Rescale,
+    Result,
+    Rollout,
+    Scaled,
+    Short,
+    Target,
+    Tick,
+    Wants,
+)
+from jobs.services.evidence import Evidence
 
-Target = Literal["staging", "production"]
-Phase = Literal["starting", "stepping", "paused", "done", "rolled_back", "aborted"]
-ReleaseState = Literal["starting", "live", "warm", "retired"]
-
-OPEN: tuple[Phase, ...] = ("starting", "stepping", "paused")
-"""Phases of a rollout that is not over."""
-
-DRAIN = 5.0
-"""Seconds between the last request that a release is given and its stop, beside what its own stop takes."""
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """How a release gets its traffic. Times in seconds.
-
-    Attributes:
-        steps: percent of the traffic, rising; none: all of it as soon as it is ready.
-        rest: how long each step is watched at least.
-        least: requests of the new version that each step must have seen.
-        patience: how long a step waits for them before a person is asked.
-        ready: how long its replicas may take to be ready.
-        warm: how long the version that was replaced stays ready to take the traffic back.
-        alpha: chance, at most, of rolling back a version that is no worse. Two tests share it.
-        slower: a request is slow when it takes longer than so many times the running version's p95.
-    """
-
-    steps: tuple[float, ...] = ()
-    rest: float = 60.0
-    least: int = 20
-    patience: float = 600.0
-    ready: float = 300.0
-    warm: float = 900.0
-    alpha: float = 0.05
-    slower: float = 1.5
-
-
-@dataclass(frozen=True, slots=True)
-class Release:
-    """A version as it was deployed. The same version deployed again is another release.
-
-    `until`: when a warm one is retired, unix time. `ready`: its replicas have all been ready.
-    """
-
-    number: int
-    version: str
-    replicas: int
-    state: ReleaseState = "starting"
-    ready: bool = False
-    until: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Rollout:
-    """One release on its way from no traffic to all of it.
-
-    `step` is the place in `plan.steps`; `since` when the phase or the step began, unix time; `seen`
-    requests of the new version in this step; `edge` seconds above which a request is slow.
-    """
-
-    new: int
-    old: int | None
-    plan: Plan
-    phase: Phase = "starting"
-    step: int = 0
-    since: float = 0.0
-    seen: int = 0
-    edge: float | None = None
-    errors: Evidence = UNSEEN
-    slow: Evidence = UNSEEN
-    reason: str = ""
-
-    @property
-    def open(self) -> bool:
-        return self.phase in OPEN
-
-
-@dataclass(frozen=True, slots=True)
-class Deployment:
-    """A name at a target. `live` is the release that has the traffic which no rollout takes, `previous`
-    the one that had it before, to which a rollback goes."""
-
-    id: int
-    name: str
-    target: Target
-    releases: tuple[Release, ...] = ()
-    live: int | None = None
-    rollout: Rollout | None = None
-    removed: bool = False
-    previous: int | None = None
-
-    def release(self, number: int | None) -> Release | None:
-        return next((item for item in self.releases if item.number == number), None)
-
-    @property
-    def busy(self) -> bool:
-        return self.rollout is not None and self.rollout.open
-
-
-# -- events ---------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Deployed:
-    """A person wants this release to serve. `number` is new, and larger than all before."""
-
-    number: int
-    version: str
-    replicas: int
-    plan: Plan
-    user: str
-
-
-@dataclass(frozen=True, slots=True)
-class Ready:
-    """All replicas of a release answer."""
-
-    release: int
-
-
-@dataclass(frozen=True, slots=True)
-class Broken:
-    """A release that has never been ready cannot become it."""
-
-    release: int
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Observed:
-    """Requests that were answered since the last look: how many, how many in error, how many slow.
-    `edge` is what is slow, in seconds, where the running version has shown it."""
-
-    old: Counts = NONE
-    new: Counts = NONE
-    old_slow: Counts = NONE
-    new_slow: Counts = NONE
-    edge: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Tick:
-    """Time has passed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """What a person wants of a rollout."""
-
-    what: Literal["pause", "resume", "abort", "promote", "rollback", "remove"]
-    user: str
-
-
-Event = Deployed | Ready | Broken | Observed | Tick | Ask
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    deployment: Deployment
-    notes: tuple[Note, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Wants:
-    """What should be true now.
-
-    `replicas`: how many of each release; a release that is not in it has none. `share`: percent of the
-    traffic for `candidate`; the rest is for `stable`.
-    """
-
-    replicas: dict[int, int]
-    stable: int | None
-    candidate: int | None
-    share: float
+__all__ = [
+    "DRAIN", "OPEN", "Ask", "Broken", "Deployed", "Deployment", "Event", "Observed", "Phase", "Plan",
+    "Ready", "Release", "ReleaseState", "Rescale", "Result", "Rollout", "Scaled", "Short", "Target",
+    "Tick", "Wants", "handle", "wants", "worse",
+]  # fmt: skip
 
 
 def wants(deployment: Deployment) -> Wants:
@@ -230,6 +86,8 @@ def handle(deployment: Deployment, event: Event, now: float) -> Result:
             return _tick(deployment, now)
         case Ask():
             return _ASKED[event.what](deployment, event, now)
+        case Scaled() | Short() | Rescale():
+            return resize.handle(deployment, event, now)
 
 
 def _deployed(deployment: Deployment, event: Deployed, now: float) -> Result:
@@ -241,7 +99,7 @@ def _deployed(deployment: Deployment, event: Deployed, now: float) -> Result:
             f"{deployment.name} rolls out {version} at {deployment.target} already",
             f"`qd rollout {deployment.name} abort` ends that, promote completes it.",
         )
-    release = Release(event.number, event.version, event.replicas)
+    release = resize.first(deployment, event, now)
     new = replace(
         deployment,
         removed=False,
@@ -258,7 +116,7 @@ def _ready(deployment: Deployment, event: Ready, now: float) -> Result:
     release = deployment.release(event.release)
     if release is None or release.ready or release.state == "retired":
         return Result(deployment)
-    deployment = _with(deployment, replace(release, ready=True))
+    deployment = deployment.having(replace(release, ready=True))
     rollout = deployment.rollout
     if rollout is None or rollout.phase != "starting" or rollout.new != event.release:
         return Result(deployment)
@@ -314,7 +172,7 @@ def _tick(deployment: Deployment, now: float) -> Result:
     notes: list[Note] = []
     for release in deployment.releases:
         if release.state == "warm" and now >= release.until:
-            deployment = _with(deployment, replace(release, state="retired"))
+            deployment = deployment.having(replace(release, state="retired"))
             text = f"{deployment.name} {release.version} is stopped at {deployment.target}"
             notes.append(Note("release.retired", text))
     rollout = deployment.rollout
@@ -381,13 +239,14 @@ def _rollback(deployment: Deployment, event: Ask, now: float) -> Result:
         )
     if target.state != "warm":  # its replicas are gone: it comes as any other, without steps
         plan = replace(rollout.plan, steps=()) if rollout is not None else Plan()
-        deployment = _with(deployment, replace(target, state="starting", ready=False))
+        again = replace(target, state="starting", ready=False, replicas=max(1, target.replicas))
+        deployment = deployment.having(again)
         started = Rollout(target.number, current.number, plan, since=now, reason=reason)
         text = f"{deployment.name} goes back to {target.version}, which starts again: {reason}"
         note = Note("rollout.started", text, "warning", user=event.user)
         return Result(replace(deployment, rollout=started), (note,))
-    deployment = _with(deployment, replace(target, state="live", until=0.0))
-    deployment = _with(deployment, replace(current, state="warm", until=now + DRAIN))
+    deployment = deployment.having(replace(target, state="live", until=0.0))
+    deployment = deployment.having(replace(current, state="warm", until=now + DRAIN))
     done = Rollout(
         current.number,
         target.number,
@@ -459,13 +318,6 @@ def _what(deployment: Deployment, rollout: Rollout) -> str:
     return f"{deployment.name} {release.version if release else '?'} at {deployment.target}"
 
 
-def _with(deployment: Deployment, release: Release) -> Deployment:
-    releases = tuple(
-        release if item.number == release.number else item for item in deployment.releases
-    )
-    return replace(deployment, releases=releases)
-
-
 def _stepped(deployment: Deployment, rollout: Rollout, step: int, now: float) -> Result:
     new = replace(rollout, phase="stepping", step=step, since=now, seen=0)
     text = f"{_what(deployment, rollout)} has {rollout.plan.steps[step]:g} % of the traffic"
@@ -489,13 +341,13 @@ def _promoted(
 ) -> Result:
     new = deployment.release(rollout.new)
     assert new is not None
-    deployment = _with(deployment, replace(new, state="live", until=0.0))
+    deployment = deployment.having(replace(new, state="live", until=0.0))
     # Going back is no step that could be taken back again.
     goes_back = rollout.old is not None and rollout.new < rollout.old
     previous = None if goes_back else rollout.old
     old = deployment.release(rollout.old)
     if old is not None and old.state != "retired":
-        deployment = _with(deployment, replace(old, state="warm", until=now + rollout.plan.warm))
+        deployment = deployment.having(replace(old, state="warm", until=now + rollout.plan.warm))
     done = replace(rollout, phase="done", since=now, reason=reason)
     text = f"{_what(deployment, rollout)} has all of the traffic: {reason}"
     return Result(
@@ -515,7 +367,7 @@ def _over(
     """The new release loses its traffic; the old one, which never stopped serving, has all of it."""
     new = deployment.release(rollout.new)
     assert new is not None
-    deployment = _with(deployment, replace(new, state="warm", until=now + DRAIN))
+    deployment = deployment.having(replace(new, state="warm", until=now + DRAIN))
     done = replace(rollout, phase=phase, since=now, reason=reason)
     text = f"{_what(deployment, rollout)} is {_SAID[phase]}: {reason}"
     return Result(

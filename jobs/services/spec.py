@@ -18,11 +18,13 @@ from pydantic import (
     PlainValidator,
     ValidationError,
     field_validator,
+    model_validator,
 )
 
 from jobs.base.errors import InvalidInput
 from jobs.base.units import show
 from jobs.services.rollout import Plan
+from jobs.services.scaling import ScaleField
 from jobs.services.watching import LOG_VARIABLE, LogField, LogSpec, MonitorField
 from jobs.spec import fields, problems, yamlfile
 from jobs.spec.job import JobSpec, Resources
@@ -74,6 +76,9 @@ class ServiceSpec(BaseModel):
     command: fields.CommandField = Field(description="it listens on $HOST:$PORT")
     ready: str = Field("/", description="a path that answers 200 when a replica can take requests")
     replicas: Annotated[int, Field(ge=1, le=1000)] = 1
+    scale: ScaleField = Field(
+        None, description="bounds such as 1-4, or `{min, max, ...}`: the number follows the load"
+    )
     bind: str = Field("127.0.0.1", description="address of the node of the front to listen on")
     port: Annotated[int, Field(ge=1, le=65_535)] | None = Field(
         None, description="where the front listens; by default a free one, which stays the same"
@@ -138,6 +143,20 @@ class ServiceSpec(BaseModel):
         if list(value) != sorted(set(value)):
             raise ValueError(f"found {show(list(value))}; allowed: rising numbers below 100")
         return value
+
+    @model_validator(mode="after")
+    def _bounded(self) -> ServiceSpec:
+        given, scale = self.first_replicas, self.scale
+        if given is not None and scale is not None and scale.within(given) != given:
+            raise ValueError(
+                f"replicas is {given}, and scale {scale.words()}; allowed: within the bounds"
+            )
+        return self
+
+    @property
+    def first_replicas(self) -> int | None:
+        """With how many it begins; None where nobody said."""
+        return self.replicas if "replicas" in self.model_fields_set else None
 
     def plan(self) -> Plan:
         """How a release of it gets its traffic."""

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from jobs.services.evidence import Counts, Evidence
 from jobs.services.rollout import Deployment, Plan, Release, Rollout
+from jobs.services.scaling import Scale
 
 
 def to_json(deployment: Deployment) -> dict[str, Any]:
     """What changes from event to event; name and target are columns of their own."""
     return {
-        "releases": [asdict(release) for release in deployment.releases],
+        "releases": [_release_to_json(release) for release in deployment.releases],
         "live": deployment.live,
         "rollout": None if deployment.rollout is None else asdict(deployment.rollout),
         "removed": deployment.removed,
@@ -26,12 +27,22 @@ def from_json(number: int, name: str, target: str, data: dict[str, Any]) -> Depl
         id=number,
         name=name,
         target=target,  # type: ignore[arg-type]  # only targets are ever stored
-        releases=tuple(Release(**item) for item in data.get("releases", ())),
+        releases=tuple(_release(item) for item in data.get("releases", ())),
         live=data.get("live"),
         rollout=None if rollout is None else _rollout(rollout),
         removed=data.get("removed", False),
         previous=data.get("previous"),
     )
+
+
+def _release_to_json(release: Release) -> dict[str, Any]:
+    scale = None if release.scale is None else release.scale.model_dump(mode="json")
+    return asdict(replace(release, scale=None)) | {"scale": scale}
+
+
+def _release(data: dict[str, Any]) -> Release:
+    scale = data.get("scale")
+    return Release(**data | {"scale": None if scale is None else Scale.model_validate(scale)})
 
 
 def _rollout(data: dict[str, Any]) -> Rollout:

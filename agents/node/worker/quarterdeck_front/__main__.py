@@ -17,6 +17,8 @@ from typing import Any
 from .config import Asked, backends
 from .counts import Tally
 from .haproxy import Haproxy, find
+from .hold import Holder
+from .load import Load
 
 TICK = 0.03
 """Seconds between two looks at what is asked: what a rollback waits for at most."""
@@ -25,7 +27,7 @@ SHOW_EVERY = 0.2
 LOOK_AGAIN = 0.1
 """Seconds between two questions to a replica whether it is ready."""
 
-KNOWS = ["keys", "tls"]
+KNOWS = ["keys", "tls", "scale"]
 """What a controller may ask that the first fronts did not understand."""
 
 
@@ -76,7 +78,8 @@ class Front:
         self._shown = 0.0
         self._applied = ""
         self._servers: dict[str, dict[str, bool]] = {}
-        self._load: dict[str, dict[str, int]] = {}
+        self._load = Load(time.monotonic())
+        self._holder = Holder(Path.cwd(), lambda address: address in self._prober.ready)
         self._certificates: dict[str, dict[str, Any]] = {}
         self._said = ""
         self.ending = False
@@ -113,13 +116,16 @@ class Front:
         self._read = changed
         self._asked = json.loads(self._inbox.read_bytes())
         self._prober.want(self._asked)
+        self._holder.want(backends(self._asked).values())
 
     def _show(self) -> None:
         self._shown = time.monotonic()
         if self._haproxy.current is not None:
             with contextlib.suppress(OSError, ValueError):
                 self._servers = self._haproxy.servers()
-                self._load = self._haproxy.load()
+                finished = {name: counts.seen for name, counts in self._tally.counts.items()}
+                requests, waiting = self._haproxy.load(), self._holder.waiting()
+                self._load.look(time.monotonic(), requests, waiting, finished)
                 self._certificates = self._haproxy.certificates()
         current = self._haproxy.current
         seen: dict[str, Any] = {
@@ -129,7 +135,9 @@ class Front:
             "pid": current.pid if current is not None else None,
             "error": self._haproxy.error,
             "servers": self._servers,
-            "load": self._load,
+            "load": self._load.to_json(),
+            "leaving": self._haproxy.leaving(),
+            "clock": self._load.looked,
             "certificates": self._certificates,
             "counts": {name: counts.to_json() for name, counts in self._tally.counts.items()},
         }

@@ -3,7 +3,8 @@
     {"services": [{"name": "d3", "bind": "127.0.0.1", "port": 8600,
                    "stable": "d3r1", "candidate": "d3r2" or "", "share": 5.0,
                    "backends": [{"name": "d3r1", "ready": "/v2/health/ready",
-                                 "servers": [{"name": "e7", "address": "127.0.0.1:23456"}]}],
+                                 "servers": [{"name": "e7", "address": "127.0.0.1:23456"}],
+                                 "hold": null}],    # see hold.py
                    "keyed": false, "keys": {},    # see keys.py
                    "tls": null}]}                 # see tls.py
 
@@ -17,7 +18,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from . import keys
+from . import hold, keys
 from .tls import Certificate, path_of
 
 Asked = dict[str, Any]
@@ -34,6 +35,7 @@ _HEAD = """\
 # Written by quarterdeck_front.
 global
     stats socket unix@{socket} mode 600 level admin expose-fd listeners
+    stats timeout 1h
     log stdout len 256 format raw local0
     noreuseport
     maxconn 4096
@@ -129,7 +131,22 @@ def configuration(
         for server in backend["servers"]:
             if server["address"] in ready:
                 text += f"    server {server['name']} {server['address']}\n"
+        if backend.get("hold"):
+            # Who hangs up waits no longer: another may have the place.
+            text += "    option abortonclose\n"
+            path = hold.path_of(name)
+            text += f"    server {hold.SERVER} unix@{path} backup no-check pool-max-conn 0\n"
     return text
+
+
+def replicas(asked: Asked, ready: set[str]) -> list[tuple[str, str]]:
+    """Backend and server of each replica that is in the configuration."""
+    return [
+        (name, server["name"])
+        for name, backend in backends(asked).items()
+        for server in backend["servers"]
+        if server["address"] in ready
+    ]
 
 
 def _tls(certificate: Certificate | None) -> str:

@@ -6,21 +6,19 @@ import contextlib
 import fcntl
 import os
 import shutil
-import socket
 import subprocess
 import time
 from pathlib import Path
 from typing import Any
 
-from . import config
+from . import config, hold
+from .process import Process
 from .tls import Certificates, ends_at, path_of
 
 _PIPE = 1 << 20
 """Bytes of log that may wait: some 20,000 requests. HAProxy drops a line rather than wait for us."""
 _AT_ONCE = 50
 """Commands in one line to the runtime socket, which reads 16 KiB."""
-_BACKENDS, _SERVERS = 2, 4
-"""What `show stat` is asked for."""
 _AGAIN = 1.0
 """Seconds before what could not start is tried again."""
 
@@ -49,8 +47,8 @@ class Haproxy:
         self.log, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         with contextlib.suppress(OSError):  # a limit for all pipes of the user may be reached
             fcntl.fcntl(self._writer, fcntl.F_SETPIPE_SZ, _PIPE)
-        self.current: subprocess.Popen[bytes] | None = None
-        self._before: list[subprocess.Popen[bytes]] = []
+        self.current: Process | None = None
+        self._before: list[Process] = []
         self._number = 0
         self._text = ""  # of the configuration that runs, but for its socket
         self._maps: Maps = {}
@@ -78,19 +76,20 @@ class Haproxy:
             return maps == self._maps or self._tell(maps)
         if time.monotonic() < self._tried + _AGAIN and self.error:
             return False
-        return self._start(text, maps)
+        return self._start(text, maps, asked, ready)
 
-    def _start(self, text: str, maps: Maps) -> bool:
+    def _start(self, text: str, maps: Maps, asked: config.Asked, ready: set[str]) -> bool:
         """Start a new one, which takes the listening sockets over and asks the old one to finish."""
         self._tried = time.monotonic()
-        old_socket, old = self.socket, self.current
+        old = self.current
         self._number += 1
         name = f"haproxy-{self._number}.cfg"
         (self._folder / name).write_text(text.replace("{socket}", self.socket))
         self._write_maps(maps)
         words = [self._program, "-db", "-f", name]
         if old is not None:
-            words += ["-x", old_socket, "-sf", str(old.pid)]
+            old.keep_line()
+            words += ["-x", old.socket_name, "-sf", str(old.pid)]
         with (self._folder / "haproxy.err").open("wb") as errors:
             started = subprocess.Popen(
                 words,
@@ -100,10 +99,13 @@ class Haproxy:
                 stderr=errors,
                 pass_fds=[one.fd for one in self._certificates.usable().values()],
             )
-        if not self._answers(started):
+        process = Process(started, self._folder, self.socket, config.replicas(asked, ready))
+        if not self._answers(process):
             self.error = _complaint((self._folder / "haproxy.err").read_text(errors="replace"))
             started.kill()
             started.wait()
+            if old is not None:
+                old.close()
             self._number -= 1
             (self._folder / name).unlink(missing_ok=True)
             if self._maps:
@@ -112,17 +114,18 @@ class Haproxy:
         if old is not None:
             self._before.append(old)
             (self._folder / f"haproxy-{self._number - 1}.cfg").unlink(missing_ok=True)
-        self.current, self._text, self._maps = started, text, maps
+        self.current, self._text, self._maps = process, text, maps
         self._ends = {}
         self.error = ""
         return True
 
-    def _answers(self, process: subprocess.Popen[bytes]) -> bool:
+    @staticmethod
+    def _answers(process: Process) -> bool:
         """Whether it has come up."""
         until = time.monotonic() + 5.0
-        while process.poll() is None and time.monotonic() < until:
+        while not process.ended and time.monotonic() < until:
             with contextlib.suppress(OSError):
-                self.ask("show version")
+                process.ask("show version")
                 return True
             time.sleep(0.005)
         return False
@@ -151,18 +154,9 @@ class Haproxy:
 
     def ask(self, command: str) -> str:
         """What its runtime socket answers. Raises OSError."""
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
-            client.settimeout(2.0)
-            folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
-            try:  # through the descriptor: a socket's path is short
-                client.connect(f"/proc/self/fd/{folder}/{self.socket}")
-            finally:
-                os.close(folder)
-            client.sendall(command.encode() + b"\n")
-            parts = []
-            while part := client.recv(65536):
-                parts.append(part)
-        return b"".join(parts).decode(errors="replace")
+        if self.current is None:
+            raise OSError("no HAProxy runs")
+        return self.current.ask(command)
 
     def certificates(self) -> dict[str, dict[str, Any]]:
         """Service -> the certificate that it shows. Raises OSError."""
@@ -174,37 +168,48 @@ class Haproxy:
         return found
 
     def servers(self) -> dict[str, dict[str, bool]]:
-        """Backend -> server -> whether it takes requests. Raises OSError."""
+        """Backend -> replica -> whether it takes requests. Raises OSError."""
         found: dict[str, dict[str, bool]] = {}
-        for row in self._statistics(_SERVERS):
-            found.setdefault(row["pxname"], {})[row["svname"]] = row["status"].startswith("UP")
+        for (backend, server), up in (self.current.servers_up() if self.current else {}).items():
+            if server != hold.SERVER:
+                found.setdefault(backend, {})[server] = up
         return found
 
-    def load(self) -> dict[str, dict[str, int]]:
-        """Backend -> requests that are answered now, and that wait for a server. Raises OSError."""
-        return {
-            row["pxname"]: {"running": int(row["scur"] or 0), "queued": int(row["qcur"] or 0)}
-            for row in self._statistics(_BACKENDS)
-        }
+    def load(self) -> dict[str, tuple[int, int]]:
+        """Backend -> its requests, and how many of them are queued; those of processes that finish what they
+        have too. Raises OSError."""
+        found = dict(self.current.load()) if self.current is not None else {}
+        for process in self._before:
+            with contextlib.suppress(OSError):  # it may just have ended
+                for name, (every, queued) in process.load().items():
+                    more = found.get(name, (0, 0))
+                    found[name] = (every + more[0], queued + more[1])
+        return found
 
-    def _statistics(self, kind: int) -> list[dict[str, str]]:
-        head, *rows = self.ask(f"show stat -1 {kind} -1").splitlines()
-        columns = head.lstrip("# ").split(",")
-        return [
-            dict(zip(columns, cells, strict=False))
-            for cells in (row.split(",") for row in rows)
-            if len(cells) >= len(columns) - 1
-        ]
+    def leaving(self) -> dict[str, list[str]]:
+        """Backend -> replicas that have left, and may still have a request of a process before."""
+        now = self.current.servers if self.current is not None else frozenset()
+        found: dict[str, set[str]] = {}
+        for process in self._before:
+            for backend, server in process.servers - now:
+                found.setdefault(backend, set()).add(server)
+        return {backend: sorted(servers) for backend, servers in found.items()}
 
     def _reap(self) -> None:
-        self._before = [process for process in self._before if process.poll() is None]
-        if self.current is not None and self.current.poll() is not None:
+        for process in self._before:
+            process.release()
+        ended = [process for process in self._before if process.ended]
+        for process in ended:
+            process.close()
+        self._before = [process for process in self._before if process not in ended]
+        if self.current is not None and self.current.ended:
             self.current = None
 
     def stop(self) -> None:
         """Let it finish what it has, and take nothing new."""
         if self.current is not None:
-            self.current.send_signal(10)  # SIGUSR1
+            self.current.keep_line()
+            self.current.finish()
             self._before.append(self.current)
             self.current = None
 

@@ -16,6 +16,7 @@ class Replica(http.server.ThreadingHTTPServer):
     def __init__(self, name: str, *, status: int = 200, up: bool = True) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.name, self.status, self.up = name, status, up
+        self.release: threading.Event | None = None  # what is no question for /ready waits for it
         self.heard: list[dict[str, str]] = []
         threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
 
@@ -36,6 +37,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         headers = {name.lower(): value for name, value in self.headers.items()}
         replica.heard.append({"path": self.path, **headers})
         self.rfile.read(int(headers.get("content-length", 0)))
+        if self.path != "/ready" and replica.release is not None:
+            replica.release.wait(20)
         ready = 200 if replica.up else 503
         self.send_response(ready if self.path == "/ready" else replica.status)
         body = replica.name.encode()
