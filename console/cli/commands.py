@@ -363,6 +363,11 @@ COMMANDS: dict[str, Entry] = {
         "Send all traffic to the previous version again.",
         _SERVICES,
     ),
+    "scale": Entry(
+        "console.cli.scaling:scale",
+        "Set how many replicas a service has, or bounds to scale between.",
+        _SERVICES,
+    ),
     "undeploy": Entry(
         "console.cli.services:undeploy",
         "Remove a service; requests in progress are finished.",

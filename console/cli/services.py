@@ -16,6 +16,7 @@ from console.cli.format import count, span
 from console.cli.options import Json
 from console.cli.output import Column, emit, narrate, paint_state, say, show
 from console.client import Client, segment
+from console.scalewords import scaled
 from console.text import neutralise
 from jobs.base.errors import InvalidInput
 
@@ -75,6 +76,10 @@ def deploy(
         typer.Option(help="Name of this version; by default, the number of its release."),
     ] = None,
     replicas: Annotated[int | None, typer.Option(help="Number of replicas.")] = None,
+    scale: Annotated[
+        str | None,
+        typer.Option(metavar="BOUNDS", help="Scale replicas automatically: 1-4, 0-2, or off."),
+    ] = None,
     port: Annotated[int | None, typer.Option(help="Port where the front listens.")] = None,
     python: Annotated[
         str | None, typer.Option(metavar="PATH", help="Interpreter that serves a model.")
@@ -122,6 +127,7 @@ def deploy(
         "least": least,
         "version": version,
         "replicas": replicas,
+        "scale": _scale(scale),
         "port": port,
         "python": python,
         "resources": _resources(gpus, cpus),
@@ -153,6 +159,17 @@ def _log(text: str | None) -> dict[str, float] | None:
         raise InvalidInput(f"--log: found '{text}'; allowed: a share such as 0.1, or off") from None
 
 
+def _scale(text: str | None) -> dict[str, int] | bool | None:
+    from jobs.services.scaling import bounds
+
+    if text is None:
+        return None
+    try:
+        return False if text == "off" else dict(bounds(text))
+    except ValueError as error:
+        raise InvalidInput(f"--scale: {error}") from None
+
+
 def _resources(gpus: float | None, cpus: float | None) -> dict[str, float] | None:
     given = {"gpu": gpus, "cpu": cpus}
     return {name: value for name, value in given.items() if value is not None} or None
@@ -173,8 +190,8 @@ def _from_file(client: Client, file: Path, given: dict[str, Any]) -> dict[str, A
     data = spec.to_json()
     if "resources" in given:
         given = given | {"resources": data.get("resources", {}) | given["resources"]}
-    for name in ("log", "monitor"):  # what the file says of the rest of it stays
-        if isinstance(data.get(name), dict) and name in given:
+    for name in ("log", "monitor", "scale"):  # what the file says of the rest of it stays
+        if isinstance(data.get(name), dict) and name in given and given[name] is not False:
             more = given[name] if isinstance(given[name], dict) else {"every": given[name]}
             given = given | {name: data[name] | more}
     spec = ServiceSpec.from_json(data | given)
@@ -268,7 +285,7 @@ def _time(seconds: float | None) -> str:
 
 
 def _tell(view: DeploymentView) -> None:
-    """A line about the rollout, and one about what is wrong."""
+    """Lines about the rollout, how it is scaled, and what is wrong."""
     rollout = view["rollout"]
     if rollout is not None:
         narrate(f"{view['name']} at {view['target']}: {said(rollout)}")
@@ -278,6 +295,8 @@ def _tell(view: DeploymentView) -> None:
 
             name = f"{view['name']} at {view['target']}"
             narrate(f"{name}: {version['version']} is {right(version['online'])}")
+    if view["scaling"] is not None:
+        narrate(f"{view['name']} at {view['target']}: {scaled(view['scaling'])}")
     if view["problem"]:
         narrate(f"{view['name']} at {view['target']}: {view['problem']}")
 

@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from jobs.services import resize
 from jobs.services.evidence import NONE, Counts
 from jobs.services.keys import Policy
-from jobs.services.rollout import Deployment, Observed, wants
+from jobs.services.rollout import Deployment, Observed, Release, wants
 
 FIRST, GROWTH = 50e-6, 1.1
 """Seconds: the upper edges of a front's histogram are FIRST times GROWTH to the power of 0, 1, 2 ..."""
@@ -43,7 +44,8 @@ class Service:
 
 def needs(service: Mapping[str, Any]) -> set[str]:
     """What a front must know to do what is asked for a service: one of an older release does not."""
-    return {name for name, asked in (("keys", service["keyed"]), ("tls", service["tls"])) if asked}
+    asked = (("keys", service["keyed"]), ("tls", service["tls"]), ("scale", service["scaled"]))
+    return {name for name, is_asked in asked if is_asked}
 
 
 def service_name(deployment: int) -> str:
@@ -71,6 +73,7 @@ def asked_of(service: Service) -> dict[str, Any]:
                 {"name": replica.id, "address": replica.address}
                 for replica in service.replicas.get(number, ())
             ],
+            "hold": _hold(deployment.release(number)),
         }
         for number in sorted(wanted.replicas)
     ]
@@ -83,9 +86,17 @@ def asked_of(service: Service) -> dict[str, Any]:
         "candidate": _named(deployment.id, wanted.candidate, has),
         "share": wanted.share,
         "backends": backends,
+        "scaled": bool(resize.scaled(deployment)),
         **service.policy.to_json(),
         "tls": None if service.tls is None else dict(service.tls),
     }
+
+
+def _hold(release: Release | None) -> dict[str, Any] | None:
+    """How requests wait for the first replica of a version that may have none."""
+    if release is None or release.scale is None or release.scale.min > 0:
+        return None
+    return {"seconds": release.scale.hold, "requests": release.scale.queue}
 
 
 def _named(deployment: int, release: int | None, has: set[int]) -> str:

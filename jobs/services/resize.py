@@ -6,7 +6,10 @@ all requests back at any moment. A version that is only kept warm is not scaled.
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Literal
 
 from jobs.base.errors import Conflict
 from jobs.base.words import counted
@@ -44,8 +47,8 @@ def handle(deployment: Deployment, event: Scaled | Short | Rescale, now: float) 
     """Apply one event. Raises Conflict where nothing serves that could be scaled."""
     if isinstance(event, Rescale):
         return _rescaled(deployment, event, now)
-    release = deployment.release(event.release)
-    if release is None or release.scale is None or release.state == "retired":
+    release = next((one for one in scaled(deployment) if one.number == event.release), None)
+    if release is None or release.scale is None:
         return Result(deployment)
     if isinstance(event, Short):
         if release.short == bool(event.reason):
@@ -59,7 +62,8 @@ def handle(deployment: Deployment, event: Scaled | Short | Rescale, now: float) 
         deployment = deployment.having(replace(release, short=bool(event.reason)))
         return Result(deployment, (note,) if event.reason else ())
     decision = event.decision
-    if decision.replicas == release.replicas:
+    same = decision.replicas == release.replicas
+    if same or not release.scale.min <= decision.replicas <= release.scale.max:
         return Result(deployment)
     if decision.replicas < release.replicas and deployment.busy:
         return Result(deployment)
@@ -110,3 +114,22 @@ def _change(deployment: Deployment, before: Release, after: Release) -> str:
     if before.replicas == after.replicas:
         return f"{what} has {counted(after.replicas, 'replica')}"
     return f"{what} goes from {before.replicas} to {counted(after.replicas, 'replica')}"
+
+
+# -- which replicas ---------------------------------------------------------------------------------
+
+Standing = Literal["ready", "running", "coming", "stopping", "over"]
+"""Of a replica: it answers; its program runs; it waits or starts; it is being stopped; its job has ended."""
+_RANK: dict[Standing, int] = {"ready": 0, "running": 1, "coming": 2, "stopping": 3, "over": 4}
+
+
+def chosen(standings: Mapping[int, Standing], count: int) -> set[int]:
+    """The slots to keep when there may be so many: those that serve before those that do not yet."""
+    order = sorted(standings, key=lambda slot: (_RANK[standings[slot]], slot))
+    return set(order[:count])
+
+
+def places(count: int, taken: set[int]) -> list[int]:
+    """The first slots that are free, for so many more replicas."""
+    free = (slot for slot in itertools.count() if slot not in taken)
+    return list(itertools.islice(free, max(0, count)))

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from jobs.base.units import format_duration, show
 from jobs.base.words import counted
-from jobs.spec import fields
+from jobs.spec import fields, problems
 
 RESERVE = 0.8
 """Fewer replicas must do with this share of what they may have in progress, or the next rise of the load
@@ -89,6 +90,15 @@ def bounds(text: str) -> dict[str, int]:
         raise ValueError(f"found {show(text)}; allowed: bounds such as 1-4 or 0-2")
     first, last = found.groups()
     return {"max": int(first)} if last is None else {"min": int(first), "max": int(last)}
+
+
+def changed(scale: Scale | None, given: Mapping[str, Any]) -> Scale:
+    """A scale with some fields as they are given. Raises InvalidInput."""
+    known = {} if scale is None else scale.model_dump(exclude_unset=True)
+    try:
+        return Scale.model_validate(known | dict(given))
+    except ValidationError as error:
+        raise problems.in_data(problems.find(error, Scale), "scale") from None
 
 
 ScaleField = Annotated[Scale | None, BeforeValidator(_scale)]
@@ -185,10 +195,11 @@ def _grown(scale: Scale, state: Now, look: Look, per: float) -> Decision | None:
 
 def _shrunk(scale: Scale, state: Now, look: Look, per: float, now: float) -> Decision | None:
     have, rested = state.replicas, now - state.since
-    busy = bool(look.held) or bool(look.load)
-    if scale.min == 0 and look.idle is not None and not busy:
-        if min(look.idle, rested) >= scale.idle:
-            return Decision(0, f"no request for {format_duration(round(look.idle))}")
+    if look.held:
+        return None
+    unused = 0.0 if look.load or look.idle is None else min(look.idle, rested)
+    if scale.min == 0 and look.idle is not None and unused >= scale.idle:
+        return Decision(0, f"no request for {format_duration(round(look.idle))}")
     if look.peak is None or look.load is None or rested < scale.quiet:
         return None
     if scale.latency is not None and look.p95 is not None and look.p95 > scale.latency:

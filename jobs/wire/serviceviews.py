@@ -60,6 +60,27 @@ class RolloutView(TypedDict):
     edge: float | None  # seconds from which a request is slow
 
 
+class ScalingView(TypedDict):
+    """How the version that serves is scaled automatically. Times are seconds."""
+
+    version: str
+    min: int
+    max: int
+    concurrency: float  # requests in progress for each replica
+    latency: float | None
+    quiet: float
+    idle: float
+    hold: float
+    queue: int
+    replicas: int  # wanted now
+    ready: int
+    load: float | None  # requests in progress, averaged over the last seconds
+    held: int  # requests that wait for the first replica
+    since: str  # when `replicas` changed
+    reason: str  # of that
+    blocked: str  # why a replica waits for room
+
+
 class DeploymentView(TypedDict):
     """One row of `qd deployments`."""
 
@@ -75,6 +96,7 @@ class DeploymentView(TypedDict):
     certificate_until: str | None  # of a service behind TLS, when the front has one
     settled: bool  # the front does what is decided
     problem: str
+    scaling: ScalingView | None  # None: a fixed number of replicas
 
 
 class KeyView(TypedDict):

@@ -36,7 +36,7 @@ def deployment(phase: str, *, settled: bool = True, **changes: Any) -> dict[str,
         "name": "hello", "target": "production", "user": "ada", "url": "http://127.0.0.1:8600",
         "live": "1", "versions": [before, version], "rollout": rollout(phase, **changes),
         "changed_at": "2026-11-29T08:00:00.000Z", "settled": settled, "problem": "",
-        "keyed": False, "certificate_until": None,
+        "keyed": False, "certificate_until": None, "scaling": None,
     }  # fmt: skip
 
 

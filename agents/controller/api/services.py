@@ -12,6 +12,7 @@ from agents.controller.api.bodies import BoundedRoute
 from agents.controller.api.common import TheCaller, TheController
 from agents.controller.commands import feedback, servicekeys, services
 from jobs.services.keys import NAME
+from jobs.services.scaling import MOST
 from jobs.wire.serviceviews import DeploymentView, KeyView, NewKeyView, PredictView, TargetName
 
 router = APIRouter(route_class=BoundedRoute)
@@ -37,6 +38,15 @@ class PredictRequest(BaseModel):
     path: Annotated[str | None, Field(pattern=r"^/[!-~]*$", max_length=4096)] = None
     body: str | None = None
     headers: Annotated[dict[str, str], Field(max_length=32)] = {}
+
+
+class ScaleRequest(BaseModel):
+    """How many replicas: a number, or fields of a scale over those that there are."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    replicas: Annotated[int, Field(ge=1, le=MOST)] | None = None
+    scale: dict[str, Any] | None = None
 
 
 class KeyRequest(BaseModel):
@@ -120,6 +130,20 @@ async def revoke_key(
     target: TargetName | None = None,
 ) -> KeyView:
     return await servicekeys.revoke(controller, who, name, target, key)
+
+
+@router.post("/deployments/{name}/scale", dependencies=[OPERATOR])
+async def rescale(
+    name: str,
+    request: ScaleRequest,
+    controller: TheController,
+    who: TheCaller,
+    target: TargetName | None = None,
+) -> DeploymentView:
+    """Set how many replicas there are, without a rollout."""
+    return await services.rescale(
+        controller, who, name, target, replicas=request.replicas, scale=request.scale
+    )
 
 
 @router.post("/deployments/{name}/{what}", dependencies=[OPERATOR])

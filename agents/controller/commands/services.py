@@ -232,6 +232,24 @@ async def steer(
     return await controller.services.ask(name, target, event, who)
 
 
+async def rescale(
+    controller: Controller,
+    who: Caller,
+    name: str,
+    target: str | None,
+    *,
+    replicas: int | None,
+    scale: Mapping[str, Any] | None,
+) -> DeploymentView:
+    """Raises NotFound, Conflict when nothing serves, and InvalidInput unless one of both is given."""
+    how = replicas if replicas is not None else scale
+    if how is None or (replicas is not None and scale is not None):
+        raise InvalidInput(
+            "give replicas, or scale", "Either a number, or bounds to scale between."
+        )
+    return await controller.services.rescale(name, target, how, who)
+
+
 async def predict(
     controller: Controller,
     name: str,

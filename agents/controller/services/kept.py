@@ -9,6 +9,8 @@ from agents.controller.services.patience import Patience
 from jobs.services import keys as apikeys
 from jobs.services import rollout as ro
 from jobs.services.front import Baseline
+from jobs.services.measuring import History
+from jobs.services.scaling import Look
 from jobs.services.spec import ServiceSpec
 from jobs.store.services import Held
 from jobs.store.servicetables import DeploymentRow, ReleaseRow
@@ -27,6 +29,9 @@ class Kept:
     patience: dict[tuple[int, int], Patience] = field(default_factory=dict)  # (release, slot)
     policy: apikeys.Policy | None = None  # None: it is to be read anew
     keys_changed: int = 0
+    histories: dict[int, History] = field(default_factory=dict)  # by release, those that are scaled
+    looks: dict[int, Look] = field(default_factory=dict)
+    short_since: dict[int, float] = field(default_factory=dict)  # monotonic
     shifted_at: float | None = None  # since when the front does what is asked, monotonic
 
     @property

@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -21,30 +21,27 @@ from sqlmodel import Session
 from agents.controller.services.front import Front, Plant, ourselves
 from agents.controller.services.kept import Address, Kept, Serving, serving
 from agents.controller.services.metering import write_services
-from agents.controller.services.patience import Patience
+from agents.controller.services.replicas import GIVE_UP, Replicas
+from agents.controller.services.scaling import Scaling
 from agents.controller.services.views import certificate_trouble, deployment_view
 from jobs.base.errors import Conflict, QuarterdeckError
-from jobs.base.names import SERVICE_PORT, job_name
+from jobs.base.names import job_name
 from jobs.base.states import TERMINAL
 from jobs.metrics.exposition import Page
 from jobs.services import keys as apikeys
 from jobs.services import rollout as ro
 from jobs.services.front import (
     Baseline,
-    Replica,
-    Service,
     asked,
     asked_of,
     backend_name,
     observe,
     service_name,
 )
+from jobs.services.scaling import changed
 from jobs.services.spec import ServiceSpec
-from jobs.spec.job import JobSpec
 from jobs.store import flowwriting, servicekeys, writing
 from jobs.store import services as store
-from jobs.store.entering import Entered
-from jobs.store.services import Held
 from jobs.store.servicetables import DeploymentRow, ReleaseRow
 from jobs.store.writing import Caller
 from jobs.wire.serviceviews import DeploymentView, TargetName
@@ -56,8 +53,8 @@ LOOK_EVERY = 1.0
 """Seconds between two passes when nothing hints at a change."""
 WATCH_EVERY = 0.25
 """The same while a rollout is under way."""
-GIVE_UP = 3
-"""A replica that has died so often, each time soon after its start, will not become ready."""
+HELD_EVERY = 0.5
+"""The same while a service is at zero: a request may wait for its first replica."""
 
 
 class Services:
@@ -71,6 +68,8 @@ class Services:
         self._held_back = False
         self.passes = 0
         self._own_key = apikeys.PREFIX + secrets.token_urlsafe(32)
+        self._replicas = Replicas(plant, self._front, self._apply, self._policy, self._wake.set)
+        self._scaling = Scaling(plant, self._front, self._replicas, self._apply)
 
     async def load(self) -> None:
         """Go on with every deployment that is in the registry."""
@@ -102,10 +101,15 @@ class Services:
                 log.exception("services")
                 self._plant.tell("services", f"internal error: {error!r}")
             # Not wait_for: before Python 3.12 it can lose a cancellation when both come at once.
-            busy = any(kept.deployment.busy for kept in self._kept.values())
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(WATCH_EVERY if busy else LOOK_EVERY):
+                async with asyncio.timeout(self._pause()):
                     await self._wake.wait()
+
+    def _pause(self) -> float:
+        if any(kept.deployment.busy for kept in self._kept.values()):
+            return WATCH_EVERY
+        asleep = any(self._scaling.asleep(kept) for kept in self._kept.values())
+        return HELD_EVERY if asleep else LOOK_EVERY
 
     # -- the loop's parts ---------------------------------------------------------------------------
 
@@ -117,14 +121,14 @@ class Services:
         for kept in self._kept.values():
             kept.held = held.get(kept.number, [])
             await self._apply(kept, ro.Tick())
-            await self._replace(kept)
+            await self._replicas.look(kept)
             await self._read_keys(kept)
         if not any(ro.wants(kept.deployment).replicas for kept in self._kept.values()):
             for kept in self._kept.values():
                 self._plant.tell(f"service {_key(kept)}", "")
             return await self._front.end()
         await self._front.ensure()
-        services = [self._service(kept) for kept in self._kept.values()]
+        services = [self._replicas.asked(kept) for kept in self._kept.values()]
         if not await self._front.exchange(asked(services)):
             return None
         for kept in self._kept.values():
@@ -145,98 +149,6 @@ class Services:
             if kept.keys_changed == seen:
                 kept.policy = policy
 
-    async def _replace(self, kept: Kept) -> None:
-        """Have a job for each replica that is wanted, and none for others."""
-        wanted = ro.wants(kept.deployment).replicas
-        known = {(one.release, one.slot): one for one in kept.held}
-        free = not wanted or self._shifted(kept)
-        for place, one in known.items():
-            if one.slot >= wanted.get(one.release, 0) and (free or one.state in TERMINAL):
-                await self._remove(kept, one)
-                kept.patience.pop(place, None)
-        for release, count in wanted.items():
-            for slot in range(count):
-                have = known.get((release, slot))
-                if have is None:
-                    await self._add(kept, release, slot)
-                elif have.state in TERMINAL:
-                    await self._again(kept, have)
-
-    def _shifted(self, kept: Kept) -> bool:
-        """Whether the front sends nothing any more to replicas that are not wanted, and has had the time
-        to finish what it had sent.
-
-        A clock alone does not tell: a controller that was killed before it could write to the front
-        finds a version due to be retired that still has all of the traffic.
-        """
-        if not self._does(kept):
-            kept.shifted_at = None
-            return False
-        now = self._plant.monotonic()
-        if kept.shifted_at is None:
-            kept.shifted_at = now
-        return now - kept.shifted_at >= ro.DRAIN
-
-    async def _again(self, kept: Kept, one: Held) -> None:
-        """Another job for a replica whose job has ended, when it is time for it."""
-        patience = kept.patience.setdefault((one.release, one.slot), Patience())
-        may = patience.may_again(one.job, one.ran, self._plant.monotonic())
-        release = kept.deployment.release(one.release)
-        if release is not None and not release.ready and patience.deaths >= GIVE_UP:
-            reason = one.reason or f"it ended as {one.state}"
-            await self._apply(kept, ro.Broken(one.release, f"{job_name(one.job)}: {reason}"))
-        elif may:
-            await self._add(kept, one.release, one.slot)
-
-    async def _add(self, kept: Kept, release: int, slot: int) -> None:
-        now, row = self._plant.now(), kept.releases[release]
-
-        def write(session: Session) -> tuple[JobSpec, Entered]:
-            return store.add_replica(session, kept.row, row, slot, now)
-
-        spec, entered = await self._plant.database.write(write)
-        self._plant.entered(entered, spec)
-        self._wake.set()
-
-    async def _remove(self, kept: Kept, one: Held) -> None:
-        if one.state in TERMINAL:
-            await self._plant.database.write(
-                lambda session: store.drop_replica(session, kept.number, one.release, one.slot)
-            )
-            return
-        live = self._plant.reconciler.live.get(one.job)
-        if live is None or live.job.cancel:
-            return
-        with contextlib.suppress(Conflict):  # it has ended meanwhile
-            who = Caller(f"service {kept.row.name}", kept.row.uid)
-            await self._plant.reconciler.cancel(one.job, who)
-
-    def _service(self, kept: Kept) -> Service:
-        wanted = ro.wants(kept.deployment).replicas
-        replicas: dict[int, list[Replica]] = {release: [] for release in wanted}
-        for one in kept.held:
-            live = self._plant.reconciler.live.get(one.job)
-            if live is None or one.release not in replicas or live.job.cancel:
-                continue
-            attempt = live.job.attempt
-            if live.job.state != "RUNNING" or attempt is None or live.port is None:
-                continue
-            address = self._plant.address(attempt.parts[0].node)
-            host = f"[{address}]" if ":" in address else address
-            replicas[one.release].append(
-                Replica(f"e{attempt.epoch}", f"{host}:{live.port + SERVICE_PORT}")
-            )
-        ready = {release: kept.spec(release).ready for release in wanted}
-        return Service(
-            kept.deployment,
-            kept.row.bind,
-            kept.row.port,
-            ready,
-            replicas,
-            self._policy(kept),
-            kept.row.tls,
-        )
-
     def _policy(self, kept: Kept) -> apikeys.Policy:
         """With a key of our own, which lives as long as we do: `qd predict` asks through the front too."""
         known = kept.policy or apikeys.Policy(kept.row.keyed)
@@ -256,6 +168,7 @@ class Services:
         )
         if event is not None or baseline.rollout != kept.baseline.rollout:
             await self._apply(kept, event or ro.Tick(), baseline=baseline)
+        await self._scaling.look(kept)
 
     def _trouble(self, kept: Kept) -> str:
         """What a person has to look at, in words; empty when that is nothing."""
@@ -263,7 +176,7 @@ class Services:
         if rollout is not None and rollout.phase == "paused":
             return f"its rollout has stopped and asks: {rollout.reason}"
         servers = self._front.said.get("servers", {})
-        lacks = self._front.lacks(asked_of(self._service(kept)))
+        lacks = self._front.lacks(asked_of(self._replicas.asked(kept)))
         if lacks:
             what = " and ".join(sorted(lacks))
             return f"the front that runs is too old for {what}: cancel its job, and another starts"
@@ -280,7 +193,8 @@ class Services:
         if deployment.live is not None and self._front.said:
             healthy = servers.get(backend_name(kept.number, deployment.live), {})
             if not any(healthy.values()):
-                return "none of its replicas is ready: requests get 503"
+                comes = self._scaling.comes(kept)
+                return "none of its replicas is ready: requests get 503" if comes is None else comes
         return ""
 
     # -- the one way to change a deployment ---------------------------------------------------------
@@ -392,7 +306,10 @@ class Services:
                 }
                 flowwriting.effect(session, who.via, left)
 
-        event = ro.Deployed(number, version, spec.replicas, spec.plan(), who.user)
+        replicas, scale = spec.first_replicas, spec.scale
+        if scale is None and "scale" in spec.model_fields_set:  # switched off, not left out
+            replicas = spec.replicas
+        event = ro.Deployed(number, version, replicas, spec.plan(), who.user, scale)
         await self._apply(kept, event, who=who, extra=record)
         kept.row.user, kept.row.uid, kept.row.bind = who.user, who.uid, spec.bind
         kept.row.port = spec.port or kept.row.port
@@ -410,6 +327,28 @@ class Services:
             NotFound: no such service. Conflict: it makes no sense now.
         """
         kept = await self._find(name, target)
+        await self._apply(kept, event, who=who)
+        self._wake.set()
+        return self._view(kept)
+
+    async def rescale(
+        self, name: str, target: str | None, how: int | Mapping[str, Any], who: Caller
+    ) -> DeploymentView:
+        """Have a number of replicas, or scale automatically.
+
+        Args:
+            how: the number, or fields of a scale over those that there are.
+
+        Raises:
+            NotFound: no such service. Conflict: nothing serves. InvalidInput: no such scale.
+        """
+        kept = await self._find(name, target)
+        if isinstance(how, int):
+            event = ro.Rescale(None, how, who.user)
+        else:
+            live = kept.deployment.release(kept.deployment.live)
+            known = live.scale if live is not None else None
+            event = ro.Rescale(changed(known, how), 1, who.user)
         await self._apply(kept, event, who=who)
         self._wake.set()
         return self._view(kept)
@@ -522,13 +461,10 @@ class Services:
             changed_at=kept.row.changed_at,
             held=kept.held,
             said=self._front.said,
-            settled=self._does(kept),
+            settled=self._replicas.does(kept),
             problem=self._problem(kept),
+            scaling=self._scaling.view(kept),
         )
-
-    def _does(self, kept: Kept) -> bool:
-        asked = asked_of(self._service(kept))
-        return kept.policy is not None and self._front.does(asked)
 
     def _problem(self, kept: Kept) -> str:
         """Why a release that is starting is not ready yet, as far as that is known."""

@@ -13,7 +13,13 @@ from jobs.services.evidence import Evidence
 from jobs.services.front import Seen, backend_name
 from jobs.services.rollout import Deployment, Release, Rollout, wants
 from jobs.store.services import Held
-from jobs.wire.serviceviews import ComparedView, DeploymentView, RolloutView, VersionView
+from jobs.wire.serviceviews import (
+    ComparedView,
+    DeploymentView,
+    RolloutView,
+    ScalingView,
+    VersionView,
+)
 
 EXPIRES_SOON = 14 * 86_400.0
 """Seconds before its end from which a certificate that was not renewed is a problem: certbot and its kind
@@ -32,6 +38,7 @@ def deployment_view(
     said: Mapping[str, Any],
     settled: bool,
     problem: str,
+    scaling: ScalingView | None,
 ) -> DeploymentView:
     """Args:
     held: its replicas. said: what the front last wrote.
@@ -51,6 +58,7 @@ def deployment_view(
         "certificate_until": None if certificate_until is None else rfc3339(certificate_until),
         "settled": settled,
         "problem": problem,
+        "scaling": scaling,
     }
 
 

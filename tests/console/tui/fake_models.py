@@ -196,6 +196,7 @@ def deployment(name: str, target: Any = "production", **over: Any) -> Deployment
         "changed_at": at(95),
         "keyed": False,
         "certificate_until": None,
+        "scaling": None,
         "settled": True,
         "problem": "",
     }

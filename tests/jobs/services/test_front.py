@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import given
@@ -14,10 +15,13 @@ from jobs.services.front import (
     Seen,
     Service,
     asked,
+    asked_of,
     edge_of,
+    needs,
     observe,
 )
 from jobs.services.rollout import Deployed, Deployment, Observed, Plan, Ready, Tick, handle
+from jobs.services.scaling import Scale
 
 EMPTY = Deployment(3, "digits", "production")
 CANARY = Plan(steps=(5, 50), rest=60, least=20, slower=1.5)
@@ -63,9 +67,11 @@ def test_a_front_is_asked_for_both_versions_and_the_split() -> None:
                         "name": "d3r1",
                         "ready": "/ready",
                         "servers": [{"name": "e7", "address": "10.0.0.1:20"}],
+                        "hold": None,
                     },
-                    {"name": "d3r2", "ready": "/ready", "servers": []},
+                    {"name": "d3r2", "ready": "/ready", "servers": [], "hold": None},
                 ],
+                "scaled": False,
                 "keyed": False,
                 "keys": {},
                 "tls": None,
@@ -114,3 +120,14 @@ def test_slow_is_what_exceeds_the_edge_of_a_bucket() -> None:
     assert seen.slow(edge_of(10)) == Counts(6, 3)
     assert (seen.quantile(0.5), seen.quantile(0.99)) == (edge_of(10), edge_of(12))
     assert Seen().quantile(0.5) is None
+
+
+def test_a_front_is_asked_to_hold_what_finds_no_replica_where_there_may_be_none() -> None:
+    deployment = serving()
+    (first, *_) = deployment.releases
+    for low, hold in ((0, {"seconds": 60.0, "requests": 100}), (1, None)):
+        scaled = deployment.having(replace(first, scale=Scale(min=low, max=2)))
+        made = asked_of(Service(scaled, "127.0.0.1", 8600, {1: "/", 2: "/"}, {}))
+        assert made["backends"][0]["hold"] == hold
+        assert needs(made) == {"scale"}
+    assert needs(asked_of(Service(deployment, "127.0.0.1", 8600, {1: "/", 2: "/"}, {}))) == set()

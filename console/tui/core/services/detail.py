@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from console.scalewords import scaled
 from console.text import neutralise
 from console.tui.core.draw.facts import fact, section
 from console.tui.core.draw.format import age, count
@@ -19,6 +20,7 @@ def detail_lines(view: DeploymentView, now: float, width: int, glyphs: Glyphs) -
         *fact("problem", view["problem"], width, "error"),
         *fact("url", view["url"], width, "key"),
         *fact("live", view["live"] or "no version serves yet", width),
+        *_scaling(view, width),
         *fact("changed", f"{age(view['changed_at'], now)} ago, deployed by {view['user']}", width),
     ]
     if not view["settled"]:
@@ -29,6 +31,17 @@ def detail_lines(view: DeploymentView, now: float, width: int, glyphs: Glyphs) -
         title = "Rollout" if under_way else "Last rollout"
         out += section(title, _rollout(view["rollout"], now, width, under_way=under_way))
     return out
+
+
+def _scaling(view: DeploymentView, width: int) -> list[Line]:
+    scaling = view["scaling"]
+    if scaling is None:
+        return []
+    aim = f"{count(scaling['concurrency'])} requests in progress for each"
+    if scaling["latency"] is not None:
+        aim += f", p95 {milliseconds(scaling['latency'])}"
+    tone = "warn" if scaling["blocked"] else ""
+    return [*fact("scaling", scaled(scaling), width, tone), *fact("aims for", aim, width)]
 
 
 _HEADS = ("traffic", "ready", "errors", "p50", "p99", "p95", "requests")

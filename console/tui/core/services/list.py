@@ -68,9 +68,14 @@ def share(bad: int, seen: int) -> str:
 
 
 def verdict(view: DeploymentView) -> str:
-    """What is wrong; else what was last decided of a rollout, and why."""
+    """What is wrong; else what was last decided of its replicas or of a rollout, and why."""
     if view["problem"]:
         return view["problem"]
+    scaling = view["scaling"]
+    if scaling is not None and scaling["blocked"]:
+        return f"no room for all replicas: {scaling['blocked']}"
+    if scaling is not None and open_rollout(view) is None and scaling["reason"]:
+        return f"scaled to {scaling['replicas']}: {scaling['reason']}"
     rollout = view["rollout"]
     if rollout is None:
         return ""
@@ -102,6 +107,9 @@ def _versions(view: DeploymentView, now: float, glyphs: Glyphs) -> tuple[str, st
 
 def _ready(view: DeploymentView, now: float, glyphs: Glyphs) -> tuple[str, str]:
     healthy, wanted = ready(view)
+    scaling = view["scaling"]
+    if wanted == 0 and scaling is not None and scaling["min"] == 0:
+        return f"{healthy}/{wanted}", "dim"
     return f"{healthy}/{wanted}", "ok" if healthy >= wanted > 0 else "warn"
 
 
