@@ -10,7 +10,6 @@ from agents.controller.services.front import Front, Plant
 from agents.controller.services.kept import Kept
 from agents.controller.services.replicas import Replicas
 from jobs.base.names import job_name
-from jobs.base.states import TERMINAL
 from jobs.base.times import rfc3339
 from jobs.services import resize
 from jobs.services import rollout as ro
@@ -92,18 +91,15 @@ class Scaling:
 
     def comes(self, kept: Kept) -> str | None:
         """What is wrong with a version that has no ready replica, where that may be as it should: empty
-        when nothing is, None when it is no such version."""
+        when nothing is, None when it is no such version, or takes too long."""
         release = kept.deployment.release(kept.deployment.live)
         if release is None or release.scale is None or release.scale.min > 0:
             return None
-        passed = self.plant.now() - release.scaled
-        if release.replicas == 0:
-            return ""
         waits = self.waits(kept, release)
         if waits and release.short:
             return f"none of its replicas is ready: {waits}"
-        coming = any(one.state not in TERMINAL for one in kept.held)
-        return "" if coming and passed < kept.spec(release.number).start_within else None
+        late = self.plant.now() - release.scaled > kept.spec(release.number).start_within
+        return None if late and release.replicas else ""
 
     def view(self, kept: Kept) -> ScalingView | None:
         """How the version that serves is scaled."""

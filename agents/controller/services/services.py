@@ -467,10 +467,10 @@ class Services:
         )
 
     def _problem(self, kept: Kept) -> str:
-        """Why a release that is starting is not ready yet, as far as that is known."""
+        """Why a release that starts, or comes back from zero, is not ready yet, as far as is known."""
         rollout = kept.deployment.rollout
         if rollout is None or rollout.phase != "starting":
-            return ""
+            return self._scaling.comes(kept) or ""
         for one in kept.held:
             if one.release == rollout.new and one.state not in ("RUNNING", *TERMINAL):
                 reason = self._plant.reconciler.reasons.get(one.job) or one.reason
