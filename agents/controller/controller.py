@@ -32,6 +32,7 @@ from agents.controller.flows.schedules import Schedules
 from agents.controller.nodes.cluster import Cluster
 from agents.controller.nodes.fabric import Fabric
 from agents.controller.nodes.links import Links
+from agents.controller.services.evaluations import Evaluations
 from agents.controller.services.front import Plant as ServicePlant
 from agents.controller.services.monitors import Monitors
 from agents.controller.services.services import Services
@@ -150,6 +151,7 @@ class Controller:
         self.sweeps: Sweeps
         self.services: Services
         self.monitors: Monitors
+        self.evaluations: Evaluations
         self.flows: Flows
         self.schedules: Schedules
         self.alerts: Alerts
@@ -236,6 +238,7 @@ class Controller:
         self.services = Services(service_plant)
         await self.services.load()
         self.monitors = Monitors(service_plant, self.services, self.blobs, self.datasets)
+        self.evaluations = Evaluations(service_plant, self.blobs, self._last_words)
         plant = FlowPlant(
             database=self.db,
             reconciler=self.reconciler,
@@ -275,6 +278,7 @@ class Controller:
             asyncio.create_task(self.pruning.run(), name="pruning"),
             asyncio.create_task(self.services.run(), name="services"),
             asyncio.create_task(self.monitors.run(), name="monitors"),
+            asyncio.create_task(self.evaluations.run(), name="evaluations"),
             asyncio.create_task(self.schedules.run(), name="schedules"),
             asyncio.create_task(self.alerts.run(), name="alerts"),
             asyncio.create_task(self.alerts.delivery.run(), name="alerts-delivery"),
@@ -432,6 +436,14 @@ class Controller:
         if live is not None:
             detail["reason"] = self.reconciler.overlay(live.view)["reason"]
         return detail
+
+    async def _last_words(self, job: int) -> str:
+        """What the first failed rank of a job wrote last, where it ended with 2: a person's mistake."""
+        for attempt in reversed((await self.job_detail(job))["attempts"]):
+            failure = attempt["first_failure"]
+            if failure is not None and failure["exit_code"] == 2:
+                return next((line for line in reversed(failure["tail"]) if line.strip()), "")
+        return ""
 
     def _tail(self, job: int, attempt: int, rank: int) -> list[str]:
         query = LogQuery(job=job, attempt=attempt, rank=rank, tail=_TAIL_LINES)

@@ -320,6 +320,21 @@ COMMANDS: dict[str, Entry] = {
             ),
         },
     ),
+    "evaluate": Entry(
+        "console.cli.evaluations:evaluate",
+        "Measure a version on a hold-out version of a data set.",
+        _MODELS,
+    ),
+    "evaluations": Entry(
+        "console.cli.evaluations:evaluations",
+        "List evaluations of models, the newest first.",
+        _MODELS,
+    ),
+    "evaluation": Entry(
+        "console.cli.evaluations:evaluation",
+        "Show an evaluation; exit code 1 when the version could not be measured.",
+        _MODELS,
+    ),
     "gate": Entry(
         "console.cli.gates:gate",
         "Check a version against a gate file; exit code 1 when it fails.",

@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from console.cli.details import facts
+from console.cli.evaluationview import between
 from console.cli.format import local_moment, number, size, span
 from console.cli.output import Column, paint, paint_state, say, show
 from console.text import neutralise
 from jobs.base.words import counted
 
 if TYPE_CHECKING:
+    from jobs.wire.evaluationviews import EvaluationView
     from jobs.wire.modelviews import ApprovalView, EvidenceView, ModelDetail
 
 _FILES_SHOWN = 20
@@ -45,12 +47,33 @@ def show_version(detail: ModelDetail) -> None:
     )
     if len(rows) > _FILES_SHOWN:
         say(f"and {len(rows) - _FILES_SHOWN} more")
+    if detail["evaluations"]:
+        say()
+        _evaluations(detail["evaluations"])
     for evidence in detail["gates"][:1]:
         say()
         show_evidence(evidence)
     if detail["decisions"]:
         say()
         _decisions(detail["decisions"])
+
+
+def _evaluations(views: list[EvaluationView]) -> None:
+    """The newest one on each version of the data, with its metrics; `qd evaluation` shows all of one."""
+    newest: dict[str, EvaluationView] = {}
+    for view in views:
+        newest.setdefault(view["data"], view)
+    rows = []
+    for view in newest.values():
+        first = [view["id"], view["data"], view["state"]]
+        for name, one in view["metrics"].items():
+            rows.append([*first, name, *between(one)])
+            first = ["", "", ""]
+        if not view["metrics"]:
+            rows.append([*first, view["reason"], "", "", ""])
+    columns = [Column("EVALUATION"), Column("DATA", flex=True), Column("STATE", states=True)]
+    columns += [Column("METRIC", flex=True), Column("VALUE", right=True)]
+    show([*columns, Column("95% FROM", right=True), Column("TO", right=True)], rows)
 
 
 def _head(detail: ModelDetail) -> None:

@@ -86,6 +86,13 @@ def _told(action: str, target: str, data: Mapping[str, Any]) -> tuple[str, str]:
             verb = "passed" if data.get("passed") else "was stopped by"
             why = "; ".join(str(one) for one in data.get("failures", []))
             return f"{target} {verb} gate {data.get('gate')}", why
+        case "model.evaluate":
+            return f"{target} is measured on {data.get('data')} by {data.get('job')}", ""
+        case "model.evaluated":
+            values = (data.get("metrics") or {}).items()
+            shown = [f"{name} {value:.4g}" for name, value in values if value is not None]
+            verb = "was measured" if values else "could not be measured"
+            return f"{target} {verb} on {data.get('data')}", ", ".join(shown[:_SHOWN]) or reason
         case "model.approve" | "model.reject":
             return f"{target} {'approved' if action == 'model.approve' else 'rejected'}", reason
         case "model.revoke":

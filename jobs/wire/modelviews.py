@@ -6,6 +6,8 @@ from typing import Any, Literal, NotRequired
 
 from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
 
+from jobs.wire.evaluationviews import EvaluationView
+
 ModelState = Literal["PENDING", "APPROVED", "REJECTED", "ARCHIVED"]
 
 
@@ -101,6 +103,7 @@ class ModelDetail(ModelView):
     policy: dict[str, Any]
     gates: list[EvidenceView]  # newest first
     decisions: list[ApprovalView]  # newest first
+    evaluations: list[EvaluationView]  # newest first
     contents: list[ModelFileView]
 
 

@@ -15,11 +15,13 @@ from jobs.base.errors import Conflict, NotFound, QuarterdeckError
 from jobs.life.lifecycle import Note
 from jobs.models.names import ModelRef, version_name
 from jobs.snapshots.manifest import FileEntry, Manifest
-from jobs.store import models, writing
+from jobs.store import evaluations, models, writing
 from jobs.store.modeltables import ModelVersionRow
 from jobs.wire.modelviews import DiffView, ModelDetail, VerifyFile, VerifyView
 
 _CHUNK = 1 << 20
+_EVALUATIONS = 20
+"""Of a version that are shown with it."""
 
 
 async def detail(controller: Controller, ref: ModelRef) -> ModelDetail:
@@ -44,6 +46,10 @@ async def detail(controller: Controller, ref: ModelRef) -> ModelDetail:
             "decisions": [
                 models.approval_view(one, name, where, signers)
                 for one in reversed(models.decisions_of(session, row.id))
+            ],
+            "evaluations": [
+                evaluations.view(one)
+                for one in evaluations.listed(session, version=row.id, limit=_EVALUATIONS)
             ],
             "contents": [],
         }
