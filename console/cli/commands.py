@@ -332,7 +332,7 @@ COMMANDS: dict[str, Entry] = {
     ),
     "evaluation": Entry(
         "console.cli.evaluations:evaluation",
-        "Show an evaluation; exit code 1 when the version could not be measured.",
+        "Show all results of an evaluation.",
         _MODELS,
     ),
     "gate": Entry(

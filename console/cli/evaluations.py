@@ -170,7 +170,10 @@ def evaluation(
     every: _All = False,
     as_json: Json = False,
 ) -> None:
-    """Show an evaluation; exit code 1 when the version could not be measured."""
+    """Show all results of an evaluation.
+
+    The exit code is 1 when the version could not be measured.
+    """
     _told(_get(Client.from_environment(), number), every, as_json)
 
 

@@ -61,7 +61,7 @@ def show_version(detail: ModelDetail) -> None:
 def _evaluations(views: list[EvaluationView]) -> None:
     """The newest one on each version of the data, with its metrics; `qd evaluation` shows all of one."""
     newest: dict[str, EvaluationView] = {}
-    for view in views:
+    for view in sorted(views, key=lambda view: view["state"] != "DONE"):
         newest.setdefault(view["data"], view)
     rows = []
     for view in newest.values():

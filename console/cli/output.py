@@ -43,6 +43,7 @@ _STATES = {
     "EXITED": "dim",
     "PENDING": "yellow",
     "COMPLETE": "green",
+    "DONE": "green",
     "FINISHED": "green",
     "PRUNED": "dim",
     "PAUSED": "yellow",

@@ -67,7 +67,7 @@ def detail(files: dict[str, bytes] | None = None, **over: Any) -> dict[str, Any]
     return {
         **view(), "standing": standing, "main": "model.onnx", "pickles": [], "signature": None,
         "tags": {"team": "vision"}, "lineage": lineage, "policy": {}, "gates": [evidence()],
-        "decisions": [], "contents": contents,
+        "decisions": [], "evaluations": [], "contents": contents,
     } | over  # fmt: skip
 
 

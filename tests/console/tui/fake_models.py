@@ -97,6 +97,7 @@ def version(
             "needed": 1,
             "evidence": None if result is None else result["evidence"],
         },
+        "evaluations": [],
         "main": "model.onnx",
         "pickles": [],
         "signature": None,

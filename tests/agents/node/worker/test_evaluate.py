@@ -39,9 +39,7 @@ def table() -> dict[str, list[Any]]:
 
 
 @pytest.fixture
-def run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Run:
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """A run in this process: its report, or, of one that fails, {"error": its last line}."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "model").mkdir()
@@ -123,9 +121,17 @@ def test_parquet(run: Run, tmp_path: Path, table: dict[str, list[Any]]) -> None:
         ({"y": [1] * ROWS}, {}, "name the column of the truth with --target; label and y might"),
         ({"f3": None, "sex": None}, {}, "no column is named 'x', the model's input, or name its 4"),
         ({}, {"features": ["f0", "nose"]}, "--features: there is no column 'nose'"),
-        ({"f1": ["nan"] * ROWS}, {}, "rows.csv: row 1 does not fit the model (120 of the first 120"),
+        (
+            {"f1": ["nan"] * ROWS},
+            {},
+            "rows.csv: row 1 does not fit the model (120 of the first 120",
+        ),
         ({"f1": ["tall"] * ROWS}, {}, "rows.csv: row 1 does not fit the model"),
-        ({"label": ["", *range(ROWS - 1)]}, {}, "column 'label' has no value in 1 of 120 rows, fir"),
+        (
+            {"label": ["", *range(ROWS - 1)]},
+            {},
+            "column 'label' has no value in 1 of 120 rows, fir",
+        ),
         ({"label": [2] * ROWS}, {}, "column 'label' has one class only, 2: nothing can be told"),
         ({"label": [*range(4)] * 30}, {}, "the model has scores for 3 classes, and column 'label'"),
         ({"sex": ["f"] * ROWS}, {"groups": ["sex"]}, "column 'sex' has one group only, f"),
@@ -155,7 +161,9 @@ def test_a_mistake_is_one_sentence(
 
 def test_data_that_cannot_be_read(run: Run, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("x")
-    assert "a file ends in .csv, .jsonl, .ndjson, .parquet or .npz" in run(tmp_path / "a.txt")["error"]
+    assert (
+        "a file ends in .csv, .jsonl, .ndjson, .parquet or .npz" in run(tmp_path / "a.txt")["error"]
+    )
     (tmp_path / "a.csv").write_text("a,label\n1,2\n1\n")
     assert run(tmp_path / "a.csv")["error"] == "a.csv: row 2: it has 1 fields, the header has 2"
     (tmp_path / "b.csv").write_text("a,label\n")

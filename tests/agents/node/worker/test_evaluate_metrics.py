@@ -84,7 +84,9 @@ def test_regression_is_what_scikit_learn_says_of_the_rows_drawn(
 def test_calibration_error_of_known_bins() -> None:
     # 0.9 in bin 13 and 0.6 in bin 9: |0.5 - 0.9| * 2/3 + |1 - 0.6| * 1/3
     probabilities = np.array([[0.9, 0.1], [0.9, 0.1], [0.4, 0.6]])
-    judged = Classified(np.array([0, 1, 1]), probabilities.argmax(axis=1), ("a", "b"), probabilities)
+    judged = Classified(
+        np.array([0, 1, 1]), probabilities.argmax(axis=1), ("a", "b"), probabilities
+    )
     assert points(judged.metrics(), 3)["ece"] == pytest.approx(0.4)
 
 
@@ -166,3 +168,13 @@ def test_slices_by_number_word_and_too_many_words() -> None:
     assert ages[0].value == "0 to under 24.5" and ages[-1].value == "missing"
     with pytest.raises(Mistake, match="100 different values"):
         groups.slices("name", [f"n{n}" for n in range(100)])
+
+
+def test_no_mistake_in_few_rows_is_no_certainty() -> None:
+    judged = Classified(np.ones(20, np.int64), np.ones(20, np.int64), ("no", "yes"))
+    found, _ = bootstrap.sampled({"accuracy": judged.metrics()["accuracy"]}, 20, resamples=50)
+    told = bootstrap.proportion(found["accuracy"], 20)
+    assert (told.value, told.high) == (1, 1) and told.low == pytest.approx(0.8389, abs=1e-4)
+    assert bootstrap.proportion(bootstrap.Interval(0.0, 0.0, 0.0), 20).high == pytest.approx(
+        0.1611, abs=1e-4
+    )

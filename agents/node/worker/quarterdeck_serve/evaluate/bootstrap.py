@@ -17,6 +17,8 @@ from .metrics import Floats, Metric, points, rounded
 RESAMPLES = 1000
 SEED = 20_240_229
 LEVEL = 0.95
+Z = 1.959964
+"""Standard deviations of a normal distribution that hold so much."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,17 @@ def sampled(
             samples[name].append(rounded(metric(weights)))
     found = points(metrics, rows)
     return {name: interval(found[name], samples[name]) for name in metrics}, samples
+
+
+def proportion(found: Interval, rows: int) -> Interval:
+    """The interval of a share of rows. Where all rows are right, or none, every resample is the same and
+    says nothing of the rows that were not seen; the open end is then Wilson's (1927)."""
+    edge = rows / (rows + Z**2)
+    if found.value == 1:
+        return Interval(1.0, rounded(edge), 1.0)
+    if found.value == 0:
+        return Interval(0.0, 0.0, rounded(1 - edge))
+    return found
 
 
 def interval(value: float, samples: list[float | None]) -> Interval:

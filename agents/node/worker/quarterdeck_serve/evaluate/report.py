@@ -100,6 +100,10 @@ def measure(
             raise Mistake(f"column '{name}' has one group only, {cut[name][0].value}")
         every |= groups.named(groups.fairness(judged, cut[name]), name)
     intervals, samples = bootstrap.sampled(every, rows)
+    counts = {"accuracy": rows} | {groups.key("accuracy", one): len(one.rows) for one in sliced}
+    for name, count in counts.items():
+        if name in intervals:
+            intervals[name] = bootstrap.proportion(intervals[name], count)
     say(f"{bootstrap.RESAMPLES} resamples drawn")
 
     def again(changed: Mapping[str, Array]) -> Judged:
