@@ -67,7 +67,7 @@ def view(**over: Any) -> dict[str, Any]:
     } | over  # fmt: skip
 
 
-FAILED = {
+FAILED: dict[str, Any] = {
     "state": "FAILED", "reason": "there is no column 'nose'", "document": None, "evidence": None,
     "task": None, "rows": None, "metrics": {},
 }  # fmt: skip
