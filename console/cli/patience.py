@@ -7,7 +7,7 @@ may have been taken, so it is sent again with its key, and says so where that is
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from console.cli.output import narrate
@@ -44,11 +44,18 @@ def send(client: Client, path: str, body: Mapping[str, Any]) -> Any:
 
 
 class Patience:
-    """Counts how long the control plane has been away. Say `failed` and `worked` as calls do."""
+    """Counts how long the control plane has been away. Say `failed` and `worked` as calls do.
 
-    def __init__(self, client: Client, limit: float = LIMIT) -> None:
+    Args:
+        tell: is passed what a person should know.
+    """
+
+    def __init__(
+        self, client: Client, limit: float = LIMIT, *, tell: Callable[[str], None] = narrate
+    ) -> None:
         self._client = client
         self._limit = limit
+        self._tell = tell
         self._since: float | None = None
 
     def failed(self, error: Unreachable) -> None:
@@ -56,7 +63,7 @@ class Patience:
         now = self._client.clock()
         if self._since is None:
             self._since = now
-            narrate("connection lost; waiting for the control plane to come back")
+            self._tell("connection lost; waiting for the control plane to come back")
         elif now - self._since >= self._limit:
             raise error
         self._client.sleep(_PAUSE)
@@ -64,4 +71,4 @@ class Patience:
     def worked(self) -> None:
         if self._since is not None:
             self._since = None
-            narrate("connected again")
+            self._tell("connected again")

@@ -7,11 +7,12 @@ import os
 import queue
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from console.cli.format import size
+from console.cli.output import narrate
 from console.cli.patience import Patience
 from console.client import Client
 from jobs.base.disk import cannot_write
@@ -94,11 +95,23 @@ class Puller:
     Args:
         job: the path of the job in the API.
         quiet: no progress bar.
+        moved: is passed the bytes that are here, and the file that is being copied.
+        tell: is passed what a person should know, such as that the connection was lost.
     """
 
-    def __init__(self, client: Client, job: str, target: Path, *, quiet: bool) -> None:
+    def __init__(
+        self,
+        client: Client,
+        job: str,
+        target: Path,
+        *,
+        quiet: bool,
+        moved: Callable[[int, str], None] = lambda done, name: None,
+        tell: Callable[[str], None] = narrate,
+    ) -> None:
         self._client, self._job, self._target = client, job, target
         self._bar = sys.stderr.isatty() and not quiet
+        self._told_moved, self._tell = moved, tell
         self._drawn = 0.0
         self._done = self._total = 0
 
@@ -176,7 +189,7 @@ class Puller:
 
     def _fill(self, file: FileView, target: Any) -> bool:
         """Bring what is missing, and compare all of it; False when something differs."""
-        patience = Patience(self._client)
+        patience = Patience(self._client, tell=self._tell)
         check = _Check(self._client, self._job, file)
         while data := target.read(_READ):
             check.feed(data)
@@ -196,6 +209,7 @@ class Puller:
 
     def _moved(self, count: int, file: FileView) -> None:
         self._done += count
+        self._told_moved(self._done, file["path"])
         now = self._client.clock()
         if not self._bar or now - self._drawn < _EVERY:
             return

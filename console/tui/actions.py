@@ -89,9 +89,9 @@ ACTIONS: tuple[Action, ...] = (
     Action("table.filter", ("slash",), "/", "filter", "Filter: user:mira gpu>4 state:running !eval",
             ("table", "happenings", "sweeps", "pipelines", "alerts", *SHELF)),
     Action("row.mark", ("space",), "space", "mark", "Mark it; actions work on all that is marked",
-            LISTS, palette=False),
+            (*LISTS, "files"), palette=False),
     Action("row.range", ("v",), "v", "", "Mark a range: once where it begins, once where it ends",
-            LISTS, palette=False),
+            (*LISTS, "files"), palette=False),
     Action("table.sort", ("s",), "s", "sort", "Sort by the next column", (*LISTS, *SHELF)),
     Action("table.turn", ("S",), "S", "", "Sort the other way round", (*LISTS, *SHELF)),
     # Jobs.
@@ -195,6 +195,15 @@ ACTIONS: tuple[Action, ...] = (
     Action("logs.pager", ("e",), "e", "pager", "The whole log in $PAGER", ("job",), local=True),
     Action("logs.save", ("w",), "w", "save", "Save the whole log to a file", ("job",), local=True),
     Action("logs.copy", ("Y",), "Y", "", "Copy the log lines that are on screen", ("job",)),
+    # A job's files.
+    Action("job.files", ("F",), "F", "files", "What the job wrote, or its logs again", ("job",)),
+    Action("files.unfold", ("l", "right"), "h l", "", "Fold, unfold a folder", ("files",), palette=False),
+    Action("files.fold", ("h", "left"), "h", "", "", ("files",), palette=False),
+    Action("files.pull", ("w",), "w", "pull", "Copy the file, folder or all that is marked to this machine",
+            ("files",), local=True),
+    Action("files.all", ("full_stop",), ".", "", "Show the files that the job came with, or hide them",
+            ("files",)),
+    Action("files.again", ("R",), "R", "", "Read the list again", ("files",)),
     # A job's charts.
     Action("metric.next", ("m",), "m", "metric", "Next metric", ("job", "compare")),
     Action("metric.previous", ("M",), "M", "", "Previous metric", ("job", "compare"), palette=False),

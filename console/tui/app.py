@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from rich.console import RenderableType
 from rich.style import Style
@@ -41,7 +41,10 @@ from console.tui.widgets.prompt import Entry
 from jobs.base.errors import QuarterdeckError
 from jobs.base.places import places
 from jobs.wire.alertviews import AlertView
-from jobs.wire.views import JobDetail, MaintenanceView
+from jobs.wire.views import FileView, JobDetail, MaintenanceView
+
+if TYPE_CHECKING:
+    from console.tui.core.jobs.files import Copying
 
 FRAME = 0.1
 """Seconds between two pictures at least: ten a second are enough for eyes and slow links."""
@@ -117,6 +120,7 @@ class QuarterdeckApp(Navigation):
         self.world = World()
         self.frozen = False
         self.opened = False
+        self.copies: dict[str, Copying] = {}  # job -> how far the last copy of its files is
         self.alerts = 0  # those that fire, and that nobody has acknowledged or silenced
         self._alerts_at = float("-inf")
         self._maintained_until: float | None = (
@@ -411,6 +415,8 @@ class QuarterdeckApp(Navigation):
             self.tell(f"{cast(Command, value).done}.")
             if self.top is not None and self.top.alive:
                 self.top.acted()
+        elif what == "pull":
+            self.tell(cast(str, value))
         elif what == "describe":
             self._described(value)
         elif what == "explain":
@@ -430,6 +436,22 @@ class QuarterdeckApp(Navigation):
 
     def describe(self, job_id: str) -> None:
         self._fetches.start(f"app describe {job_id}", lambda: self.source.job(job_id))
+
+    def pull(self, job_id: str, files: Sequence[FileView], target: Path) -> Copying:
+        """Copy files of a job to this machine, also when its screen is left meanwhile."""
+        from console.tui.core.jobs.files import Copying, copied
+
+        copying = self.copies[job_id] = Copying(sum(file["size"] for file in files))
+
+        def call() -> str:
+            try:
+                self.source.pull(job_id, files, target, copying.moved, copying.tell)
+            finally:
+                copying.over = True
+            return copied(files, str(target))
+
+        self._fetches.start(f"app pull {job_id}", call)
+        return copying
 
     def explain(self, job_id: str) -> None:
         self._fetches.start(f"app explain {job_id}", lambda: self.source.explain(job_id))

@@ -5,7 +5,8 @@ The screens never call it. Feeds and fetches do, in threads of their own; tests 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol, cast
 
 from console.client import Client, segment
@@ -19,6 +20,8 @@ from jobs.wire.sweepviews import CurveView
 from jobs.wire.views import (
     EventView,
     ExplainView,
+    FilesView,
+    FileView,
     HistoryPoint,
     JobDetail,
     JobPage,
@@ -31,6 +34,10 @@ from jobs.wire.views import (
 
 SILENCE = 8.0
 """Seconds without a line after which a watch counts as cut; the controller pings each second."""
+
+
+FILES_TIMEOUT = 90.0
+"""Seconds for a list of files: each node of the gang is asked, and may have fifty thousand of them."""
 
 
 class Closable(Iterator[Any], Protocol):
@@ -113,6 +120,27 @@ class Source(Protocol):
         ...
 
     def job(self, job: str) -> JobDetail: ...
+
+    def files(self, job: str, *, everything: bool) -> FilesView:
+        """What the newest attempt of a job wrote; with `everything`, also what it came with."""
+        ...
+
+    def file_head(self, job: str, file: FileView, limit: int) -> bytes:
+        """The first bytes of a file."""
+        ...
+
+    def pull(
+        self,
+        job: str,
+        files: Sequence[FileView],
+        target: Path,
+        moved: Callable[[int, str], None],
+        tell: Callable[[str], None],
+    ) -> None:
+        """Copy files below a folder of this machine, as `qd pull` does. `moved` is passed the bytes that
+        are here and the file that is being copied, `tell` what a person should know."""
+        ...
+
     def schedules(self) -> list[ScheduleView]: ...
     def alerts(self, *, over: bool = True) -> list[AlertView]:
         """Alerts that are not over, and (if `over`) the newest that are."""
@@ -283,6 +311,37 @@ class LiveSource:
 
     def job(self, job: str) -> JobDetail:
         return cast("JobDetail", self._client.get(f"/v1/jobs/{segment(job)}"))
+
+    def files(self, job: str, *, everything: bool) -> FilesView:
+        slow = self._client.with_timeout(FILES_TIMEOUT)
+        answer = slow.get(f"/v1/jobs/{segment(job)}/files", everything=everything or None)
+        return cast("FilesView", answer)
+
+    def file_head(self, job: str, file: FileView, limit: int) -> bytes:
+        limit = min(limit, file["size"])
+        if not limit:
+            return b""
+        query: dict[str, Any] = {"offset": 0, "limit": limit}
+        if file["sha256"] is not None:
+            path = f"/v1/blobs/{file['sha256']}"
+        else:
+            path = f"/v1/jobs/{segment(job)}/files/{file['place']}/data"
+            query |= {"node": file["node"], "file": file["path"]}
+        data, _ = self._client.with_timeout(FILES_TIMEOUT).raw(path, **query)
+        return data
+
+    def pull(
+        self,
+        job: str,
+        files: Sequence[FileView],
+        target: Path,
+        moved: Callable[[int, str], None],
+        tell: Callable[[str], None],
+    ) -> None:
+        from console.cli.pulling import Puller
+
+        path = f"/v1/jobs/{segment(job)}"
+        Puller(self._client, path, target, quiet=True, moved=moved, tell=tell).pull(list(files))
 
     def schedules(self) -> list[ScheduleView]:
         return cast("list[ScheduleView]", self._client.get("/v1/schedules"))

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from itertools import count
 from typing import Any, ClassVar
 
+from rich.cells import cell_len
 from textual import events
 from textual.app import ComposeResult
 from textual.css.query import NoMatches
@@ -26,6 +27,9 @@ from jobs.base.errors import QuarterdeckError
 COMPACT_WIDTH = 110
 COMPACT_HEIGHT = 30
 """Below either, panes beside each other would be too small to read: they become tabs."""
+
+TITLE_LEFT = 1
+"""Cells from the edge of a pane to its title."""
 
 
 class Frame(Acts, Screen[None]):
@@ -126,13 +130,16 @@ class Frame(Acts, Screen[None]):
         return [(shown(action), action.label) for action in self._footer_actions()]
 
     def on_click(self, event: events.Click) -> None:
-        """A click on a screen's name opens it; one on a key of the footer does what the key does."""
+        """A click on a screen's name opens it; one on a key of the footer does what the key does; one on
+        a tab's name opens the tab."""
         if event.screen_y == 0:
             header = self._header(self.size.width, 1)[0]
             if (name := bars.header_at(header, self.deck.SCREEN_KEYS, event.screen_x)) is not None:
                 self.deck.open_place(name.lower())
             return
         if event.screen_y != self.size.height - 1:
+            if (name := self._tab_at(event.screen_x, event.screen_y)) is not None:
+                self.focus_pane(name)
             return
         index = bars.footer_at(
             self._footer_keys(), self.size.width, event.screen_x, self.deck.glyphs.ellipsis
@@ -249,14 +256,35 @@ class Frame(Acts, Screen[None]):
         group = self._group(name)
         if len(group) > 1:
             parts = [
-                f"[b]{titled(self._titles.get(tab, tab))}[/b]"
-                if tab == name
-                else f"[not b]{tab.title()}[/]"
-                for tab in group
+                f"[b]{label}[/b]" if tab == name else f"[not b]{label}[/]"
+                for tab, label in zip(group, self._labels(name), strict=True)
             ]
-            widget.border_title = f" {self.deck.glyphs.bar} ".join(parts)
+            widget.border_title = self._between.join(parts)
         else:
             widget.border_title = titled(self._titles.get(name, name))
+
+    @property
+    def _between(self) -> str:
+        return f" {self.deck.glyphs.bar} "
+
+    def _labels(self, name: str) -> list[str]:
+        """What stands for each tab of a group on the open one: its whole title, of the others a word."""
+        words = {tab: tab.title() for tab in self._group(name)}
+        return [*(words | {name: titled(self._titles.get(name, name))}).values()]
+
+    def _tab_at(self, x: int, y: int) -> str | None:
+        """The tab whose name is drawn at a cell of the screen."""
+        for group in self.groups():
+            name = self._open_in(group)
+            widget = self.pane(name)
+            if widget is None or widget.region.y != y or not widget.region.contains(x, y):
+                continue
+            left = widget.region.x + TITLE_LEFT
+            for tab, label in zip(group, self._labels(name), strict=True):
+                if left <= x < left + cell_len(label):
+                    return tab
+                left += cell_len(label) + len(self._between)
+        return None
 
     def do_pane_next(self) -> None:
         self._cycle(1)

@@ -20,6 +20,7 @@ from console.tui.core.jobs.diagnosis import Diagnosis
 from console.tui.logdesk import LogDesk
 from console.tui.messages import LogsCame
 from console.tui.screens.jobcharts import ChartActions, Gpus, Metrics
+from console.tui.screens.jobfiles import Files
 from console.tui.widgets.grid import Grid
 from console.tui.widgets.logview import LogView
 from console.tui.widgets.panel import Panel
@@ -52,8 +53,8 @@ class Ranks(Grid):
 class JobScreen(ChartActions):
     NAME = "Job"
     SCOPE = "job"
-    PANES = ("ranks", "logs", "beside", "metrics", "gpus", "attempts")
-    TABS = ("logs", "metrics", "gpus", "attempts")
+    PANES = ("ranks", "logs", "beside", "files", "metrics", "gpus", "attempts")
+    TABS = ("logs", "files", "metrics", "gpus", "attempts")
     BINDINGS = bindings("job")
     AUTO_FOCUS = "#logs"
 
@@ -90,10 +91,12 @@ class JobScreen(ChartActions):
     def body(self) -> Iterable[Widget]:
         yield Panel(self._summary, id="summary", focusable=False)
         beside = LogView(id="beside")
-        beside.display = False
+        files = Files(self.job_id, id="files")
+        beside.display = files.display = False
         left = Vertical(
             Ranks(self._rank_cell, by_column=False, id="ranks"),
             Horizontal(LogView(id="logs"), beside, id="logrow"),
+            files,
             id="left",
             classes="column",
         )
@@ -151,6 +154,16 @@ class JobScreen(ChartActions):
     def _pause_logs(self) -> None:
         for desk in self.desks.values():
             desk.logs.pause()
+
+    def groups(self) -> tuple[tuple[str, ...], ...]:
+        """Where there is room for charts beside them, files have the place of the logs."""
+        return super().groups() or (("logs", "files"),)
+
+    def _reachable(self, name: str) -> bool:
+        """`tab` goes from the logs on to the charts; files would take the logs away."""
+        if not self.compact and name in ("logs", "files"):
+            return name == self._open_in(("logs", "files"))
+        return super()._reachable(name)
 
     def _lay_out_tabs(self) -> None:
         super()._lay_out_tabs()
@@ -211,6 +224,7 @@ class JobScreen(ChartActions):
             desk.view.outlier = outlier
 
     def tick(self) -> None:
+        self.query_one(Files).tick()
         now = self.deck.clock.mono()
         detail = self.detail
         if detail is None:
@@ -245,6 +259,8 @@ class JobScreen(ChartActions):
         if name in self.desks:
             self.desks[name].fetched(what, value, error, self.deck.clock.wall())
             self.title_logs()
+        elif name == "files":
+            self.query_one(Files).fetched(what, value, error)
         elif key in ("save", "pager"):
             self.log_fetched(key, value, error)
         elif error is not None:
@@ -325,6 +341,10 @@ class JobScreen(ChartActions):
         known = self.detail or self.deck.world.jobs.get(self.job_id)
         if known is not None:
             self.deck.open_origin(known)
+
+    def do_job_files(self) -> None:
+        """To the files, and back to the logs."""
+        self.focus_pane("logs" if isinstance(self.focused, Files) else "files")
 
     def do_job_stacks(self) -> None:
         self.deck.stacks(self.job_id)

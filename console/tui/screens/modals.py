@@ -158,6 +158,7 @@ def help_lines(scopes: Sequence[str], keymap: Keymap, width: int, *, read_only: 
         "history": "History",
         "parallel": "Parallel coordinates",
         "job": "Job",
+        "files": "Files",
         "metrics": "Metrics",
         "gpus": "GPUs",
         "util": "Utilisation",

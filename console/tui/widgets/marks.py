@@ -117,7 +117,10 @@ class Marked(LineView):
             self.post_message(self.Opened(self, self.cursor_key))
 
     def on_click(self, event: events.Click) -> None:
-        index = self._item_at(event.x, event.y + self.scroll_offset.y)
+        spot = event.get_content_offset(self)
+        if spot is None:
+            return  # its title
+        index = self._item_at(spot.x, spot.y + self.scroll_offset.y)
         if 0 <= index < len(self._keys):
             if index == self._cursor and event.chain > 1:
                 self.do_row_open()

@@ -10,7 +10,8 @@ import math
 import queue
 import re
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from console.tui.core.base.world import Resume
@@ -24,6 +25,8 @@ from jobs.wire.sweepviews import CurveView
 from jobs.wire.views import (
     EventView,
     ExplainView,
+    FilesView,
+    FileView,
     HistoryPoint,
     JobDetail,
     JobPage,
@@ -34,7 +37,7 @@ from jobs.wire.views import (
     SeriesPoint,
     StacksView,
 )
-from tests.console.tui import fake_flows, fake_models, fake_sweeps
+from tests.console.tui import fake_files, fake_flows, fake_models, fake_sweeps
 from tests.console.tui.fake_views import NOW, at, detail, events, history, jobs, nodes
 
 BOOT = "boot-1"
@@ -135,6 +138,11 @@ class FakeSource:
         self.whole: list[LogLine] = []  # all lines of all ranks, by time
         self.older: list[JobView] = []  # newest first, beyond those that are watched
         self.past: list[EventView] = []  # oldest first, before those that are watched
+        self.written: list[FileView] = [] if empty else fake_files.written()
+        self.brought: list[FileView] = fake_files.brought()
+        self.contents: dict[str, bytes] = dict(fake_files.CONTENTS)
+        self.pulled: list[tuple[Path, list[str]]] = []
+        self.hold: threading.Event | None = None  # keeps a copy waiting half way
         self.acts: list[tuple[str, str]] = []
         self.bodies: list[dict[str, Any]] = []  # what was sent with some of them
         self.refuse: QuarterdeckError | None = None
@@ -415,6 +423,35 @@ class FakeSource:
             and (not least or levels.index(one["severity"]) >= least)
         ]
         return found[-limit:]
+
+    def files(self, job: str, *, everything: bool) -> FilesView:
+        self._check(f"files {job}{' everything' if everything else ''}")
+        if self.refuse is not None:
+            raise self.refuse
+        found = [*self.written, *(self.brought if everything else ())]
+        return {"id": f"{job}.1", "attempt": 1, "files": found, "until": None, "missing": []}
+
+    def file_head(self, job: str, file: FileView, limit: int) -> bytes:
+        self._check(f"head {job} {file['path']}")
+        if file["path"] not in self.contents:
+            raise NotFound(f"{file['path']} is gone", "Files on nodes are kept for 7 days.")
+        return self.contents[file["path"]][:limit]
+
+    def pull(
+        self,
+        job: str,
+        files: Sequence[FileView],
+        target: Path,
+        moved: Callable[[int, str], None],
+        tell: Callable[[str], None],
+    ) -> None:
+        self._check(f"pull {job}")
+        self.pulled.append((target, [file["path"] for file in files]))
+        if self.hold is not None:
+            moved(sum(file["size"] for file in files) // 2, files[0]["path"])
+            self.hold.wait(5)
+        if self.refuse is not None:
+            raise self.refuse
 
     def job(self, job: str) -> JobDetail:
         self._check(f"job {job}")

@@ -16,6 +16,7 @@ from console.tui.screens.events import EventsScreen, Happenings
 from console.tui.screens.fleet import Events, Heat, Queue, Util
 from console.tui.screens.job import JobScreen, Ranks
 from console.tui.screens.jobcharts import Gpus, Metrics
+from console.tui.screens.jobfiles import Files
 from console.tui.screens.jobs import JobsScreen, JobTable
 from console.tui.screens.models import ModelsScreen, ModelTable
 from console.tui.screens.pipeline import PipelineScreen, Steps
@@ -37,6 +38,7 @@ PLACES: dict[str, tuple[type, ...]] = {
     "table": (JobTable, JobsScreen),
     "job": (JobScreen,),
     "ranks": (Ranks, JobScreen),
+    "files": (Files, JobScreen),
     "metrics": (Metrics, JobScreen),
     "gpus": (Gpus, JobScreen),
     "happenings": (Happenings, EventsScreen),

@@ -25,6 +25,7 @@ PLACES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("jobs", "compare", COMPARE),
     ("j412", "ranks", ()),
     ("j412", "logs", ()),
+    ("j412", "files", ()),
     ("j412", "metrics", ()),
     ("j412", "gpus", ()),
     ("j412", "attempts", ()),

@@ -81,6 +81,11 @@ def test_pipelines_and_alerts(snap_compare: Compare, start: str, size: tuple[int
     assert picture(snap_compare, FakeSource(), size, *("j" * 3), start=start)
 
 
+@pytest.mark.parametrize("size", [SMALL, USUAL], ids=["80x24", "120x36"])
+def test_files_of_a_job(snap_compare: Compare, size: tuple[int, int]) -> None:
+    assert picture(snap_compare, FakeSource(), size, "F", "j", "l", start="j412")
+
+
 def test_no_sweeps(snap_compare: Compare) -> None:
     assert picture(snap_compare, FakeSource(empty=True), USUAL, start="sweeps")
 
