@@ -148,11 +148,8 @@ def reap(folder: Path, tag: str) -> None:
         reason = "the guard could not start" + (f": {words[-1]}" if words else "")
     state = checked.state(folder, records.STATE) or {}
     now = time.time()
-    ranks = [
-        {**rank, "ended_at": rank["ended_at"] or now}
-        for rank in state.get("ranks", ())
-        if rank["pid"]
-    ]
+    clock = None if _of_another_boot(folder) else records.boot_clock()
+    ranks = [_over(rank, now, clock) for rank in state.get("ranks", ()) if rank["pid"]]
     record = {**state, "phase": "ended", "outcome": "died", "reason": reason, "ranks": ranks}
     if (folder / records.EXIT).is_dir() and not (folder / records.EXIT).is_symlink():
         shutil.rmtree(folder / records.EXIT)  # a rank has put it there
@@ -170,9 +167,25 @@ def reap_removed(folder: Path, tag: str, plan: LaunchPlan | None, standing: Stan
         content = json.dumps({**plan, "boot_id": _this_boot()}).encode()
         records.write_file(str(folder / records.PLAN), content, durable=True)
     now = time.time()
-    ranks = [{**rank, "ended_at": rank["ended_at"] or now} for rank in standing.ranks]
+    ranks = [_over(rank, now, records.boot_clock()) for rank in standing.ranks]
     record = {"phase": "ended", "outcome": "failed", "reason": REMOVED, "ranks": ranks}
     records.write_file(str(folder / records.EXIT), json.dumps(record).encode(), durable=True)
+
+
+def _over(rank: dict[str, Any], now: float, clock: float | None) -> dict[str, Any]:
+    """A rank that nobody has seen end, as one that has ended by now. `clock` is the boot clock, None when
+    it began on another one."""
+    if rank["ended_at"] is not None:
+        return rank
+    return {**rank, "ended_at": now, "ran": None if clock is None else _ran(rank, clock)}
+
+
+def _ran(rank: dict[str, Any], clock: float) -> float | None:
+    """For how many seconds a rank has run, on the boot clock; None when its guard does not count."""
+    if rank["ended_at"] is not None or rank.get("began") is None:
+        ran: float | None = rank.get("ran")
+        return ran
+    return max(0.0, clock - float(rank["began"]))
 
 
 def _kill(tag: str, cgroup: str | None) -> None:
@@ -451,6 +464,9 @@ class Attempt:
             log_size=stream.index.size if stream else 0,
             metrics_size=stream.metrics_size if stream else 0,
         )
+        ran = _ran(rank, clock)
+        if ran is not None:
+            report["ran"] = ran
         if stream is not None and rank["ended_at"] is None:
             report["vitals"] = stream.signs.report(clock)
         return report

@@ -53,9 +53,19 @@ _RANK: dict[str, Check] = {
 }
 
 
+_RANK_CLOCK: dict[str, Check] = {
+    "began": _or_none(_number),
+    "ran": _or_none(lambda value: _number(value) and value >= 0),
+}
+"""What guards of older versions do not write."""
+
+
 def _ranks(value: Any) -> bool:
     return isinstance(value, list) and all(
-        isinstance(rank, dict) and _is(rank, _RANK) for rank in value
+        isinstance(rank, dict)
+        and _is(rank, _RANK)
+        and all(check(rank[key]) for key, check in _RANK_CLOCK.items() if key in rank)
+        for rank in value
     )
 
 

@@ -44,6 +44,7 @@ def set_part(
     *,
     phase: Phase,
     outcome: str = "",
+    ran: float | None = None,
     only_from: tuple[Phase, ...] | None = None,
 ) -> Attempt:
     """The attempt with one part moved on; a part never moves back from where it ended."""
@@ -51,7 +52,7 @@ def set_part(
     def moved(part: Part) -> Part:
         if part.node != node or part.over or (only_from and part.phase not in only_from):
             return part
-        return replace(part, phase=phase, outcome=outcome or part.outcome)
+        return replace(part, phase=phase, outcome=outcome or part.outcome, ran=ran)
 
     return replace(attempt, parts=tuple(moved(part) for part in attempt.parts))
 
@@ -97,10 +98,11 @@ def finish_if_over(job: Job, now: float) -> Next:
     attempt = live(job)
     if not all(part.over for part in attempt.parts):
         return job, ()
-    attempt = replace(attempt, ended_at=now)
+    ended = _ended_at(attempt, now)
+    attempt = replace(attempt, ended_at=ended)
     if all(part.outcome == "done" for part in attempt.parts):
         done = replace(attempt, state="SUCCEEDED", ending="")
-        new = replace(job, state="SUCCEEDED", reason="", attempt=done, ended_at=now)
+        new = replace(job, state="SUCCEEDED", reason="", attempt=done, ended_at=ended)
         return new, (Note("job.succeeded", f"attempt {attempt.number} succeeded"),)
     if job.cancel or attempt.ending == "cancelled":
         return _end(job, replace(attempt, state="CANCELLED"), "CANCELLED", job.reason, now)
@@ -121,6 +123,15 @@ def finish_if_over(job: Job, now: float) -> Next:
     return _end(job, replace(attempt, state="FAILED"), "FAILED", job.reason, now)
 
 
+def _ended_at(attempt: Attempt, now: float) -> float:
+    """When the last rank ended: by what the nodes counted, where all of them did, for it may be heard of
+    long afterwards."""
+    ran = [part.ran for part in attempt.parts]
+    if attempt.started_at is None or None in ran:
+        return now
+    return attempt.started_at + max(seconds or 0.0 for seconds in ran)
+
+
 def _again(job: Job, attempt: Attempt, now: float) -> Next:
     delay = RESTART_BACKOFF[min(attempt.number - 1, len(RESTART_BACKOFF) - 1)]
     text = f"restarts after attempt {attempt.number}: {job.reason}"
@@ -134,6 +145,8 @@ def _again(job: Job, attempt: Attempt, now: float) -> Next:
 def _end(
     job: Job, attempt: Attempt, state: Literal["FAILED", "CANCELLED"], reason: str, now: float
 ) -> Next:
-    new = replace(job, state=state, reason=reason, attempt=attempt, ended_at=now)
+    new = replace(
+        job, state=state, reason=reason, attempt=attempt, ended_at=attempt.ended_at or now
+    )
     kind, severity = ("job.failed", "error") if state == "FAILED" else ("job.cancelled", "info")
     return new, (Note(kind, reason, "error" if severity == "error" else "info"),)

@@ -29,6 +29,7 @@ from jobs.life.endings import MAX_LOSSES, RESTART_BACKOFF, Next
 from jobs.life.vocabulary import (
     Attempt,
     Cancel,
+    ClockSet,
     Effect,
     Ending,
     Event,
@@ -61,6 +62,7 @@ __all__ = [
     "RESTART_BACKOFF",
     "Attempt",
     "Cancel",
+    "ClockSet",
     "Effect",
     "Ending",
     "Event",
@@ -234,7 +236,10 @@ def _reported(job: Job, event: Event, now: float) -> Next:
     attempt = endings.live(job)
     if event.phase == "staged":
         return job, ()
-    changed = endings.set_part(attempt, event.node, phase=event.phase, outcome=event.outcome)
+    ran = event.ran if event.phase == "ended" else None
+    changed = endings.set_part(
+        attempt, event.node, phase=event.phase, outcome=event.outcome, ran=ran
+    )
     if changed == attempt:
         return job, ()
     job = replace(job, attempt=changed)
@@ -335,6 +340,19 @@ def _retry(job: Job, event: Event, now: float) -> Next:
     return new, (Note("job.retried", f"retried by {event.user}", user=event.user),)
 
 
+def _clock_set(job: Job, event: Event, now: float) -> Next:
+    assert isinstance(event, ClockSet)
+    attempt = job.attempt
+    if attempt is not None and attempt.started_at is not None and attempt.ended_at is None:
+        attempt = replace(attempt, started_at=attempt.started_at + event.seconds)
+    return replace(
+        job,
+        attempt=attempt,
+        started_at=None if job.started_at is None else job.started_at + event.seconds,
+        not_before=job.not_before + event.seconds if job.not_before else 0.0,
+    ), ()
+
+
 def _released(job: Job, event: Event, now: float) -> Next:
     return replace(job, attempt=replace(endings.live(job), released=True)), ()
 
@@ -373,5 +391,7 @@ _TABLE: dict[tuple[type, JobState], _Handler] = {
     **{(Retry, state): _retry for state in _ENDED},
     **{(Released, state): _released for state in ("QUEUED", *_ENDED)},
     **{(Released, state): _nothing for state in ("PLACING", *_LIVE)},
+    **{(ClockSet, state): _clock_set for state in ("QUEUED", "PLACING", *_LIVE)},
+    **{(ClockSet, state): _nothing for state in _ENDED},
 }
 """What each event does in each state. A pair that is not here is an illegal transition."""

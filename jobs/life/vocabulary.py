@@ -22,6 +22,7 @@ class Part:
     node: str
     phase: Phase = "pending"
     outcome: str = ""
+    ran: float | None = None  # seconds, as its node counted them; not stored
 
     @property
     def over(self) -> bool:
@@ -143,6 +144,15 @@ class Reported:
     reason: str = ""
     first_failed: int | None = None
     first_failed_at: float | None = None
+    ran: float | None = None  # seconds, on the node's boot clock; None when nobody has counted
+
+
+@dataclass(frozen=True, slots=True)
+class ClockSet:
+    """The wall clock was set on by so many seconds: the times of what runs or waits go along with it, so
+    that what is counted from them is what has passed."""
+
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +211,7 @@ class Released:
 
 Event = (
     Placed | Granted | Refused | Staged | StageFailed | Reported | Gone
-    | Cancel | Timeout | Stalled | Unstalled | Retry | Released
+    | Cancel | Timeout | Stalled | Unstalled | Retry | Released | ClockSet
 )  # fmt: skip
 
 

@@ -229,6 +229,7 @@ class RankReport(TypedDict):
     exit_code: int | None
     signal: int | None
     ended_at: float | None
+    ran: NotRequired[float]  # seconds so far, on the node's boot clock
     log_size: int  # bytes in its log file now
     metrics_size: int  # bytes in its metrics file now
     vitals: NotRequired[RankVitals]  # while it runs

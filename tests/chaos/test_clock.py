@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from jobs.base.times import parse_time
 from tests.agents.controller.conftest import Plane, until
 
 HOUR = 3600.0
@@ -56,3 +57,35 @@ async def test_a_restart_waits_its_seconds_and_not_an_hour(plane: Plane) -> None
     plane.clock.skip(6.0)
     assert (await plane.wait(job))["state"] == "SUCCEEDED"
     assert await attempts(plane, job) == 3
+
+
+@pytest.mark.parametrize("jump", [HOUR, -HOUR])
+async def test_a_restart_of_the_controller_believes_no_clock_either(
+    plane: Plane, jump: float
+) -> None:
+    """The clock is set while no controller runs: what a job has run is what its node has counted."""
+    gate = plane.root / "gate"
+    job = await plane.submit(
+        f"while ! test -e {gate}; do sleep 0.05; done", timeout=1800.0, grace=1.0
+    )
+    late = await plane.submit("exec sleep 300", timeout=600.0, grace=1.0, resources={"cpu": 0.5})
+    for each in (job, late):
+        await plane.wait(each, "RUNNING")
+    await plane.stop()
+    plane.now.offset = jump
+    await plane.start()
+    plane.clock.skip(3.0)
+
+    async def counted() -> bool:
+        view = await plane.get(f"/v1/jobs/{job}")
+        since = plane.now() - parse_time(view["started_at"])
+        return bool(view["state"] == "RUNNING" and 0 <= since < 120)
+
+    await until(counted)
+    gate.touch()
+    view = await plane.wait(job)
+    assert view["state"] == "SUCCEEDED", view["reason"]
+    assert 0 <= parse_time(view["ended_at"]) - parse_time(view["started_at"]) < 120
+    plane.clock.skip(601.0)
+    view = await plane.wait(late)
+    assert (view["state"], view["exit_code"]) == ("FAILED", 124), "and its limit holds"

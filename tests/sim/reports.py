@@ -40,6 +40,7 @@ def _rank(rank: Rank, now: float) -> wire.RankReport:
         "log_size": len(rank.log(now)),
         "metrics_size": len(rank.metrics(now)),
     }
+    report["ran"] = (rank.ends_at if rank.told else now) - rank.started_at
     # Of ranks that are not stopped nothing is said, and nothing follows from that.
     if rank.stopped_at is not None and rank.alive(now):
         since = now - rank.stopped_at

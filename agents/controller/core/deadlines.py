@@ -22,7 +22,7 @@ def timeouts(holding: Iterable[Live], now: float) -> Iterator[tuple[Live, lc.Tim
     """
     for live in holding:
         limit, ends_by = live.spec.timeout, live.ends_by
-        if limit is None or ends_by is None or live.job.state != "RUNNING":
+        if limit is None or ends_by is None or live.job.state != "RUNNING" or not live.clocked:
             continue
         if now > ends_by:
             yield live, lc.Timeout(limit)

@@ -29,6 +29,7 @@ class Live:
     held_until: float = 0.0  # not placed before: copies of it may run that this registry never gave
     doubtful: bool = False  # more may have become of its attempt than the registry knows
     running_since: float = 0.0  # this process's monotonic clock: when it saw the attempt RUNNING
+    clocked: bool = True  # its start is known as the clock goes now; see `Reconciler._clock`
     moved: float = 0.0  # seconds the wall clock was set on since the job's times were taken
     grace: float | None = None  # asked for with a cancel, instead of the spec's
     port: int | None = None  # MASTER_PORT of the attempt, from node rank 0

@@ -156,8 +156,10 @@ class Reconciler:
         )
         if self._distrusted:
             self._doubt(live)
-        # It waits no longer than it was meant to, should the clock have been set while we were away.
-        live.moved = min(0.0, self._now() + lc.RESTART_BACKOFF[-1] - job.not_before)
+        live.clocked = not _runs(job)
+        if live.clocked:
+            # It waits no longer than it was meant to, should the clock have been set while we were away.
+            live.moved = min(0.0, self._now() + lc.RESTART_BACKOFF[-1] - job.not_before)
         self.roster.add(live)
         self._wake.set()
         return live
@@ -195,6 +197,7 @@ class Reconciler:
             self.passes += 1
             self._thought = 0.0
             steps = (
+                self._keep_times,
                 self._look_at_maintenance,
                 self._schedule,
                 self._check_limits,
@@ -429,6 +432,8 @@ class Reconciler:
         report: wire.AttemptReport,
         extra: Callable[[Session], None] | None,
     ) -> None:
+        if report["state"] != "staged":
+            self._clock(live, report)
         known = live.reports.get(node)
         if known is not None and _same(known, report) and extra is None:
             return
@@ -440,6 +445,7 @@ class Reconciler:
             reason=report["reason"],
             first_failed=report["first_failed"],
             first_failed_at=report["first_failed_at"],
+            ran=max((rank["ran"] for rank in report["ranks"] if "ran" in rank), default=None),
         )
 
         def record(session: Session) -> None:
@@ -585,6 +591,28 @@ class Reconciler:
         bound = self.maintenance.ahead.bound(None, live.running_since, live.spec.lease)
         return bound + live.spec.grace + deadlines.LEASE_MARGIN
 
+    async def _keep_times(self) -> None:
+        """Store the times of jobs as the clock goes now, once it was set: what others count from them, such
+        as budgets and how long a job ran, is right then, and after a restart of this controller too."""
+        self._now()
+        for live in [live for live in self.live.values() if live.moved and _timed(live.job)]:
+            await self.apply(live, lc.ClockSet(live.moved))
+
+    def _clock(self, live: Live, report: wire.AttemptReport) -> None:
+        """Take the start of what ran before this controller began from its node, which counts on a clock
+        that nobody sets: ours may have been set while no controller ran. What has ended says nothing of
+        when that was."""
+        attempt = live.job.attempt
+        if live.clocked or attempt is None or attempt.started_at is None:
+            return
+        live.clocked = True
+        ran = [rank["ran"] for rank in report["ranks"] if "ran" in rank]
+        moved = self._now() - max(ran) - attempt.started_at if ran else 0.0
+        if report["state"] != "ended" and abs(moved) > CLOCK_SET:
+            live.moved = moved
+            self.roster.index(live)
+            self._wake.set()
+
     async def _check_limits(self) -> None:
         for live, event in deadlines.timeouts(self.holding(), self._now()):
             await self.apply(live, event)
@@ -604,6 +632,16 @@ class Reconciler:
         if live is None:
             raise NotFound(f"j{number} is not running")
         return live
+
+
+def _runs(job: lc.Job) -> bool:
+    attempt = job.attempt
+    return attempt is not None and attempt.started_at is not None and attempt.ended_at is None
+
+
+def _timed(job: lc.Job) -> bool:
+    """Whether there is a time that goes along with the clock."""
+    return _runs(job) or (job.state == "QUEUED" and job.not_before > 0)
 
 
 def _times(job: lc.Job) -> tuple[float, float | None]:

@@ -155,7 +155,7 @@ class Guard:
                 return f"rank {rank.rank} could not be started: {error.strerror}"
             finally:
                 signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
-            rank.pid, rank.started_at = pid, time.time()
+            rank.pid, rank.started_at, rank.began = pid, time.time(), boot_clock()
         return ""
 
     def _wait(self) -> bool:
@@ -179,7 +179,7 @@ class Guard:
                 self.tracking.ended(pid_status[0])
                 for rank in self.ranks:
                     if rank.alive and rank.pid == pid_status[0]:
-                        rank.ended(pid_status[1], time.time())
+                        rank.ended(pid_status[1], time.time(), now)
                         ended = True
                         if pid_status[1] and not self.ending and not self.first_failed:
                             self.first_failed = rank

@@ -25,12 +25,15 @@ class Rank:
     """A rank and what became of it."""
 
     _TOLD = ("ended_at", "exit_code", "local_rank", "pid", "rank", "signal", "started_at")
-    __slots__ = (*_TOLD, "termed")
+    _CLOCKED = ("began", "ran")  # on CLOCK_BOOTTIME: when it began, and for how many seconds it ran
+    __slots__ = (*_TOLD, *_CLOCKED, "termed")
 
     def __init__(self, rank: int, local_rank: int) -> None:
         self.rank, self.local_rank = rank, local_rank
         self.pid: int | None = None
         self.started_at: float | None = None
+        self.began: float | None = None
+        self.ran: float | None = None
         self.exit_code: int | None = None
         self.signal: int | None = None
         self.ended_at: float | None = None
@@ -40,13 +43,14 @@ class Rank:
     def alive(self) -> bool:
         return self.pid is not None and self.ended_at is None
 
-    def ended(self, status: int, at: float) -> None:
-        """Take note of a wait status."""
+    def ended(self, status: int, at: float, clock: float) -> None:
+        """Take note of a wait status; `clock` is the same moment as `at`, on CLOCK_BOOTTIME."""
         if os.WIFSIGNALED(status):
             self.signal = os.WTERMSIG(status)
         else:
             self.exit_code = os.WEXITSTATUS(status)
         self.ended_at = at
+        self.ran = None if self.began is None else max(0.0, clock - self.began)
 
     def story(self) -> str:
         if self.signal is not None:
@@ -54,7 +58,7 @@ class Rank:
         return f"rank {self.rank} ended with exit code {self.exit_code}"
 
     def to_json(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in self._TOLD}
+        return {name: getattr(self, name) for name in (*self._TOLD, *self._CLOCKED)}
 
 
 def signal_name(number: int) -> str:

@@ -39,6 +39,28 @@ def test_a_gang_succeeds_when_every_part_is_done() -> None:
     assert run(result.job, lc.Released(7)).attempt.released  # type: ignore[union-attr]
 
 
+def test_it_ended_when_its_nodes_say_that_its_ranks_did() -> None:
+    """Though it is heard of an hour later. Where one part was lost, nobody knows."""
+    done = [replace(ended(node, "done"), ran=ran) for node, ran in (("n1", 30.0), ("n2", 31.0))]
+    job = run(running(), *done, now=3700.0)
+    assert (job.started_at, job.ended_at) == (100.0, 131.0)
+    assert job.attempt is not None
+    assert job.attempt.ended_at == 131.0
+    job = run(running(), done[0], lc.Gone(7, "n2", "silent"), now=3700.0)
+    assert job.attempt is not None
+    assert job.attempt.ended_at == 3700.0
+
+
+def test_times_go_along_with_a_clock_that_is_set() -> None:
+    job = run(running(), lc.ClockSet(-3600.0))
+    assert job.attempt is not None
+    assert job.started_at == job.attempt.started_at == 100.0 - 3600.0
+    job = run(replace(Job(id=1), not_before=150.0), lc.ClockSet(3600.0))
+    assert (job.started_at, job.not_before) == (None, 3750.0)
+    over = run(running(("n1",)), ended("n1", "done"))
+    assert run(over, lc.ClockSet(3600.0)) == over
+
+
 def test_effects_follow_the_state() -> None:
     job = run(Job(id=1), lc.Placed(("n1", "n2"), 7))
     assert lc.effects_of(job) == (lc.Reserve(("n1", "n2")),)
