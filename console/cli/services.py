@@ -71,6 +71,10 @@ def deploy(
     least: Annotated[
         int | None, typer.Option(help="Minimum number of requests in each step.")
     ] = None,
+    truths: Annotated[
+        int | None,
+        typer.Option(help="Minimum number of answers in each step whose truth is known."),
+    ] = None,
     version: Annotated[
         str | None,
         typer.Option(help="Name of this version; by default, the number of its release."),
@@ -118,13 +122,14 @@ def deploy(
     A model goes to production only while it is approved.
     The new version is ready before the old one loses traffic. With --canary it gets these
     percentages of the requests, step by step, and is rolled back automatically if it fails more of
-    them or is slower. Ctrl-C leaves the rollout running.
+    them, is slower, or is wrong more often (`qd feedback`). Ctrl-C leaves the rollout running.
     """
     client = Client.from_environment()
     options: dict[str, Any] = {
         "canary": _steps(canary),
         "rest": rest,
         "least": least,
+        "truths": truths,
         "version": version,
         "replicas": replicas,
         "scale": _scale(scale),
@@ -317,6 +322,14 @@ def said(rollout: RolloutView) -> str:
                 f"; over {_time(rollout['edge'])} {_share(slow['new_bad'], slow['new_seen'])} "
                 f"against {_share(slow['old_bad'], slow['old_seen'])}"
             )
+        wrong = rollout.get("wrong")
+        if wrong is not None and (wrong["new_seen"] or rollout["truths"]):
+            what += (
+                f"; wrong {_share(wrong['new_bad'], wrong['new_seen'])} "
+                f"against {_share(wrong['old_bad'], wrong['old_seen'])}"
+            )
+            if rollout["truths"]:
+                what += f" ({rollout['told']} of {rollout['truths']} truths)"
         if rollout["phase"] == "paused":
             what += "; paused"
     return what + (f": {rollout['reason']}" if rollout["reason"] else "")

@@ -135,6 +135,7 @@ class Deploy(Act):
     canary: Annotated[tuple[Percent, ...], Field(strict=False, max_length=20)] | None = None
     rest: fields.Patience | None = None
     least: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
+    truths: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
     patience: fields.Timeout | None = None
     start_within: fields.Timeout | None = None
     warm: fields.Timeout | None = None

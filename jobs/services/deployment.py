@@ -32,7 +32,8 @@ class Plan:
         patience: how long a step waits for them before a person is asked.
         ready: how long its replicas may take to be ready.
         warm: how long the version that was replaced stays ready to take the traffic back.
-        alpha: chance, at most, of rolling back a version that is no worse. Two tests share it.
+        truths: answers of the new version whose truth each step must have learnt (`qd feedback`).
+        alpha: chance, at most, of rolling back a version that is no worse. `TESTS` share it.
         slower: a request is slow when it takes longer than so many times the running version's p95.
     """
 
@@ -44,6 +45,15 @@ class Plan:
     warm: float = 900.0
     alpha: float = 0.05
     slower: float = 1.5
+    truths: int = 0
+
+
+BLOCK = 10
+"""Answers whose truth is known that make a block, if some are of each version. (Truths may come one by one;
+their number, and not what they say, ends a block, or the test would not be valid.)"""
+
+TESTS = 3
+"""Errors, slow answers and wrong ones: neither test may be wrong, so each has its part of `alpha`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +87,10 @@ class Rollout:
     """One release on its way from no traffic to all of it.
 
     `step` is the place in `plan.steps`; `since` when the phase or the step began, unix time; `seen`
-    requests of the new version in this step; `edge` seconds above which a request is slow.
+    requests of the new version in this step, `told` those of its answers whose truth came in this step;
+    `edge` seconds above which a request is slow, `far` the error above which a number is wrong; `began`
+    when it was asked for, unix time. `block` holds answers, of the old and of the new version, that wait
+    until there are enough of both: a block of one version alone is no evidence.
     """
 
     new: int
@@ -91,6 +104,11 @@ class Rollout:
     errors: Evidence = UNSEEN
     slow: Evidence = UNSEEN
     reason: str = ""
+    wrong: Evidence = UNSEEN
+    told: int = 0
+    far: float | None = None
+    began: float = 0.0
+    block: tuple[Counts, Counts] = (NONE, NONE)
 
     @property
     def open(self) -> bool:
@@ -170,6 +188,17 @@ class Observed:
 
 
 @dataclass(frozen=True, slots=True)
+class Learnt:
+    """Answers whose truth has come: how many, how many wrong, of the running version and of `release`. `far`
+    is the error above which a number counts as wrong, fixed before any was counted."""
+
+    release: int
+    old: Counts = NONE
+    new: Counts = NONE
+    far: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """Time has passed."""
 
@@ -207,7 +236,7 @@ class Rescale:
     user: str
 
 
-Event = Deployed | Ready | Broken | Observed | Tick | Ask | Scaled | Short | Rescale
+Event = Deployed | Ready | Broken | Observed | Learnt | Tick | Ask | Scaled | Short | Rescale
 
 
 @dataclass(frozen=True, slots=True)

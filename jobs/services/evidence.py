@@ -36,6 +36,9 @@ class Counts:
     def share(self) -> float:
         return self.bad / self.seen if self.seen else 0.0
 
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(self.seen + other.seen, self.bad + other.bad)
+
 
 NONE = Counts()
 
@@ -57,7 +60,7 @@ class Evidence:
             bet + _log_e(pa, _times_odds(pa, ratio), old, new)
             for bet, ratio in zip(self.bets, ODDS, strict=True)
         )
-        return Evidence(_sum(self.old, old), _sum(self.new, new), bets)
+        return Evidence(self.old + old, self.new + new, bets)
 
     @property
     def log_e(self) -> float:
@@ -73,10 +76,6 @@ class Evidence:
 
 
 UNSEEN = Evidence()
-
-
-def _sum(one: Counts, other: Counts) -> Counts:
-    return Counts(one.seen + other.seen, one.bad + other.bad)
 
 
 def _times_odds(chance: float, ratio: float) -> float:

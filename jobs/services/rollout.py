@@ -22,13 +22,16 @@ from jobs.base.errors import Conflict
 from jobs.life.vocabulary import Note
 from jobs.services import resize
 from jobs.services.deployment import (
+    BLOCK,
     DRAIN,
     OPEN,
+    TESTS,
     Ask,
     Broken,
     Deployed,
     Deployment,
     Event,
+    Learnt,
     Observed,
     Phase,
     Plan,
@@ -44,12 +47,12 @@ from jobs.services.deployment import (
     Tick,
     Wants,
 )
-from jobs.services.evidence import Evidence
+from jobs.services.evidence import NONE, Evidence
 
 __all__ = [
-    "DRAIN", "OPEN", "Ask", "Broken", "Deployed", "Deployment", "Event", "Observed", "Phase", "Plan",
-    "Ready", "Release", "ReleaseState", "Rescale", "Result", "Rollout", "Scaled", "Short", "Target",
-    "Tick", "Wants", "handle", "wants", "worse",
+    "DRAIN", "OPEN", "TESTS", "Ask", "Broken", "Deployed", "Deployment", "Event", "Learnt", "Observed",
+    "Phase", "Plan", "Ready", "Release", "ReleaseState", "Rescale", "Result", "Rollout", "Scaled", "Short",
+    "Target", "Tick", "Wants", "handle", "wants", "worse",
 ]  # fmt: skip
 
 
@@ -82,6 +85,8 @@ def handle(deployment: Deployment, event: Event, now: float) -> Result:
             return _broken(deployment, event, now)
         case Observed():
             return _observed(deployment, event, now)
+        case Learnt():
+            return _learnt(deployment, event, now)
         case Tick():
             return _tick(deployment, now)
         case Ask():
@@ -104,7 +109,7 @@ def _deployed(deployment: Deployment, event: Deployed, now: float) -> Result:
         deployment,
         removed=False,
         releases=(*deployment.releases, release),
-        rollout=Rollout(event.number, deployment.live, event.plan, since=now),
+        rollout=Rollout(event.number, deployment.live, event.plan, since=now, began=now),
     )
     steps = ", ".join(f"{step:g} %" for step in event.plan.steps)
     how = f"by {steps}" if steps and deployment.live is not None else "at once"
@@ -143,27 +148,51 @@ def _observed(deployment: Deployment, event: Observed, now: float) -> Result:
         slow=rollout.slow.and_also(event.old_slow, event.new_slow),
         edge=rollout.edge if rollout.edge is not None else event.edge,
     )
-    deployment = replace(deployment, rollout=rollout)
-    verdict = worse(rollout)
-    if verdict:
+    return _judged(replace(deployment, rollout=rollout), rollout, now)
+
+
+def _learnt(deployment: Deployment, event: Learnt, now: float) -> Result:
+    rollout = deployment.rollout
+    watched = rollout is not None and rollout.phase in ("stepping", "paused")
+    if rollout is None or not watched or rollout.new != event.release:
+        return Result(deployment)
+    old, new = rollout.block[0] + event.old, rollout.block[1] + event.new
+    full = old.seen and new.seen and old.seen + new.seen >= BLOCK
+    rollout = replace(
+        rollout,
+        told=rollout.told + event.new.seen,
+        wrong=rollout.wrong.and_also(old, new) if full else rollout.wrong,
+        block=(NONE, NONE) if full else (old, new),
+        far=rollout.far if rollout.far is not None else event.far,
+    )
+    return _judged(replace(deployment, rollout=rollout), rollout, now)
+
+
+def _judged(deployment: Deployment, rollout: Rollout, now: float) -> Result:
+    if verdict := worse(rollout):
         return _over(deployment, rollout, "rolled_back", now, verdict)
     return Result(deployment)
 
 
 def worse(rollout: Rollout) -> str:
     """Why the new version is worse, in numbers; empty when that is not shown."""
-    alpha = rollout.plan.alpha / 2  # two tests, of which neither may be wrong
+    alpha = rollout.plan.alpha / TESTS
     if rollout.errors.against(alpha):
         return f"it errs more: {_compared(rollout.errors)}"
     if rollout.slow.against(alpha) and rollout.edge is not None:
         return f"it is slower: {_compared(rollout.slow)} took over {rollout.edge * 1000:.3g} ms"
+    if rollout.wrong.against(alpha):
+        what = _compared(rollout.wrong, "answers")
+        if rollout.far is not None:
+            return f"it is less accurate: {what} are off by more than {rollout.far:.3g}"
+        return f"it is wrong more often: {what}"
     return ""
 
 
-def _compared(evidence: Evidence) -> str:
+def _compared(evidence: Evidence, what: str = "requests") -> str:
     old, new = evidence.old, evidence.new
     return (
-        f"{new.bad} of {new.seen} requests ({new.share:.1%}) against "
+        f"{new.bad} of {new.seen} {what} ({new.share:.1%}) against "
         f"{old.bad} of {old.seen} ({old.share:.1%})"
     )
 
@@ -184,7 +213,7 @@ def _tick(deployment: Deployment, now: float) -> Result:
         text = f"it was not ready within {plan.ready:g} s"
         result = _over(deployment, rollout, "rolled_back", now, text)
     elif rollout.phase == "stepping" and passed >= plan.rest:
-        if rollout.seen >= plan.least:
+        if rollout.seen >= plan.least and rollout.told >= plan.truths:
             if rollout.step + 1 < len(plan.steps):
                 result = _stepped(deployment, rollout, rollout.step + 1, now)
             else:
@@ -192,6 +221,8 @@ def _tick(deployment: Deployment, now: float) -> Result:
                 result = _promoted(deployment, rollout, now, text)
         elif passed >= max(plan.rest, plan.patience):
             text = f"inconclusive: {rollout.seen} of {plan.least} requests in {passed:.0f} s"
+            if rollout.told < plan.truths:
+                text += f", and the truth of {rollout.told} of {plan.truths} answers"
             result = _paused(deployment, rollout, now, text, None)
     return Result(result.deployment, (*notes, *result.notes))
 
@@ -203,7 +234,7 @@ def _pause(deployment: Deployment, event: Ask, now: float) -> Result:
 
 def _resume(deployment: Deployment, event: Ask, now: float) -> Result:
     rollout = _open(deployment, ("paused",), "resume")
-    new = replace(rollout, phase="stepping", since=now, seen=0, reason="")
+    new = replace(rollout, phase="stepping", since=now, seen=0, told=0, reason="")
     text = f"{_what(deployment, rollout)} goes on, by {event.user}"
     return Result(
         replace(deployment, rollout=new), (Note("rollout.resumed", text, user=event.user),)
@@ -241,7 +272,7 @@ def _rollback(deployment: Deployment, event: Ask, now: float) -> Result:
         plan = replace(rollout.plan, steps=()) if rollout is not None else Plan()
         again = replace(target, state="starting", ready=False, replicas=max(1, target.replicas))
         deployment = deployment.having(again)
-        started = Rollout(target.number, current.number, plan, since=now, reason=reason)
+        started = Rollout(target.number, current.number, plan, since=now, reason=reason, began=now)
         text = f"{deployment.name} goes back to {target.version}, which starts again: {reason}"
         note = Note("rollout.started", text, "warning", user=event.user)
         return Result(replace(deployment, rollout=started), (note,))
@@ -319,7 +350,7 @@ def _what(deployment: Deployment, rollout: Rollout) -> str:
 
 
 def _stepped(deployment: Deployment, rollout: Rollout, step: int, now: float) -> Result:
-    new = replace(rollout, phase="stepping", step=step, since=now, seen=0)
+    new = replace(rollout, phase="stepping", step=step, since=now, seen=0, told=0)
     text = f"{_what(deployment, rollout)} has {rollout.plan.steps[step]:g} % of the traffic"
     if step:
         text += f"; no worse in {rollout.errors.new.seen} requests"

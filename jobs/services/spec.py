@@ -111,6 +111,9 @@ class ServiceSpec(BaseModel):
     least: Annotated[int, Field(ge=0, le=1_000_000)] = Field(
         20, description="requests that each step must have seen"
     )
+    truths: Annotated[int, Field(ge=0, le=1_000_000)] = Field(
+        0, description="answers whose truth each step must have learnt by `qd feedback`"
+    )
     patience: fields.Timeout = Field(600.0, description="how long a step waits for them")
     start_within: fields.Timeout = Field(300.0, description="how long it may take to be ready")
     warm: fields.Timeout = Field(
@@ -164,6 +167,7 @@ class ServiceSpec(BaseModel):
             steps=self.canary,
             rest=self.rest,
             least=self.least,
+            truths=self.truths,
             patience=self.patience,
             ready=self.start_within,
             warm=self.warm,

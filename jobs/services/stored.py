@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 from typing import Any
 
-from jobs.services.evidence import Counts, Evidence
+from jobs.services.evidence import UNSEEN, Counts, Evidence
 from jobs.services.rollout import Deployment, Plan, Release, Rollout
 from jobs.services.scaling import Scale
 
@@ -53,6 +53,8 @@ def _rollout(data: dict[str, Any]) -> Rollout:
             "plan": Plan(**plan | {"steps": tuple(plan["steps"])}),
             "errors": _evidence(data["errors"]),
             "slow": _evidence(data["slow"]),
+            "block": tuple(Counts(**one) for one in data.get("block", ({}, {}))),
+            "wrong": _evidence(data["wrong"]) if "wrong" in data else UNSEEN,
         }
     )
 

@@ -5,11 +5,16 @@ Like `jobs/store/writing.py`: every function takes an open Session and never com
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sqlmodel import Session, col, func, select
 
 from jobs.services.feedback import Interval, Outcome, mean, wilson
 from jobs.store.monitortables import FeedbackRow
 from jobs.wire.monitorviews import IntervalView, OnlineView
+
+_AT_ONCE = 500
+"""Parameters of one query: databases have a limit."""
 
 
 def save(
@@ -22,6 +27,18 @@ def save(
     row.version, row.at, row.rows = version, at, found.rows
     row.correct, row.error, row.squares = found.correct, found.error, found.squares
     session.add(row)
+
+
+def known(session: Session, deployment: int, requests: Sequence[str]) -> set[str]:
+    """Those of the requests whose truth is stored already."""
+    found: set[str] = set()
+    for start in range(0, len(requests), _AT_ONCE):
+        some = requests[start : start + _AT_ONCE]
+        query = select(FeedbackRow.request).where(
+            FeedbackRow.deployment_id == deployment, col(FeedbackRow.request).in_(some)
+        )
+        found.update(session.exec(query).all())
+    return found
 
 
 def online(session: Session) -> dict[tuple[int, str], OnlineView]:

@@ -58,6 +58,10 @@ class RolloutView(TypedDict):
     errors: ComparedView
     slow: ComparedView
     edge: float | None  # seconds from which a request is slow
+    truths: int  # answers whose truth this step must have learnt
+    told: int  # and has
+    wrong: ComparedView  # answers whose truth is known, and those that are wrong
+    far: float | None  # error from which a number is wrong
 
 
 class ScalingView(TypedDict):

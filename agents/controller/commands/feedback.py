@@ -10,7 +10,8 @@ from sqlmodel import Session
 
 from agents.controller.controller import Controller
 from agents.controller.services import inferences
-from jobs.services.feedback import Kind, Outcome, outcome
+from jobs.services.feedback import Kind, outcome
+from jobs.services.judging import Truth
 from jobs.store import audit, feedback, monitors
 from jobs.store import services as store
 from jobs.store.servicetables import DeploymentRow
@@ -21,9 +22,6 @@ from jobs.wire.serviceviews import DeploymentView
 KEPT = 8 * 86_400.0
 """Seconds for which the log of a replica that is over may still be on its node."""
 SHOWN = 100
-
-Joined = tuple[str, str, float, Outcome]
-"""Request, version, when it was answered, and what it came to."""
 
 
 async def give(
@@ -51,7 +49,7 @@ async def give(
 
     row, jobs = await controller.db.read(read)
     wanted = {json.dumps(request)[1:-1].encode(): request for request in truths}
-    joined: dict[str, Joined] = {}
+    joined: dict[str, Truth] = {}
     refused: list[str] = []
     missing: list[str] = []
     every = inferences.lines(
@@ -67,15 +65,17 @@ async def give(
         except ValueError as error:
             refused.append(f"{request}: {error}")
             continue
-        joined[request] = (request, told["v"], line.at, found)
+        joined[request] = Truth(request, told["v"], line.at, found)
     unknown = [request for request in truths if request not in joined]
     failed = {text.partition(":")[0] for text in refused}
     unknown = [request for request in unknown if request not in failed]
 
-    def write(session: Session) -> FeedbackView:
+    views: list[FeedbackView] = []
+
+    def write(session: Session) -> None:
         number = row.id or 0
-        for request, version, at, found in joined.values():
-            feedback.save(session, number, request, version, at, found)
+        for truth in joined.values():
+            feedback.save(session, number, truth.request, truth.version, truth.at, truth.outcome)
         session.flush()
         audit.append(
             session,
@@ -87,7 +87,7 @@ async def give(
             data={"joined": len(joined), "unknown": len(unknown), "refused": len(refused)},
         )
         known = feedback.online(session)
-        return {
+        view: FeedbackView = {
             "joined": len(joined),
             "unknown": unknown[:SHOWN],
             "unknown_count": len(unknown),
@@ -95,8 +95,10 @@ async def give(
             "missing": missing[:SHOWN],
             "versions": {version: view for (of, version), view in known.items() if of == number},
         }
+        views.append(view)
 
-    return await controller.db.write(write)
+    await controller.services.learn(row.id or 0, list(joined.values()), write)
+    return views[-1]  # a transaction that was tried again has written anew
 
 
 async def with_online(controller: Controller, views: list[DeploymentView]) -> list[DeploymentView]:

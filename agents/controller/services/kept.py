@@ -25,6 +25,7 @@ class Kept:
     baseline: Baseline
     releases: dict[int, ReleaseRow]
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    learning: asyncio.Lock = field(default_factory=asyncio.Lock)
     held: list[Held] = field(default_factory=list)
     patience: dict[tuple[int, int], Patience] = field(default_factory=dict)  # (release, slot)
     policy: apikeys.Policy | None = None  # None: it is to be read anew

@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -38,9 +38,10 @@ from jobs.services.front import (
     observe,
     service_name,
 )
+from jobs.services.judging import Truth, learnt
 from jobs.services.scaling import changed
 from jobs.services.spec import ServiceSpec
-from jobs.store import flowwriting, servicekeys, writing
+from jobs.store import feedback, flowwriting, servicekeys, writing
 from jobs.store import services as store
 from jobs.store.servicetables import DeploymentRow, ReleaseRow
 from jobs.store.writing import Caller
@@ -244,6 +245,26 @@ class Services:
             if result.notes:
                 self._wake.set()
             self._plant.hub.publish("deployments", _key(kept), self._view(kept), keep=False)
+
+    async def learn(
+        self, number: int, truths: Sequence[Truth], write: Callable[[Session], None]
+    ) -> None:
+        """Store truths (`write`), and let a rollout judge by those that are new, in one transaction."""
+        kept = self._kept.get(number)
+        if kept is None:
+            await self._plant.database.write(write)
+            return
+        async with kept.learning:  # which truths are new is read before they are stored
+            asked = [truth.request for truth in truths]
+            known = await self._plant.database.read(
+                lambda session: feedback.known(session, number, asked)
+            )
+            new = [truth for truth in truths if truth.request not in known]
+            event = learnt(kept.deployment, new)
+            if event is None:
+                await self._plant.database.write(write)
+            else:
+                await self._apply(kept, event, extra=write)
 
     # -- what people ask ----------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from jobs.base.times import rfc3339
 from jobs.base.units import format_duration
 from jobs.services.evidence import Evidence
 from jobs.services.front import Seen, backend_name
-from jobs.services.rollout import Deployment, Release, Rollout, wants
+from jobs.services.rollout import TESTS, Deployment, Release, Rollout, wants
 from jobs.store.services import Held
 from jobs.wire.serviceviews import (
     ComparedView,
@@ -119,6 +119,10 @@ def _rollout(deployment: Deployment) -> RolloutView:
         "errors": _compared(rollout, rollout.errors),
         "slow": _compared(rollout, rollout.slow),
         "edge": rollout.edge,
+        "truths": rollout.plan.truths,
+        "told": rollout.told,
+        "wrong": _compared(rollout, rollout.wrong),
+        "far": rollout.far,
     }
 
 
@@ -129,5 +133,5 @@ def _compared(rollout: Rollout, evidence: Evidence) -> ComparedView:
         "new_seen": evidence.new.seen,
         "new_bad": evidence.new.bad,
         "e_value": math.exp(min(evidence.log_e, 700.0)),
-        "limit": 2 / rollout.plan.alpha,
+        "limit": TESTS / rollout.plan.alpha,
     }

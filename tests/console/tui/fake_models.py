@@ -180,6 +180,10 @@ def rollout(phase: Any, reason: str = "", **over: Any) -> RolloutView:
         "errors": compared(3, 1200),
         "slow": compared(40, 1200),
         "edge": 0.045,
+        "truths": 0,
+        "told": 0,
+        "wrong": compared(0, 0),
+        "far": None,
     }
     view.update(over)  # type: ignore[typeddict-item]
     return view

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.base.errors import Conflict
-from jobs.services.evidence import Counts
+from jobs.services.evidence import NONE, Counts
 from jobs.services.rollout import (
     DRAIN,
     Ask,
@@ -18,6 +18,7 @@ from jobs.services.rollout import (
     Deployed,
     Deployment,
     Event,
+    Learnt,
     Observed,
     Plan,
     Ready,
@@ -91,6 +92,47 @@ def test_one_that_is_slow_is_rolled_back() -> None:
     assert "15 ms" in after.rollout.reason
 
 
+def test_one_that_is_wrong_more_often_is_rolled_back_with_the_numbers() -> None:
+    wrong = Learnt(2, old=Counts(200, 10), new=Counts(40, 20))
+    after = story(serving(), (30, wrong))
+    assert after.rollout is not None
+    assert after.rollout.phase == "rolled_back"
+    assert "it is wrong more often: 20 of 40 answers (50.0%) against 10 of 200 (5.0%)" in (
+        after.rollout.reason
+    )
+    far = Learnt(2, old=Counts(200, 100), new=Counts(40, 39), far=0.25)
+    after = story(serving(), (30, far))
+    assert after.rollout is not None
+    assert "it is less accurate: 39 of 40 answers" in after.rollout.reason
+    assert "off by more than 0.25" in after.rollout.reason
+    late = story(serving(), (30, replace(wrong, release=1)))
+    assert late.busy, "truths of another rollout are not this one's"
+
+
+def test_a_step_waits_for_the_truths_that_it_asks_for() -> None:
+    plan = replace(CANARY, truths=30)
+    waiting = story(serving(plan), (21, good()), (90, Tick()))
+    assert wants(waiting).share == 5
+    some = story(waiting, (91, Learnt(2, Counts(500, 5), Counts(20, 0))), (92, Tick()))
+    assert wants(some).share == 5
+    asked = story(some, (20 + 601, Tick()))
+    assert asked.rollout is not None
+    assert asked.rollout.phase == "paused"
+    assert "the truth of 20 of 30 answers" in asked.rollout.reason
+    enough = story(some, (93, Learnt(2, NONE, Counts(10, 1))), (94, Tick()))
+    assert (wants(enough).share, enough.rollout and enough.rollout.told) == (25, 0)
+
+
+def test_what_was_stored_before_there_were_truths_is_read() -> None:
+    stored = json.loads(json.dumps(to_json(serving())))
+    for name in ("wrong", "told", "far", "began", "block"):
+        del stored["rollout"][name]
+    del stored["rollout"]["plan"]["truths"]
+    read = from_json(1, "digits", "production", stored)
+    assert read.rollout is not None
+    assert story(read, (30, Learnt(2, Counts(90, 1), Counts(40, 39)))).busy is False
+
+
 def test_too_few_requests_are_no_verdict() -> None:
     waiting = story(serving(), (21, Observed(new=Counts(3, 0))), (100, Tick()))
     assert waiting.rollout is not None
@@ -157,6 +199,7 @@ events = st.one_of(
     st.builds(lambda last: ("ready", last), st.integers(0, 2)),
     st.builds(lambda last: ("broken", last), st.integers(0, 2)),
     st.builds(lambda a, b, c, d: Observed(a, b, c, d, 0.01), counts, counts, counts, counts),
+    st.builds(lambda last, a, b: ("learnt", last, a, b), st.integers(0, 2), counts, counts),
     st.just(Tick()),
     st.builds(lambda what: Ask(what, "ann"), asks),
 )
@@ -180,6 +223,8 @@ def test_whatever_happens(steps: list[tuple[object, float]]) -> None:
                     were_ready.add(event.release)
             case ("broken", int() as last):
                 event = Broken(newest - last, "exit code 1")
+            case ("learnt", int() as last, Counts() as old, Counts() as new):
+                event = Learnt(newest - last, old, new)
             case _:
                 event = step  # type: ignore[assignment]
         # A controller that is killed here and reads the registry goes on as if it had not been.

@@ -90,6 +90,10 @@ def _rollout(rollout: RolloutView, now: float, width: int, *, under_way: bool) -
     if rollout["edge"] is not None:
         slow = f"over {milliseconds(rollout['edge'])}: {_compared(rollout['slow'])}"
         out += fact("slow", slow, width)
+    wrong = rollout.get("wrong")
+    if wrong is not None and wrong["new_seen"]:
+        off = "" if rollout["far"] is None else f"off by more than {rollout['far']:.3g}: "
+        out += fact("wrong", f"{off}{_compared(wrong)}", width)
     return out
 
 

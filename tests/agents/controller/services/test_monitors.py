@@ -194,6 +194,33 @@ async def test_the_truth_is_joined_by_request_and_counted_by_version(plane: Plan
         await plane.post("/v1/deployments/nothing/feedback", {"truths": {"a": 1}})
 
 
+async def test_a_canary_that_is_wrong_is_rolled_back_by_the_truths(plane: Plane) -> None:
+    await serving(plane)
+    worse = await take_in(plane, {"times.onnx": times(-2)})  # the other class, always
+    spec = {"log": {"sample": 1}, "canary": [50], "rest": 3000, "least": 1, "truths": 5}
+    await deploy(plane, worse, target="staging", spec=spec)
+
+    async def stepping() -> dict[str, Any] | None:
+        now: dict[str, Any] = await plane.get("/v1/deployments/times")
+        return now if now["rollout"]["phase"] == "stepping" and now["settled"] else None
+
+    view = await until(stepping)
+    rows = [(n % 7, (n * 3) % 5 + 0.5) for n in range(80)]
+    ask(view, rows, "r")
+    await logged(plane, len(rows))
+    right = {f"r{n}": int(row[1] > row[0]) for n, row in enumerate(rows)}
+    path = "/v1/deployments/times/feedback"
+    first = dict(list(right.items())[:10])
+    for _ in range(3):  # sent again, they count once
+        await plane.post(path, {"truths": first})
+    compared = (await plane.get("/v1/deployments/times"))["rollout"]["wrong"]
+    assert compared["old_seen"] + compared["new_seen"] == 10
+    assert compared["new_bad"] == compared["new_seen"] and compared["old_bad"] == 0
+    await plane.post(path, {"truths": right})
+    ended = (await plane.get("/v1/deployments/times"))["rollout"]
+    assert ended["phase"] == "rolled_back" and ended["reason"].startswith("it is wrong more often")
+
+
 async def test_what_no_version_serves_has_no_monitor(plane: Plane) -> None:
     view = await serving(plane)
     await plane.post("/v1/deployments/times/remove")
