@@ -158,7 +158,8 @@ def diff(
 
     The exit code is 1 when they differ, as with diff.
     """
-    from console.datasets.report import drawn_changes, file_changes, profile_changes
+    from console.datasets.changes import file_changes, profile_changes
+    from console.datasets.report import drawn_changes
 
     client = Client.from_environment()
     sides = [_files(client, name) for name in (old, new)]

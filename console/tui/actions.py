@@ -50,8 +50,10 @@ JOB_SCOPES = ("table", "job", "queue")
 CHARTS = ("metrics", "gpus", "util", "compare")
 TABLES = ("table", "sweeps", "trials", "pipelines", "alerts")
 LISTS = (*TABLES, "queue", "heat", "happenings")
-SHELF = ("models", "deployments")
-"""Lists without marks: what is done there is done to one at a time."""
+SHELF = ("models", "deployments", "data")
+"""Lists that are read every few seconds. What changes something there is done to one at a time."""
+MARKED = (*LISTS, "files", "data")
+"""Where rows can be marked."""
 FLOWS = ("pipelines", "pipeline")
 """Where runs of pipelines are steered: their list, and one of them."""
 PICTURES = ("race", "history", "front", "importance", "parallel")
@@ -68,6 +70,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("go.pipelines", ("6",), "6", "", "Pipelines: runs, their steps, schedules", ("app",)),
     Action("go.alerts", ("7",), "7", "", "Alerts: what needs somebody", ("app",)),
     Action("go.events", ("8",), "8", "", "Events: what happened, and what is wrong", ("app",)),
+    Action("go.data", ("9",), "9", "", "Data: data sets, their versions, what is in them", ("app",)),
     Action("app.goto", ("colon",), ":", "go", "Go to a job, sweep, pipeline, node or screen", ("app",)),
     Action("app.help", ("question_mark", "f1"), "?", "help", "What the keys do here", ("app",)),
     Action("app.back", ("escape",), "esc", "back", "Go back one", ("app",), palette=False),
@@ -89,9 +92,9 @@ ACTIONS: tuple[Action, ...] = (
     Action("table.filter", ("slash",), "/", "filter", "Filter: user:mira gpu>4 state:running !eval",
             ("table", "happenings", "sweeps", "pipelines", "alerts", *SHELF)),
     Action("row.mark", ("space",), "space", "mark", "Mark it; actions work on all that is marked",
-            (*LISTS, "files"), palette=False),
+            MARKED, palette=False),
     Action("row.range", ("v",), "v", "", "Mark a range: once where it begins, once where it ends",
-            (*LISTS, "files"), palette=False),
+            MARKED, palette=False),
     Action("table.sort", ("s",), "s", "sort", "Sort by the next column", (*LISTS, *SHELF)),
     Action("table.turn", ("S",), "S", "", "Sort the other way round", (*LISTS, *SHELF)),
     # Jobs.
@@ -163,6 +166,12 @@ ACTIONS: tuple[Action, ...] = (
             ("deployments",), changes=True),
     Action("rollout.back", ("b",), "b", "roll back", "Give all requests back to the version before",
             ("deployments",), changes=True),
+    # Data sets.
+    Action("data.unfold", ("l", "right"), "h l", "", "Fold, unfold the versions of a data set", ("data",),
+            palette=False),
+    Action("data.fold", ("h", "left"), "h", "", "", ("data",), palette=False),
+    Action("data.diff", ("C",), "C", "diff", "What differs between two marked versions, or from the last one",
+            ("data",)),
     # Pipelines, schedules and alerts.
     Action("flow.cancel", ("c",), "c", "cancel", "Stop the run: cancel what runs, start nothing more",
             FLOWS, changes=True),

@@ -102,7 +102,7 @@ def parse(console: Any, where: str) -> Config:
 _SCREENS = ("cluster", "table", "job", "sweeps", "sweep", "happenings", "compare")
 _PANES = {
     "cluster": ("heat", "queue", "events", "util"),
-    "job": ("ranks", "metrics", "gpus"),
+    "job": ("ranks", "files", "metrics", "gpus"),
     "sweep": ("board", "trials", *PICTURES),
 }
 

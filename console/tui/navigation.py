@@ -44,6 +44,7 @@ class Navigation(Acts, App[None]):
         ("6", "Pipelines"),
         ("7", "Alerts"),
         ("8", "Events"),
+        ("9", "Data"),
     )
     """Keys and names of the main screens; Jobs is `screens.jobs.JobsScreen`, and so are the others."""
 
@@ -119,6 +120,9 @@ class Navigation(Acts, App[None]):
 
     def do_go_events(self) -> None:
         self._open_main("Events")
+
+    def do_go_data(self) -> None:
+        self._open_main("Data")
 
     def open_job(self, job_id: str) -> None:
         """Open a job's screen over the one that is shown."""

@@ -13,8 +13,10 @@ from console.client import Client, segment
 from console.tui.core.base.world import Resume
 from jobs.base.times import rfc3339
 from jobs.wire.alertviews import AlertView
+from jobs.wire.dataviews import DataFile, DataVersionDetail, DataVersionView
 from jobs.wire.flowviews import ScheduleView
 from jobs.wire.modelviews import ModelDetail, ModelView
+from jobs.wire.runviews import RunPage
 from jobs.wire.serviceviews import DeploymentView
 from jobs.wire.sweepviews import CurveView
 from jobs.wire.views import (
@@ -115,6 +117,20 @@ class Source(Protocol):
 
     def model(self, ref: str) -> ModelDetail: ...
     def deployments(self) -> list[DeploymentView]: ...
+    def data(self) -> list[DataVersionView]:
+        """The newest version of each data set, by name."""
+        ...
+
+    def data_versions(self, name: str) -> list[DataVersionView]:
+        """All versions of a data set, newest first."""
+        ...
+
+    def data_version(self, ref: str) -> DataVersionDetail: ...
+    def data_files(self, ref: str) -> list[DataFile]: ...
+    def runs(self, limit: int) -> RunPage:
+        """The newest runs."""
+        ...
+
     def events(self, before: int, limit: int, text: str, level: str) -> list[EventView]:
         """The newest events older than one, oldest first: with a text in them, from a severity on."""
         ...
@@ -302,6 +318,22 @@ class LiveSource:
 
     def deployments(self) -> list[DeploymentView]:
         return cast("list[DeploymentView]", self._client.get("/v1/deployments"))
+
+    def data(self) -> list[DataVersionView]:
+        return cast("list[DataVersionView]", self._client.get("/v1/data"))
+
+    def data_versions(self, name: str) -> list[DataVersionView]:
+        answer = self._client.get(f"/v1/data/{segment(name)}/versions")
+        return cast("list[DataVersionView]", answer)
+
+    def data_version(self, ref: str) -> DataVersionDetail:
+        return cast("DataVersionDetail", self._client.get(f"/v1/data/{segment(ref)}"))
+
+    def data_files(self, ref: str) -> list[DataFile]:
+        return cast("list[DataFile]", self._client.get(f"/v1/data/{segment(ref)}/files"))
+
+    def runs(self, limit: int) -> RunPage:
+        return cast("RunPage", self._client.get("/v1/runs", limit=limit))
 
     def events(self, before: int, limit: int, text: str, level: str) -> list[EventView]:
         with self._client.stream(

@@ -148,6 +148,8 @@ def view(row: DataVersionRow, versions: int | None = None) -> DataVersionView:
         user=row.user,
         created_at=rfc3339(row.created_at),
     )
+    if row.profile is not None:
+        found["rows"] = sum(table["rows"] for table in row.profile["tables"])
     return found if versions is None else {**found, "versions": versions}
 
 

@@ -27,6 +27,7 @@ class DataVersionView(TypedDict):
     note: str
     user: str
     created_at: str
+    rows: NotRequired[int]  # of all its tables, where they were profiled
     versions: NotRequired[int]  # in lists: how many there are of this data set
     created: NotRequired[bool]  # of an addition: false when the content was there already
 

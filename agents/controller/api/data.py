@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Annotated, Any, BinaryIO
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from agents.controller.api.access import OPERATOR, VIEWER
 from agents.controller.api.bodies import BoundedRoute
@@ -20,6 +20,36 @@ from jobs.wire.dataviews import DataFile, DataVersionDetail, DataVersionView
 router = APIRouter(route_class=BoundedRoute)
 
 
+class _Column(BaseModel):
+    name: str
+    type: str
+    missing: int
+    distinct: int
+    min: float | None = None
+    max: float | None = None
+    quantiles: Annotated[list[float | None], Field(min_length=5, max_length=5)] | None = None
+    histogram: list[int] | None = None
+    top: list[Any] | None = None
+
+
+class _Table(BaseModel):
+    file: str
+    rows: int
+    columns: list[_Column]
+
+
+class _Profile(BaseModel):
+    """What commands and consoles read of a profile; it may hold more."""
+
+    tables: list[_Table]
+
+
+def _profile(value: dict[str, Any]) -> dict[str, Any]:
+    """The same profile. Whoever adds a version sends it, and everyone's lists are made from it."""
+    _Profile.model_validate(value)
+    return value
+
+
 class AddRequest(BaseModel):
     """`digest` names the manifest, which is in the store with all that it refers to."""
 
@@ -30,7 +60,7 @@ class AddRequest(BaseModel):
     file: Annotated[str | None, Field(max_length=4095)] = None
     source: Annotated[str, Field(max_length=4095)] = ""
     note: Annotated[str, Field(max_length=2000)] = ""
-    profile: dict[str, Any] | None = None
+    profile: Annotated[dict[str, Any], AfterValidator(_profile)] | None = None
 
 
 @router.get("/data", dependencies=[VIEWER])

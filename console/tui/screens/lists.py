@@ -180,6 +180,10 @@ class ListScreen(Sifted, Generic[Row]):
         """What belongs here, and the command that makes it."""
         raise NotImplementedError
 
+    def counts(self) -> tuple[int, int]:
+        """How many are shown, of how many."""
+        return len(self._keys), len(self._known)
+
     # Lines out.
 
     @property
@@ -211,7 +215,7 @@ class ListScreen(Sifted, Generic[Row]):
 
     def _head(self, width: int, height: int) -> list[Line]:
         glyphs = self.deck.glyphs
-        count = counted(len(self._keys), len(self._known), self.TOPIC.removesuffix("s"))
+        count = counted(*self.counts(), self.TOPIC.removesuffix("s"))
         facts = [*line((f" {count}", "strong"))]
         if totals := self.totals():
             facts += [*line((f" {glyphs.dot} ", "dim")), *totals]

@@ -147,6 +147,7 @@ def help_lines(scopes: Sequence[str], keymap: Keymap, width: int, *, read_only: 
         "trials": "Trials",
         "models": "Models",
         "deployments": "Deployments",
+        "data": "Data",
         "pipelines": "Pipelines",
         "pipelines_screen": "Pipelines",
         "schedules": "Schedules",

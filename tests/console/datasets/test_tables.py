@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from console.datasets.changes import file_changes, profile_changes
 from console.datasets.checks import run_checks
 from console.datasets.profile import profile
-from console.datasets.report import draw, drawn_changes, drawn_checks, file_changes, profile_changes
+from console.datasets.report import draw, drawn_changes, drawn_checks
 from console.datasets.tables import database, open_table, tables
 from jobs.base.errors import InvalidInput
 from jobs.data.expectations import Expectations

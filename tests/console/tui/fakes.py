@@ -18,8 +18,10 @@ from console.tui.core.base.world import Resume
 from console.tui.core.draw.format import moment
 from jobs.base.errors import NotFound, QuarterdeckError, Unreachable
 from jobs.wire.alertviews import AlertView
+from jobs.wire.dataviews import DataFile, DataVersionDetail, DataVersionView
 from jobs.wire.flowviews import ScheduleView
 from jobs.wire.modelviews import ModelDetail, ModelView
+from jobs.wire.runviews import RunPage
 from jobs.wire.serviceviews import DeploymentView
 from jobs.wire.sweepviews import CurveView
 from jobs.wire.views import (
@@ -37,7 +39,7 @@ from jobs.wire.views import (
     SeriesPoint,
     StacksView,
 )
-from tests.console.tui import fake_files, fake_flows, fake_models, fake_sweeps
+from tests.console.tui import fake_data, fake_files, fake_flows, fake_models, fake_sweeps
 from tests.console.tui.fake_views import NOW, at, detail, events, history, jobs, nodes
 
 BOOT = "boot-1"
@@ -124,6 +126,8 @@ class FakeSource:
             steps = {f"{one['step']}/{one['number']}": one for one in fake_flows.tasks()}
             self.tables |= {"pipelines": runs, "pipeline:p9": {"p9": runs["p9"], **steps}}
         self.versions: list[ModelDetail] = [] if empty else fake_models.versions()
+        self.datasets: list[DataVersionDetail] = [] if empty else fake_data.versions()
+        self.more_runs: str | None = None  # where the next page of runs would begin
         self.services: list[DeploymentView] = [] if empty else fake_models.deployments()
         self.timetable: list[ScheduleView] = [] if empty else fake_flows.schedules()
         self.wrong: list[AlertView] = [] if empty else fake_flows.alerts()
@@ -410,6 +414,35 @@ class FakeSource:
     def deployments(self) -> list[DeploymentView]:
         self._check("deployments")
         return list(self.services)
+
+    def data(self) -> list[DataVersionView]:
+        self._check("data")
+        newest: dict[str, DataVersionView] = {}
+        for one in self.datasets:
+            count = sum(other["name"] == one["name"] for other in self.datasets)
+            view: Any = {name: held for name, held in one.items() if name != "profile"}
+            newest.setdefault(one["name"], view | {"versions": count})
+        return [newest[name] for name in sorted(newest)]
+
+    def data_versions(self, name: str) -> list[DataVersionView]:
+        self._check(f"versions {name}")
+        return [one for one in self.datasets if one["name"] == name]
+
+    def data_version(self, ref: str) -> DataVersionDetail:
+        self._check(f"data {ref}")
+        found = [one for one in self.datasets if one["id"] == ref]
+        if not found:
+            raise NotFound(f"there is no data set {ref}")
+        return found[0]
+
+    def data_files(self, ref: str) -> list[DataFile]:
+        self._check(f"data files {ref}")
+        return fake_data.files(ref)
+
+    def runs(self, limit: int) -> RunPage:
+        self._check("runs")
+        found = fake_data.runs()
+        return {"runs": found, "next": self.more_runs, "total": len(found)}
 
     def events(self, before: int, limit: int, text: str, level: str) -> list[EventView]:
         self._check(f"events {before} {text} {level}")

@@ -11,6 +11,7 @@ from console.tui.app import QuarterdeckApp
 from console.tui.screens.alerts import AlertsScreen, AlertTable
 from console.tui.screens.cluster import ClusterScreen
 from console.tui.screens.compare import CompareScreen, Comparison
+from console.tui.screens.data import DataScreen, DataTable
 from console.tui.screens.deployments import DeploymentsScreen, DeploymentTable
 from console.tui.screens.events import EventsScreen, Happenings
 from console.tui.screens.fleet import Events, Heat, Queue, Util
@@ -46,6 +47,7 @@ PLACES: dict[str, tuple[type, ...]] = {
     "compare": (Comparison, CompareScreen),
     "sweeps": (SweepTable, SweepsScreen),
     "models": (ModelTable, ModelsScreen),
+    "data": (DataTable, DataScreen),
     "deployments": (DeploymentTable, DeploymentsScreen),
     "pipelines": (PipelineTable, PipelinesScreen),
     "pipelines_screen": (PipelinesScreen,),

@@ -34,6 +34,7 @@ PLACES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("sweeps", "sweeps", ()),
     ("models", "models", ()),
     ("deployments", "deployments", ()),
+    ("data", "table", ()),
     ("pipelines", "table", ()),
     ("pipelines", "schedules", ()),
     ("p9", "steps", ()),

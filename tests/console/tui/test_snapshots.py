@@ -86,6 +86,14 @@ def test_files_of_a_job(snap_compare: Compare, size: tuple[int, int]) -> None:
     assert picture(snap_compare, FakeSource(), size, "F", "j", "l", start="j412")
 
 
+@pytest.mark.parametrize("size", [SMALL, USUAL], ids=["80x24", "120x36"])
+@pytest.mark.parametrize(
+    "keys", [("j", "l"), ("j", "enter"), ("j", "C")], ids=["list", "one", "diff"]
+)
+def test_data_sets(snap_compare: Compare, keys: tuple[str, ...], size: tuple[int, int]) -> None:
+    assert picture(snap_compare, FakeSource(), size, *keys, start="data")
+
+
 def test_no_sweeps(snap_compare: Compare) -> None:
     assert picture(snap_compare, FakeSource(empty=True), USUAL, start="sweeps")
 

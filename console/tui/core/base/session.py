@@ -16,7 +16,7 @@ class Session:
         theme: name of a Textual theme; empty for the default.
         filter: the filter of the jobs table.
         sort: the order of the jobs table (`core.order.Order.text`).
-        nodes, queue, events, sweeps, trials, models, deployments: the orders of the other lists, in the
+        nodes, queue, events, sweeps, trials, models, deployments, data: the orders of the other lists, in the
             same way.
         heat: what the heat map shows.
         metrics: job name -> the metric that was looked at.
@@ -33,6 +33,7 @@ class Session:
     trials: str = ""
     models: str = ""
     deployments: str = ""
+    data: str = ""
     pipelines: str = ""
     alerts: str = ""
     heat: str = ""

@@ -78,6 +78,18 @@ async def test_versions(any_plane: Plane, folder: Path) -> None:
     assert data == b"wo"
 
 
+async def test_a_profile_counts_rows_and_is_checked(plane: Plane, folder: Path) -> None:
+    column = {"name": "x", "type": "number", "missing": 0, "distinct": 2, "mean": 0.5}
+    tables = [{"file": name, "rows": 3, "columns": [column]} for name in ("a.csv", "b.csv")]
+    await add(plane, "rows", folder, profile={"tables": tables})
+    (view,) = await plane.get("/v1/data")
+    assert view["rows"] == 6
+    assert (await plane.get("/v1/data/rows"))["profile"]["tables"] == tables
+    for odd in ({}, {"tables": 3}, {"tables": [{"file": "a"}]}):
+        with pytest.raises(InvalidInput):
+            await add(plane, "odd", folder, profile=odd)
+
+
 async def test_what_is_refused(plane: Plane, folder: Path) -> None:
     view = await add(plane, "digits", folder)
     with pytest.raises(NotFound, match="there is no data set") as caught:
