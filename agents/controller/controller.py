@@ -126,6 +126,7 @@ class Controller:
         self._problems = Problems()
         self._intake = Intake(
             database=self.db,
+            datasets=self.datasets,
             logs=self.logs,
             blobs=self.blobs,
             hub=self.hub,

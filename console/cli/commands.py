@@ -230,6 +230,28 @@ COMMANDS: dict[str, Entry] = {
             ),
         },
     ),
+    "features": Entry(
+        "console.cli.features:features",
+        "List features; add and show versions, build data with them.",
+        _DATA,
+        verbs={
+            "add": Entry(
+                "console.cli.features:add",
+                "Add a version of features: a declaration and its Python file.",
+                _DATA,
+            ),
+            "show": Entry(
+                "console.cli.features:show_version",
+                "Show a version: what it takes, what it gives, and what it joins.",
+                _DATA,
+            ),
+            "build": Entry(
+                "console.cli.features:build",
+                "Build a version of a data set, the features of another's rows.",
+                _DATA,
+            ),
+        },
+    ),
     "models": Entry(
         "console.cli.models:models", "List models and their versions, the newest first.", _MODELS
     ),

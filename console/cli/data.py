@@ -8,7 +8,7 @@ import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -132,6 +132,7 @@ def show_version(name: Name, as_json: Json = False) -> None:
             ("from", neutralise(found["source"])),
             ("added", f"{local_moment(found['created_at'])} by {neutralise(found['user'])}"),
             ("note", neutralise(found["note"])),
+            ("made by", neutralise(made_by(found.get("lineage")))),
         ]
     )
     if found["profile"]:
@@ -325,6 +326,16 @@ def _profile(path: Path) -> dict[str, object] | None:
         narrate("its tables were not looked into: `pip install 'quarterdeck[data]'` for that")
         return None
     return profile(found)
+
+
+def made_by(lineage: dict[str, Any] | None) -> str:
+    """What a version was made from, in a line; empty for one that a person has added."""
+    if lineage is None:
+        return ""
+    data = ", ".join(f"{name} = {version}" for name, version in lineage["data"].items())
+    transform = lineage.get("features")
+    with_ = f" with features {transform['version']}" if transform else ""
+    return f"{lineage['run']}{with_}" + (f" from {data}" if data else "")
 
 
 def _row(view: DataVersionView) -> list[str]:

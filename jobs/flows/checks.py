@@ -132,14 +132,20 @@ def _fitting(spec: PipelineSpec, step: Step, path: KeyPath, item: Reference) -> 
     return f"${{{item.text}}} is no {wanted}; {allowed}"
 
 
+def _leaves(step: Step) -> tuple[str, ...]:
+    """What others may take of a step by name: of a job the data set that one of its outputs becomes."""
+    if step.act is not None:
+        return step.act.LEAVES
+    outputs = step.job.outputs.values() if step.job is not None and not step.matrix else ()
+    return ("data",) if sum(one.data is not None for one in outputs) == 1 else ()
+
+
 def _of_step(spec: PipelineSpec, path: KeyPath, item: Reference) -> str | None:
     other = spec.steps[item.step]
     if item.form == "left":
-        if other.act is not None and item.name in other.act.LEAVES:
+        if item.name in _leaves(other):
             return None
-        having = [
-            name for name, one in spec.steps.items() if one.act and item.name in one.act.LEAVES
-        ]
+        having = [name for name, one in spec.steps.items() if item.name in _leaves(one)]
         also = f"; allowed: of {', '.join(having)}" if having else ""
         return f"{item.step} is {_a(_noun(other))}, which leaves no {item.name}{also}"
     if item.form == "job" and not other.is_job and other.sweep is None:

@@ -20,16 +20,22 @@ def of_job(spec: Mapping[str, Any], snapshot: str | None) -> str:
     spec: a job's in JSON form, with its parameters filled in.
     snapshot: what it runs, inputs included.
     """
-    return _hash(["job", {name: spec.get(name) for name in _OF_A_JOB}, snapshot])
+    return _hash(["job", _of_a_job(spec), snapshot])
 
 
 def of_sweep(spec: Mapping[str, Any], snapshot: str | None) -> str:
     """Args:
     spec: a sweep's in JSON form.
     """
-    job = {name: spec["job"].get(name) for name in _OF_A_JOB}
+    job = _of_a_job(spec["job"])
     rest = {name: value for name, value in spec.items() if name not in ("name", "job", "parallel")}
     return _hash(["sweep", rest, job, snapshot])
+
+
+def _of_a_job(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Features where there are some: results from before there were any still count."""
+    more = {"features": spec["features"]} if spec.get("features") is not None else {}
+    return {name: spec.get(name) for name in _OF_A_JOB} | more
 
 
 def _hash(document: Any) -> str:

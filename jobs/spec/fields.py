@@ -39,6 +39,7 @@ _MAX_INT = 2**63
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,62}")
+_SET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _DATA = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}(?:@(?:[1-9][0-9]{0,8}|latest))?")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
@@ -260,6 +261,7 @@ Identifier = Annotated[
 ]
 Key = Annotated[str, _matching(_KEY, "letters, digits, '.', '_', '/' and '-', up to 63")]
 DataRef = Annotated[str, _matching(_DATA, "a data set such as digits or digits@1")]
+DataName = Annotated[str, _matching(_SET, "the name of a data set, without a version")]
 Kept = Annotated[bool | int, BeforeValidator(_kept)]
 """True or false, or how many."""
 Digest = Annotated[str, _matching(_DIGEST, "sha256: and 64 hex digits")]

@@ -110,6 +110,9 @@ class Output(_Model):
         description="below the work folder: a file, a folder, or a pattern such as out/**"
     )
     required: bool = Field(False, description="the job fails when it is not there")
+    data: fields.DataName | None = Field(
+        None, description="a data set: what the job leaves becomes its next version"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -118,7 +121,10 @@ class Output(_Model):
 
     @model_serializer
     def _as_path(self) -> Any:
-        return {"path": self.path, "required": True} if self.required else self.path
+        more: dict[str, Any] = {"required": True} if self.required else {}
+        if self.data is not None:
+            more["data"] = self.data
+        return {"path": self.path, **more} if more else self.path
 
     @classmethod
     def __get_pydantic_json_schema__(
@@ -173,6 +179,10 @@ class JobSpec(_Model):
     data: Annotated[dict[fields.Identifier, fields.DataRef], Field(max_length=64)] = Field(
         {},
         description="versions of data sets, such as train: digits@3; the path is in $QD_DATA_TRAIN",
+    )
+    features: fields.DataRef | None = Field(
+        None,
+        description="a version of features, such as rides@2; its folder is in $QD_DATA_FEATURES",
     )
     params: Annotated[dict[fields.Identifier, fields.Param], Field(max_length=256)] = Field(
         {}, description="quarterdeck.params; {name} in the command is replaced"
@@ -275,6 +285,15 @@ class JobSpec(_Model):
             other = seen.setdefault(name.upper(), name)
             if other != name:
                 raise ValueError(f"{other} and {name} would both be QD_DATA_{name.upper()}")
+        return value
+
+    @field_validator("features")
+    @classmethod
+    def _features_have_the_variable(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value and any(name.upper() == "FEATURES" for name in info.data.get("data", {})):
+            raise ValueError(
+                "data has a set `features`, which has its variable; allowed: one of both"
+            )
         return value
 
     @model_validator(mode="after")

@@ -17,7 +17,7 @@ from sqlmodel import Session, col, or_, select
 
 from jobs.base.names import CHECKPOINT
 from jobs.base.states import TERMINAL
-from jobs.store import datasets, models, monitors, sweepwriting
+from jobs.store import datasets, features, models, monitors, sweepwriting
 from jobs.store.sweeptables import SweepRow, SweepTrialRow
 from jobs.store.tables import ArtifactRow, JobRow, SnapshotRow
 from jobs.sweeps.populations import spent
@@ -61,6 +61,7 @@ def roots(session: Session, without: Collection[tuple[int, int]] = ()) -> Roots:
             found.manifests.add(kept)
     found.blobs |= monitors.references(session)
     found.manifests |= _starts(session) | models.digests(session) | datasets.digests(session)
+    found.manifests |= features.digests(session)
     return found
 
 

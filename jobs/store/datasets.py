@@ -30,6 +30,7 @@ def add(
     source: str,
     note: str,
     profile: Mapping[str, Any] | None,
+    lineage: Mapping[str, Any] | None = None,
 ) -> tuple[DataVersionRow, bool]:
     """The version of this content, and whether it is new: the same bytes are never two versions."""
     same = select(DataVersionRow).where(
@@ -52,6 +53,7 @@ def add(
         uid=who.uid,
         created_at=now,
         profile=dict(profile) if profile is not None else None,
+        lineage=dict(lineage) if lineage is not None else None,
     )
     session.add(row)
     session.flush()
@@ -62,7 +64,8 @@ def add(
         uid=who.uid,
         action="data.add",
         target=f"{row.name}@{row.number}",
-        data={"digest": digest, "files": files, "size": size},
+        data={"digest": digest, "files": files, "size": size}
+        | ({} if lineage is None else {"lineage": dict(lineage)}),
     )
     return row, True
 
@@ -154,4 +157,4 @@ def view(row: DataVersionRow, versions: int | None = None) -> DataVersionView:
 
 
 def detail(row: DataVersionRow) -> DataVersionDetail:
-    return {**view(row), "profile": row.profile}
+    return {**view(row), "profile": row.profile, "lineage": row.lineage}

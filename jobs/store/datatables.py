@@ -28,3 +28,6 @@ class DataVersionRow(SQLModel, table=True):
     uid: int
     created_at: float
     profile: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON))
+    lineage: dict[str, Any] | None = Field(
+        default=None, sa_column=Column(JSON(none_as_null=True))
+    )  # of what a job made: its run, its data, its features

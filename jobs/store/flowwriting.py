@@ -322,6 +322,7 @@ class Artifact:
     size: int
     path: str
     folder: bool = False  # the digest is that of a manifest
+    data: str | None = None  # the version of a data set that it became
 
 
 def artifacts(session: Session, jobs: Collection[int]) -> dict[int, dict[str, Artifact]]:
@@ -333,7 +334,9 @@ def artifacts(session: Session, jobs: Collection[int]) -> dict[int, dict[str, Ar
         .order_by(col(ArtifactRow.attempt_id))
     ).all()
     for row in rows:
-        found[row.job_id][row.name] = Artifact(row.digest, row.size, row.path, row.kind == "folder")
+        found[row.job_id][row.name] = Artifact(
+            row.digest, row.size, row.path, row.kind == "folder", row.data
+        )
     return found
 
 

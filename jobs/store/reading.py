@@ -221,7 +221,7 @@ def _warnings(session: Session, job: int) -> list[str]:
 
 
 def _artifact_view(row: ArtifactRow, attempt: int) -> ArtifactView:
-    return {
+    view: ArtifactView = {
         "name": row.name,
         "path": row.path,
         "digest": row.digest,
@@ -230,6 +230,7 @@ def _artifact_view(row: ArtifactRow, attempt: int) -> ArtifactView:
         "kind": row.kind,  # type: ignore[typeddict-item]
         "files": row.files,
     }
+    return view if row.data is None else {**view, "data": row.data}
 
 
 def _attempt_view(

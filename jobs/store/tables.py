@@ -225,3 +225,4 @@ class ArtifactRow(SQLModel, table=True):
     size: int = Field(sa_type=BigInteger)
     kind: str = "file"  # or "folder": the digest is that of a manifest
     files: int = 1
+    data: str | None = None  # the version of a data set that it became

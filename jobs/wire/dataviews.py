@@ -34,6 +34,7 @@ class DataVersionView(TypedDict):
 
 class DataVersionDetail(DataVersionView):
     profile: dict[str, Any] | None  # of tables: see docs/data.md
+    lineage: dict[str, Any] | None  # of what a job made: run, data, features
 
 
 class DataFile(TypedDict):

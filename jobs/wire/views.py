@@ -230,6 +230,7 @@ class ArtifactView(TypedDict):
     attempt: int
     kind: NotRequired[Literal["file", "folder"]]  # of a folder, the digest is that of a manifest
     files: NotRequired[int]
+    data: NotRequired[str]  # the version of a data set that it became
 
 
 class FileView(TypedDict):

@@ -14,6 +14,7 @@ from agents.controller.controller import Controller
 from jobs.base.errors import InvalidInput, NotFound
 from jobs.base.units import format_size
 from jobs.data.names import DataRef, check_name, parse_ref
+from jobs.features.names import parse_ref as parse_features
 from jobs.life.lifecycle import Note
 from jobs.snapshots.manifest import Manifest
 from jobs.spec.job import JobSpec
@@ -91,11 +92,15 @@ def _stored(controller: Controller, digest: str) -> Manifest:
 
 
 async def with_data(controller: Controller, spec: JobSpec) -> JobSpec:
-    """The same job with the exact versions of its data. Raises NotFound."""
-    if not spec.data:
-        return spec
-    wanted = {name: parse_ref(text) for name, text in spec.data.items()}
-    return spec.model_copy(update={"data": await controller.datasets.pinned(wanted)})
+    """The same job with the exact versions of its data and features. Raises NotFound."""
+    if spec.data:
+        wanted = {name: parse_ref(text) for name, text in spec.data.items()}
+        spec = spec.model_copy(update={"data": await controller.datasets.pinned(wanted)})
+    if spec.features is not None:
+        ref = parse_features(spec.features)
+        exact = await controller.datasets.pinned_features(ref)
+        spec = spec.model_copy(update={"features": exact})
+    return spec
 
 
 async def files(controller: Controller, ref: DataRef) -> list[DataFile]:

@@ -21,6 +21,7 @@ from agents.controller.flows.flowrecord import Book, Passed, advance
 from agents.controller.sweeps.samplers import check_packages
 from jobs.base.errors import InvalidInput, NotAllowed, NotFound
 from jobs.data.names import parse_ref as parse_data
+from jobs.features.names import parse_ref as parse_features
 from jobs.flows import graph
 from jobs.flows.acts import DataCheck
 from jobs.flows.course import Selection, TaskId, select
@@ -152,6 +153,8 @@ async def check_acts(
             for text in data.values():
                 if (found := said(text)) is not None:
                     await controller.db.read(partial(datasets.get, ref=parse_data(found)))
+            if step.base is not None and step.base.features is not None:
+                await controller.datasets.pinned_features(parse_features(step.base.features))
             if step.act is not None and step.data_check is None:
                 asked = {field: said(text) for field, text in step.act.texts().items()}
                 await controller.acts.check(step.act, asked, who)

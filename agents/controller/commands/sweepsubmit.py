@@ -36,7 +36,7 @@ async def submit_sweep(controller: Controller, who: Caller, asked: Submitted) ->
     checked = found
     if checked.warm_start:
         checked = await controller.db.read(lambda session: _lent(session, found))
-    if checked.job.data:
+    if checked.job.data or checked.job.features is not None:
         job = await with_data(controller, checked.job)
         checked = checked.model_copy(update={"job": job})
     check_packages(checked)

@@ -185,7 +185,7 @@ class Performer:
                 snapshot=live.snapshot,
                 requirements=self._requirements(live),
                 user=live.user,
-                data=self._datasets.of(live.spec.data),
+                data=self._datasets.of(live.spec.data, live.spec.features),
                 resume=resume,
             )
             while True:

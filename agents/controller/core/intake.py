@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Callable
 
@@ -9,11 +10,13 @@ from sqlmodel import Session
 
 from agents.controller.core.collecting import Collector
 from agents.controller.core.copying import Copier
+from agents.controller.core.madesets import MadeSets
 from agents.controller.core.reconciler import Reconciler
 from agents.controller.nodes.cluster import Cluster
 from agents.controller.nodes.links import Links
 from agents.controller.stores.blobs import BlobStore
 from agents.controller.stores.database import Database
+from agents.controller.stores.datasets import Datasets
 from agents.controller.stores.hub import Hub
 from agents.controller.stores.logstore import LogStore
 from agents.controller.stores.problems import Problems
@@ -46,6 +49,7 @@ class Intake:
         self,
         *,
         database: Database,
+        datasets: Datasets,
         logs: LogStore,
         blobs: BlobStore,
         hub: Hub,
@@ -55,6 +59,7 @@ class Intake:
     ) -> None:
         self.db, self.logs, self.blobs = database, logs, blobs
         self.hub, self.cluster, self._problems, self.now = hub, cluster, problems, now
+        self._datasets = datasets
         self.cluster_id = ""
         self._collecting = Collector(database, blobs, hub, now)
         self._attempts: dict[str, tuple[int, int, int] | None] = {}  # key -> (job, number, epoch)
@@ -171,15 +176,23 @@ class Intake:
             left = await self._collecting.of(node, live, self.links.agent(node)[1], report)
             if left is None:
                 return False
-            rows = left.rows
+            rows, now = left.rows, self.now()
+            made = MadeSets()
+            if any(output.data for output in live.spec.outputs.values()):
+                made = await asyncio.to_thread(MadeSets.of, self.blobs, live.spec, rows)
             if left.lacking:
                 report = {**report, "outcome": "failed", "reason": _lacking(left.lacking)}
 
             def extra(session: Session) -> None:
+                if report["outcome"] == "done":
+                    made.record(session, live, rows, now)
                 for row in rows:
                     writing.save_artifact(session, row)
 
             await self.reconciler.take_report(live, node, report, extra=extra)
+            made.note(self._datasets)
+            for event in made.events:
+                self.hub.publish("events", str(event["id"]), event)
         else:
             await self.db.write(lambda s: writing.save_ranks(s, epoch, node, report))
         self.hub.touch(f"log:{job_name(job)}")

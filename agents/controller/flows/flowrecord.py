@@ -25,6 +25,8 @@ from agents.controller.stores.secretstore import SecretStore
 from jobs.access.roles import Role
 from jobs.base.errors import QuarterdeckError
 from jobs.data.names import parse_ref
+from jobs.features.names import parse_ref as parse_features
+from jobs.features.names import pin_name
 from jobs.flows import checks, conditions, fingerprint
 from jobs.flows.acts import DataCheck
 from jobs.flows.course import (
@@ -42,7 +44,7 @@ from jobs.flows.spec import CHECK_FILE, PipelineSpec, Step
 from jobs.snapshots.manifest import FileEntry, Manifest
 from jobs.spec.command import Scalar, as_text
 from jobs.spec.job import JobSpec
-from jobs.store import datasets, flowwriting, sweepwriting
+from jobs.store import datasets, features, flowwriting, sweepwriting
 from jobs.store import writing as registry
 from jobs.store.entering import Entered, Entry, enter_jobs
 from jobs.store.flowtables import PipelineRow
@@ -292,6 +294,9 @@ class _Pass:
             "tags": {**base.tags, "pipeline": f"p{self._row.id}", "step": task.step},
             "data": {name: self._pinned(text) for name, text in named.items()},
         }
+        if base.features is not None:
+            exact = features.pin(features.get(self._session, parse_features(base.features)))
+            values["features"] = exact["version"].removeprefix(pin_name(""))
         if step.data_check is not None and base.python is None:
             values["python"] = sys.executable
         if step.timeout is not None:

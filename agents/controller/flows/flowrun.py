@@ -183,8 +183,10 @@ class FlowRun:
         found = {}
         for task, place in places.items():
             if place.job is not None and place.job in jobs:
-                left = frozenset(outputs[place.job])
-                found[task] = End(*jobs[place.job], left, metrics[place.job])
+                there = outputs[place.job]
+                made = [one.data for _, one in sorted(there.items()) if one.data is not None]
+                left = {"data": made[0]} if made else {}
+                found[task] = End(*jobs[place.job], frozenset(there), metrics[place.job], left)
             elif place.sweep is not None and place.sweep in sweeps:
                 found[task] = End(*sweeps[place.sweep])
         return found

@@ -11,8 +11,9 @@ from agents.controller.stores.blobs import BlobStore
 from agents.controller.stores.database import Database
 from jobs.base.errors import NotFound
 from jobs.data.names import DataRef
+from jobs.features.names import FeatureRef, pin_name
 from jobs.snapshots.manifest import Manifest
-from jobs.store import datasets
+from jobs.store import datasets, features
 from jobs.wire.dataviews import DataPin
 
 _HELD = 4
@@ -28,7 +29,10 @@ class Datasets:
         self._sizes: OrderedDict[str, dict[str, int]] = OrderedDict()
 
     async def load(self) -> None:
-        self._pins = await self._db.read(datasets.pins)
+        def read(session: Session) -> dict[str, DataPin]:
+            return datasets.pins(session) | features.pins(session)
+
+        self._pins = await self._db.read(read)
 
     def note(self, pin: DataPin) -> None:
         self._pins[pin["version"]] = pin
@@ -59,9 +63,19 @@ class Datasets:
             self.note(pin)
         return {name: pin["version"] for name, pin in found.items()}
 
-    def of(self, data: Mapping[str, str]) -> dict[str, DataPin]:
-        """What a node needs of each version that a job names. Raises NotFound."""
-        for version in data.values():
+    async def pinned_features(self, ref: FeatureRef) -> str:
+        """The exact version, as with `pinned`. Raises NotFound."""
+        row = await self._db.read(lambda session: features.pin(features.get(session, ref)))
+        self.note(row)
+        return row["version"].removeprefix(pin_name(""))
+
+    def of(self, data: Mapping[str, str], transform: str | None = None) -> dict[str, DataPin]:
+        """What a node needs of each version that a job names, its features among them: they are read-only
+        files as well. Raises NotFound."""
+        wanted = dict(data)
+        if transform is not None:
+            wanted["features"] = pin_name(transform)
+        for version in wanted.values():
             if version not in self._pins:
                 raise NotFound(f"there is no {version} in the registry")
-        return {name: self._pins[version] for name, version in data.items()}
+        return {name: self._pins[version] for name, version in wanted.items()}
