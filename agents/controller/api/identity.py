@@ -21,6 +21,7 @@ from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from agents.controller.api.presence import attended
 from agents.controller.api.zerocopy import zero_copy
 from jobs.access.roles import Role
 from jobs.store.writing import Caller
@@ -53,7 +54,7 @@ class PeerProtocol(H11Protocol):
         packed = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
         pid, uid, _ = _UCRED.unpack(packed)
         self.client = (f"{_BY_KERNEL}:{uid}", pid)
-        self.app = zero_copy(self.app, self)
+        self.app = attended(zero_copy(self.app, self), self)
         if is_gateway(transport.get_extra_info("sockname")):
             self._heard = bytearray()
             if uid != os.geteuid():

@@ -18,6 +18,7 @@ from agents.controller.commands.modelrules import open_version
 from agents.controller.commands.submitting import check_fits
 from agents.controller.controller import Controller
 from agents.controller.flows.inputs import stored
+from agents.controller.stores.database import to_its_end
 from jobs.base.errors import InvalidInput
 from jobs.base.names import job_name
 from jobs.data.names import parse_ref as parse_data
@@ -113,7 +114,7 @@ async def evaluate(
         return view
 
     # Shielded: who hangs up must not leave a job in the registry that nobody looks after.
-    return await asyncio.shield(asyncio.ensure_future(record()))
+    return await to_its_end(record())
 
 
 def _version(model: ModelRow, row: ModelVersionRow) -> Version:

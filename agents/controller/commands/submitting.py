@@ -11,6 +11,7 @@ from agents.controller.commands.datasets import with_data
 from agents.controller.commands.requests import Submitted
 from agents.controller.controller import Controller
 from agents.controller.stores.blobs import BlobStore
+from agents.controller.stores.database import to_its_end
 from jobs.base.errors import InvalidInput, NotFound
 from jobs.placement.scheduling import Request, plan
 from jobs.snapshots.manifest import Manifest
@@ -89,7 +90,7 @@ async def submit(controller: Controller, who: Caller, asked: Submitted) -> Submi
         return entered
 
     # Shielded: who hangs up must not leave a job in the registry that nobody looks after.
-    entered = await asyncio.shield(asyncio.ensure_future(record()))
+    entered = await to_its_end(record())
     view = await controller.job_view(entered.number)
     return {
         "id": view["id"],

@@ -10,6 +10,7 @@ from sqlmodel import Session
 
 from agents.controller.flows.flowrecord import Stores
 from agents.controller.flows.flowrun import FlowRun, Plant
+from agents.controller.stores.database import to_its_end
 from jobs.base.errors import Conflict
 from jobs.flows.course import ENDED, retried
 from jobs.flows.spec import PipelineSpec
@@ -86,7 +87,7 @@ class Flows:
             return view, created
 
         # Shielded: who hangs up must not leave a run in the registry that nobody looks after.
-        return await asyncio.shield(asyncio.ensure_future(record()))
+        return await to_its_end(record())
 
     async def cancel(self, number: int, who: Caller) -> PipelineView:
         """Stop a run: what runs is cancelled, and nothing else starts."""

@@ -13,9 +13,10 @@ import shutil
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 from urllib.parse import quote
@@ -44,6 +45,33 @@ _BUSY_MS = 60_000
 """How long a write waits for another process that holds SQLite's lock (a backup, a person's shell)."""
 
 
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """A request that waits for its answer. Only what its own task writes is bound to it: tasks that it
+    starts go on without it. `gone` is called on any thread."""
+
+    task: asyncio.Task[Any] | None
+    gone: Callable[[], bool]
+
+
+ASKING: ContextVar[Asking | None] = ContextVar("ASKING", default=None)
+"""The request in whose name a write is made."""
+
+
+async def to_its_end(work: Coroutine[Any, Any, T]) -> T:
+    """Run the writing part of a request to its end, though the request is cancelled meanwhile. What it
+    writes itself is bound to the request as if the request wrote it."""
+    asking = ASKING.get()
+    asks = asking is not None and asking.task is asyncio.current_task()
+
+    async def bound() -> T:
+        if asking is not None and asks:
+            ASKING.set(replace(asking, task=asyncio.current_task()))
+        return await work
+
+    return await asyncio.shield(asyncio.ensure_future(bound()))
+
+
 @dataclass(slots=True)
 class _Outcome:
     value: Any = None
@@ -59,6 +87,12 @@ class _Write(Generic[T]):
     done: asyncio.Future[T]
     item: Any = None
     shared: bool = False
+    asking: Asking | None = None
+
+    @property
+    def pointless(self) -> bool:
+        """Nobody waits for it any more."""
+        return self.asking is not None and self.asking.gone()
 
     def settle(self, outcome: _Outcome) -> None:
         if self.done.done():  # the loop is closing
@@ -160,6 +194,7 @@ class Database:
             StorageFull: the disk is full; nothing was changed.
             Unreachable: the database is locked by someone else, or gone; nothing was changed. Or
                 another one has taken its place: what was under way then is not recorded in that one.
+                Or who asked for it has gone before it began.
         """
         return await self._write(_Write(fn, asyncio.get_running_loop().create_future()))
 
@@ -174,6 +209,9 @@ class Database:
         return await self._write(_Write(fn, done, item, shared=True))
 
     async def _write(self, write: _Write[T]) -> T:
+        asking = ASKING.get()
+        if asking is not None and asking.task is asyncio.current_task():
+            write.asking = asking
         self._pending.append(write)
         if self._writing is None:
             self._writing = asyncio.create_task(self._write_pending(), name="db-write")
@@ -204,7 +242,10 @@ class Database:
         try:
             self._check_place()
             with self.turn, self._writer.begin() as connection:
-                for places in _together(batch):
+                # Now, since to get here may have taken a minute.
+                gone = {place for place, write in enumerate(batch) if write.pointless}
+                outcomes |= {place: _Outcome(error=_not_begun()) for place in gone}
+                for places in _together(batch, gone):
                     writes = [batch[place] for place in places]
                     outcomes |= zip(places, _run_on(connection, writes, alone), strict=True)
             self._check_place()  # again: what was committed may be in a file that is gone
@@ -255,6 +296,10 @@ class Database:
                 raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
 
+def _not_begun() -> Unreachable:
+    return Unreachable("who asked for it has gone; nothing was changed")
+
+
 def _inode(file: Path | None) -> tuple[int, int] | None:
     """What names a file, whatever its name leads to later. None when it is not there."""
     try:
@@ -264,10 +309,12 @@ def _inode(file: Path | None) -> tuple[int, int] | None:
     return (found.st_dev, found.st_ino) if found is not None else None
 
 
-def _together(batch: list[_Write[Any]]) -> list[list[int]]:
+def _together(batch: list[_Write[Any]], without: Collection[int] = ()) -> list[list[int]]:
     """The places of the writes that share a call, each group where its first one stands."""
     groups: dict[object, list[int]] = {}
     for place, write in enumerate(batch):
+        if place in without:
+            continue
         groups.setdefault(write.fn if write.shared else place, []).append(place)
     return list(groups.values())
 
