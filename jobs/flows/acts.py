@@ -22,7 +22,8 @@ from pydantic import (
 from jobs.base.errors import InvalidInput
 from jobs.data.expectations import Expectations, load_expectations
 from jobs.flows.references import template
-from jobs.models.gates import Gate, load_gate, parse_condition
+from jobs.models.conditions import parse_condition
+from jobs.models.gates import Gate, load_gate
 from jobs.models.names import alias_name
 from jobs.services.spec import Percent, ServiceSpec
 from jobs.services.watching import LogField, MonitorField
@@ -97,6 +98,9 @@ class GateStep(Act):
     name: str = Field(min_length=1, max_length=128, description="what the result is called")
     conditions: list[str] = Field(min_length=1, max_length=200, description="all of them must hold")
     first: Literal["pass", "fail"] = "pass"
+    data: str | None = Field(
+        None, min_length=1, max_length=200, description="the data of the evaluations that are meant"
+    )
 
     @field_validator("conditions")
     @classmethod
@@ -106,7 +110,7 @@ class GateStep(Act):
         return value
 
     def gate(self) -> Gate:
-        return Gate(name=self.name, conditions=self.conditions, first=self.first)
+        return Gate(name=self.name, conditions=self.conditions, first=self.first, data=self.data)
 
 
 class Approval(Act):

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from jobs.base.errors import InvalidInput
+from jobs.models.digests import digest_of
 from jobs.spec import fields, problems
 from jobs.spec.job import JobSpec
 
@@ -27,9 +28,28 @@ FORMATS: Mapping[str, tuple[str, ...]] = {
     "skops": ("numpy", "sklearn", "skops"),
 }
 """Formats that can be evaluated, and the packages that the job needs for them."""
+METRICS = ("accuracy", "macro_f1", "log_loss", "roc_auc", "ece", "rmse", "mae", "r2")
+"""What evaluations measure; of slices all but ROC AUC."""
+FAIRNESS = "fairness."
+GROUPED = (
+    "demographic_parity_difference",
+    "demographic_parity_ratio",
+    "equalized_odds_difference",
+    "equalized_odds_ratio",
+    "equal_opportunity_difference",
+    "equal_opportunity_ratio",
+    "accuracy_difference",
+    "accuracy_ratio",
+    "mae_difference",
+    "mae_ratio",
+)
+"""What they measure between the groups of a column, as Fairlearn defines it."""
 TIMEOUT = 4 * 3600.0
 MAX_SAMPLES = 5000
 """Numbers of resamples of a metric that are stored at most."""
+
+Samples = Mapping[str, Sequence[float | None]]
+"""A metric in each of the resamples, by the metric's name."""
 
 _Column = Annotated[str, Field(min_length=1, max_length=256)]
 _Columns = Annotated[tuple[_Column, ...], Field(strict=False, max_length=10_000)]
@@ -185,6 +205,7 @@ def document(
     command: Any,
     asked: Mapping[str, Any],
     report: Mapping[str, Any],
+    samples: Samples,
     at: str,
     by: str,
 ) -> dict[str, Any]:
@@ -199,14 +220,13 @@ def document(
         "command": command,
         "asked": dict(asked),
         "report": dict(report),
+        "samples": {metric: digest_of(list(values)) for metric, values in samples.items()},
         "at": at,
         "by": by,
     }
 
 
 # -- how gates look it up -------------------------------------------------------------------------
-
-Samples = Mapping[str, Sequence[float | None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,5 +259,5 @@ def intervals(report: Mapping[str, Any]) -> dict[str, Mapping[str, float | None]
             found[f"{name}[{one['column']}={one['value']}]"] = value
     for one in report["fairness"]:
         for name, value in one["metrics"].items():
-            found[f"fairness.{name}[{one['column']}]"] = value
+            found[f"{FAIRNESS}{name}[{one['column']}]"] = value
     return found

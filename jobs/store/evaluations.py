@@ -13,8 +13,10 @@ from sqlmodel import Session, col, select
 from jobs.base.errors import NotFound
 from jobs.base.names import job_name
 from jobs.base.times import maybe_rfc3339, rfc3339
+from jobs.models import gates
+from jobs.models.digests import digest_of
 from jobs.models.evaluations import Evaluated, evaluation_name
-from jobs.models.gates import digest_of
+from jobs.models.gates import Gate
 from jobs.models.names import version_name
 from jobs.store.evaluationtables import EvaluationRow, EvaluationSampleRow
 from jobs.store.modeltables import ModelRow, ModelVersionRow
@@ -22,6 +24,8 @@ from jobs.store.tables import ArtifactRow, JobRow
 from jobs.wire.evaluationviews import EvaluationDetail, EvaluationState, EvaluationView
 
 LISTED = 200
+LOOKED_AT = 50
+"""Evaluations of a version, the newest, that a gate looks at."""
 
 
 def running(session: Session) -> list[tuple[int, JobRow]]:
@@ -138,15 +142,44 @@ def evaluated(found: Found, samples: Mapping[str, Sequence[float | None]]) -> Ev
     )
 
 
+def for_gate(
+    session: Session, version: int, gate: Gate, data_digest: str | None = None
+) -> list[Evaluated]:
+    """What a gate may look at: the evaluations of a version on one version of the data, newest first. Those
+    whose documents have been changed do not count.
+
+    Args:
+        data_digest: that version of the data; by default the newest one evaluation's.
+    """
+    known: list[Evaluated] = []
+    for found in listed(session, version=version, data=gate.data, limit=LOOKED_AT):
+        row, _, of = found
+        if row.state != "DONE" or not sound(row, of):
+            continue
+        if row.data_digest == (data_digest or row.data_digest):
+            data_digest = row.data_digest
+            assert row.document is not None
+            wanted = gates.sampled(gate, row.document["report"])
+            known.append(evaluated(found, samples_of(session, row, wanted)))
+    return known
+
+
 def samples_of(
-    session: Session, evaluation: int, metrics: Collection[str]
+    session: Session, row: EvaluationRow, metrics: Collection[str]
 ) -> dict[str, list[float | None]]:
-    """The samples of these metrics, as far as they are there."""
+    """The samples of these metrics, as far as they are there and as they were."""
+    if not metrics or row.document is None:
+        return {}
     query = select(EvaluationSampleRow).where(
-        EvaluationSampleRow.evaluation_id == evaluation,
+        EvaluationSampleRow.evaluation_id == row.id,
         col(EvaluationSampleRow.metric).in_(sorted(metrics)),
     )
-    return {row.metric: row.samples for row in session.exec(query).all()}
+    told = row.document.get("samples", {})
+    return {
+        one.metric: one.samples
+        for one in session.exec(query).all()
+        if digest_of(one.samples) == told.get(one.metric)
+    }
 
 
 def view(found: Found) -> EvaluationView:

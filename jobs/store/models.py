@@ -16,7 +16,9 @@ from jobs.base.errors import Conflict, NotFound
 from jobs.base.names import RunRef, job_name
 from jobs.base.times import maybe_rfc3339, rfc3339
 from jobs.models.approval import Given, Outcome, Policy, Standing, Subject, standing
-from jobs.models.gates import Measured, digest_of
+from jobs.models.digests import digest_of
+from jobs.models.evaluations import Evaluated
+from jobs.models.gates import Measured
 from jobs.models.names import ModelRef, version_name
 from jobs.models.signers import Signers, statement
 from jobs.models.sshsig import BadSignature
@@ -398,11 +400,12 @@ def tags_of(session: Session, version: int) -> dict[str, str]:
     return {row.key: row.value for row in session.exec(query.order_by(ModelTagRow.key)).all()}
 
 
-def measured(model: ModelRow, row: ModelVersionRow) -> Measured:
+def measured(
+    model: ModelRow, row: ModelVersionRow, evaluations: Sequence[Evaluated] = ()
+) -> Measured:
     """A version as gates see it."""
-    return Measured(
-        version_name(model.name, row.number), row.digest, row.lineage.get("run"), row.metrics
-    )
+    name = version_name(model.name, row.number)
+    return Measured(name, row.digest, row.lineage.get("run"), row.metrics, evaluations)
 
 
 # -- views ----------------------------------------------------------------------------------------

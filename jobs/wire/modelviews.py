@@ -60,6 +60,10 @@ class ConditionView(TypedDict):
     against: dict[str, Any] | None  # {"alias", "version", "run", "value"}
     passed: bool
     why: str
+    # Of what an evaluation has measured: {"data", "data_digest", "evaluation", "evidence"}, and the interval
+    # of the value, or of its distance to the limit where another version is compared.
+    on: NotRequired[dict[str, Any] | None]
+    interval: NotRequired[list[float] | None]
 
 
 class EvidenceView(TypedDict):

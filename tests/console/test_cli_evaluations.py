@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from console.cli.evaluationview import confusion_lines
-from jobs.models.gates import digest_of
+from jobs.models.digests import digest_of
 from tests.console.fake_controller import FakeController
 
 AT = "2026-11-29T08:00:00.000Z"

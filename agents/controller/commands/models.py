@@ -17,6 +17,7 @@ from jobs.base.errors import Conflict, InvalidInput, NotAllowed
 from jobs.base.times import rfc3339
 from jobs.models import gates
 from jobs.models.approval import Policy
+from jobs.models.digests import digest_of
 from jobs.models.gates import Gate
 from jobs.models.names import (
     MAX_TAGS,
@@ -26,7 +27,7 @@ from jobs.models.names import (
     model_name,
     version_name,
 )
-from jobs.store import models
+from jobs.store import evaluations, models
 from jobs.store.modeltables import (
     GateRow,
     ModelAliasRow,
@@ -46,21 +47,23 @@ async def run_gate(controller: Controller, who: Caller, ref: ModelRef, gate: Gat
 
     def decide(session: Session, now: float) -> Done[EvidenceView]:
         model, row = open_version(session, ref)
+        known = evaluations.for_gate(session, row.id or 0, gate)
+        on = known[0].data_digest if known else None
         others = {}
         for alias in gates.aliases_of(gate):
             held = models.aliases(session, model.id or 0).get(alias)
             if held is not None:
                 other = session.get_one(ModelVersionRow, held)
-                others[alias] = models.measured(model, other)
-        evidence = gates.evaluate(
-            gate, models.measured(model, row), others, at=rfc3339(now), by=who.user
-        )
+                theirs = evaluations.for_gate(session, held, gate, on)
+                others[alias] = models.measured(model, other, theirs)
+        candidate = models.measured(model, row, known)
+        evidence = gates.evaluate(gate, candidate, others, at=rfc3339(now), by=who.user)
         stored = GateRow(
             version_id=row.id or 0,
             digest=row.digest,
             gate=gate.digest,
             passed=evidence["passed"],
-            evidence_digest=gates.digest_of(evidence),
+            evidence_digest=digest_of(evidence),
             evidence=evidence,
             user=who.user,
             uid=who.uid,

@@ -98,6 +98,7 @@ class Evaluations:
                     command=job.spec.get("command"),
                     asked=row.asked,
                     report=report,
+                    samples=samples,
                     at=rfc3339(now),
                     by=row.user,
                 )

@@ -11,16 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.base.errors import InvalidInput
-from jobs.models.gates import (
-    Condition,
-    Gate,
-    Measured,
-    digest_of,
-    evaluate,
-    failures,
-    load_gate,
-    parse_condition,
-)
+from jobs.models.conditions import Condition, parse_condition
+from jobs.models.digests import digest_of
+from jobs.models.gates import Gate, Measured, evaluate, failures, load_gate
 
 NEW = Measured("digits:2", "sha256:b", "j2.1", {"val_acc": 0.96, "loss": 0.2, "nan": None})
 LIVE = {"production": Measured("digits:1", "sha256:a", "j1.1", {"val_acc": 0.97, "loss": 0.1})}

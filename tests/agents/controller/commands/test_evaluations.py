@@ -11,7 +11,7 @@ import pytest
 from sqlmodel import Session, select
 
 from jobs.base.errors import Conflict, InvalidInput, NotFound
-from jobs.models.gates import digest_of
+from jobs.models.digests import digest_of
 from jobs.store.evaluationtables import EvaluationRow, EvaluationSampleRow
 from jobs.store.tables import AuditRow
 from tests.agents.controller.commands.test_datasets import add
@@ -143,3 +143,44 @@ async def test_the_same_key_asks_once_and_a_controller_that_was_away_ends_it(
     await plane.post(f"/v1/jobs/{cancelled['job']}/cancel")
     view = await over(plane, cancelled["id"])
     assert view["state"] == "FAILED" and "cancelled" in view["reason"]
+
+
+async def test_a_gate_compares_versions_on_the_same_rows(plane: Plane, tmp_path: Path) -> None:
+    await prepared(plane, tmp_path)
+    gate = {
+        "name": "g",
+        "data": "test",
+        "conditions": [
+            "accuracy >= production - 0.005",
+            "accuracy >= 0.7 in every sex",
+            "fairness.accuracy_difference <= 0.5 by sex",
+        ],
+    }
+    result = await plane.post("/v1/models/m:1/gate", gate)
+    why = [one["why"] for one in result["document"]["conditions"]]
+    assert why[0] == "there is no production version yet"
+    assert why[1] == "m:1 was not evaluated on test: `qd evaluate m:1 --data test`"
+    for number in (1, 2):
+        made = await evaluate(plane, f"m:{number}", "test", groups=["sex"])
+        await over(plane, made["id"])
+    result = await plane.post("/v1/models/m:1/gate", gate)
+    assert result["passed"], result["document"]["conditions"]
+    seen = {"digest": result["document"]["digest"], "evidence": result["evidence"]}
+    await plane.post("/v1/models/m:1/approve", seen)
+    await plane.post("/v1/models/m:1/alias", {"alias": "production"})
+    worse = await plane.post("/v1/models/m:2/gate", gate)
+    first = worse["document"]["conditions"][0]
+    assert not worse["passed"] and not first["passed"]
+    assert first["against"]["version"] == "m:1" and first["against"]["evaluation"] == "e1"
+    assert first["on"]["evaluation"] == "e2" and first["interval"][1] < -0.005
+    same = await plane.post("/v1/models/m:1/gate", gate)
+    assert same["document"]["conditions"][0]["interval"] == [pytest.approx(0.005)] * 2
+
+    def tamper(session: Session) -> None:
+        row = session.get_one(EvaluationSampleRow, (1, "accuracy"))
+        row.samples = [0.0 for _ in row.samples]
+        session.add(row)
+
+    await plane.controller.db.write(tamper)
+    after = await plane.post("/v1/models/m:2/gate", gate)
+    assert "has no interval" in after["document"]["conditions"][0]["why"]
