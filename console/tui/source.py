@@ -16,8 +16,9 @@ from jobs.wire.alertviews import AlertView
 from jobs.wire.dataviews import DataFile, DataVersionDetail, DataVersionView
 from jobs.wire.flowviews import ScheduleView
 from jobs.wire.modelviews import ModelDetail, ModelView
+from jobs.wire.monitorviews import MonitorRunView, MonitorView
 from jobs.wire.runviews import RunPage
-from jobs.wire.serviceviews import DeploymentView
+from jobs.wire.serviceviews import DeploymentView, KeyView
 from jobs.wire.sweepviews import CurveView
 from jobs.wire.views import (
     EventView,
@@ -117,6 +118,12 @@ class Source(Protocol):
 
     def model(self, ref: str) -> ModelDetail: ...
     def deployments(self) -> list[DeploymentView]: ...
+    def monitor(self, service: str, target: str) -> MonitorView: ...
+    def monitor_run(self, number: int) -> MonitorRunView:
+        """A window that a monitor looked at, with its report."""
+        ...
+
+    def service_keys(self, service: str, target: str) -> list[KeyView]: ...
     def data(self) -> list[DataVersionView]:
         """The newest version of each data set, by name."""
         ...
@@ -318,6 +325,17 @@ class LiveSource:
 
     def deployments(self) -> list[DeploymentView]:
         return cast("list[DeploymentView]", self._client.get("/v1/deployments"))
+
+    def monitor(self, service: str, target: str) -> MonitorView:
+        path = f"/v1/deployments/{segment(service)}/monitor"
+        return cast("MonitorView", self._client.get(path, target=target))
+
+    def monitor_run(self, number: int) -> MonitorRunView:
+        return cast("MonitorRunView", self._client.get(f"/v1/monitor-runs/{number}"))
+
+    def service_keys(self, service: str, target: str) -> list[KeyView]:
+        path = f"/v1/deployments/{segment(service)}/keys"
+        return cast("list[KeyView]", self._client.get(path, target=target))
 
     def data(self) -> list[DataVersionView]:
         return cast("list[DataVersionView]", self._client.get("/v1/data"))

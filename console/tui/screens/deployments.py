@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from textual import on
 
@@ -13,8 +14,11 @@ from console.tui.core.draw.lines import BLANK, Line, line
 from console.tui.core.services import commands
 from console.tui.core.services import list as services
 from console.tui.core.services.detail import detail_lines
+from console.tui.core.services.monitor import Watched, last_look
 from console.tui.screens.polled import PolledList
+from console.tui.source import Source
 from console.tui.widgets.rows import Rows
+from jobs.base.errors import Conflict, NotFound, QuarterdeckError
 from jobs.wire.serviceviews import DeploymentView
 
 
@@ -70,10 +74,20 @@ class DeploymentsScreen(PolledList[DeploymentView]):
 
     @on(Rows.Opened)
     def _opened(self, message: Rows.Opened) -> None:
-        view, glyphs, now = self._known[message.key], self.deck.glyphs, self.deck.clock.wall()
-        self.deck.page(
-            f"deployment {message.key}", lambda width: detail_lines(view, now, width, glyphs)
-        )
+        """Its monitor and keys are read first; what is known is shown also where they cannot be."""
+        view, source = self._known[message.key], self.deck.source
+        self.deck.fetch(f"detail {message.key}", lambda: (view, _watched(source, view)))
+
+    def fetched(self, key: str, value: Any, error: QuarterdeckError | None) -> None:
+        what, _, ref = key.partition(" ")
+        if what != "detail":
+            super().fetched(key, value, error)
+        elif error is None:
+            view, watched = value
+            glyphs, now = self.deck.glyphs, self.deck.clock.wall()
+            self.deck.page(
+                f"deployment {ref}", lambda width: detail_lines(view, watched, now, width, glyphs)
+            )
 
     def _steer(self, how: Callable[[DeploymentView], Command | Refusal]) -> None:
         view = self._known.get(self.rows.cursor_key or "")
@@ -90,3 +104,19 @@ class DeploymentsScreen(PolledList[DeploymentView]):
 
     def do_rollout_back(self) -> None:
         self._steer(commands.rollback)
+
+
+def _watched(source: Source, view: DeploymentView) -> Watched:
+    """In a thread: what its monitor found, and its keys."""
+    name, target = view["name"], view["target"]
+    try:
+        keys = source.service_keys(name, target) if view["keyed"] else []
+        try:
+            monitor = source.monitor(name, target)
+        except (Conflict, NotFound):  # nothing serves there
+            return Watched(keys=keys)
+        last = last_look(monitor)
+        run = source.monitor_run(last["id"]) if last is not None else None
+        return Watched(monitor, run, keys)
+    except QuarterdeckError as error:
+        return Watched(problem=error.message)

@@ -213,7 +213,7 @@ def deployments() -> list[DeploymentView]:
     both = [served(1, "digits:3", 75.0, 2, errors=8), served(2, "digits:4", 25.0, 2, errors=3)]
     worse = "it errs more: 60 of 1200 requests (5.0%) against 8 of 3800 (0.2%)"
     return [
-        deployment("digits", versions=both, rollout=rollout("stepping")),
+        deployment("digits", versions=both, rollout=rollout("stepping"), keyed=True),
         deployment("digits", "staging", versions=[served(3, "digits:4", 100.0, 2)], live="digits:4",
                    rollout=rollout("done", "no worse in 1200 requests")),
         deployment("ocr", versions=[served(4, "ocr:9", 100.0, 0)], live="ocr:9",

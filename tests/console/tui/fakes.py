@@ -16,13 +16,14 @@ from typing import Any
 
 from console.tui.core.base.world import Resume
 from console.tui.core.draw.format import moment
-from jobs.base.errors import NotFound, QuarterdeckError, Unreachable
+from jobs.base.errors import Conflict, NotFound, QuarterdeckError, Unreachable
 from jobs.wire.alertviews import AlertView
 from jobs.wire.dataviews import DataFile, DataVersionDetail, DataVersionView
 from jobs.wire.flowviews import ScheduleView
 from jobs.wire.modelviews import ModelDetail, ModelView
+from jobs.wire.monitorviews import MonitorRunView, MonitorView
 from jobs.wire.runviews import RunPage
-from jobs.wire.serviceviews import DeploymentView
+from jobs.wire.serviceviews import DeploymentView, KeyView
 from jobs.wire.sweepviews import CurveView
 from jobs.wire.views import (
     EventView,
@@ -39,7 +40,14 @@ from jobs.wire.views import (
     SeriesPoint,
     StacksView,
 )
-from tests.console.tui import fake_data, fake_files, fake_flows, fake_models, fake_sweeps
+from tests.console.tui import (
+    fake_data,
+    fake_files,
+    fake_flows,
+    fake_models,
+    fake_monitors,
+    fake_sweeps,
+)
 from tests.console.tui.fake_views import NOW, at, detail, events, history, jobs, nodes
 
 BOOT = "boot-1"
@@ -126,6 +134,7 @@ class FakeSource:
             steps = {f"{one['step']}/{one['number']}": one for one in fake_flows.tasks()}
             self.tables |= {"pipelines": runs, "pipeline:p9": {"p9": runs["p9"], **steps}}
         self.versions: list[ModelDetail] = [] if empty else fake_models.versions()
+        self.monitors: dict[str, MonitorView] = {} if empty else fake_monitors.monitors()
         self.datasets: list[DataVersionDetail] = [] if empty else fake_data.versions()
         self.more_runs: str | None = None  # where the next page of runs would begin
         self.services: list[DeploymentView] = [] if empty else fake_models.deployments()
@@ -414,6 +423,23 @@ class FakeSource:
     def deployments(self) -> list[DeploymentView]:
         self._check("deployments")
         return list(self.services)
+
+    def monitor(self, service: str, target: str) -> MonitorView:
+        self._check(f"monitor {service} {target}")
+        if service not in self.monitors:
+            raise Conflict(f"nothing serves {service}")
+        return self.monitors[service]
+
+    def monitor_run(self, number: int) -> MonitorRunView:
+        self._check(f"monitor run {number}")
+        runs = [run for monitor in self.monitors.values() for run in monitor["runs"]]
+        (found,) = [run for run in runs if run["id"] == number]
+        found["report"] = fake_monitors.report() if found["drifted"] else {}
+        return found
+
+    def service_keys(self, service: str, target: str) -> list[KeyView]:
+        self._check(f"keys {service}")
+        return fake_monitors.keys(service)
 
     def data(self) -> list[DataVersionView]:
         self._check("data")

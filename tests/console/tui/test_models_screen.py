@@ -14,11 +14,12 @@ from console.tui.core.models.list import model_filter, rows
 from console.tui.core.services import commands
 from console.tui.core.services import detail as service_detail
 from console.tui.core.services.list import milliseconds, ready, share
+from console.tui.core.services.monitor import Watched, monitor_lines
 from console.tui.screens.modals import Confirm
 from console.tui.screens.sweepask import Ask
 from console.tui.source import _ACTS
-from jobs.base.errors import NotAllowed, NotFound
-from tests.console.tui import fake_models
+from jobs.base.errors import NotAllowed, NotFound, Unreachable
+from tests.console.tui import fake_models, fake_monitors
 from tests.console.tui.fake_models import deployment, deployments, rollout, served, versions
 from tests.console.tui.fake_views import NOW
 from tests.console.tui.fakes import FakeClock, FakeSource
@@ -199,9 +200,72 @@ def test_pages_keep_to_their_width_and_hostile_text_is_made_safe(cells: int) -> 
     lines = detail_lines(one, cells, UNICODE)
     assert max(width(part) for part in lines) <= cells
     assert "\x1b" not in "".join(plain(part) for part in lines)
+    drifted = fake_monitors.window(1, "drift", reason="\x1b[2J" * 60, report=fake_monitors.report())
+    drifted["report"]["features"][0]["name"] = "\x1b[2J長" * 30
+    drifted["report"]["features"][1]["new"] = [{"value": "\x1b[2J" * 60, "share": 0.2}] * 5
+    seen = Watched(fake_monitors.monitor(drifted), drifted, fake_monitors.keys("digits"))
     for view in deployments():
-        lines = service_detail.detail_lines(view, NOW, cells, UNICODE)
+        lines = service_detail.detail_lines(view, seen, NOW, cells, UNICODE)
         assert max(width(part) for part in lines) <= cells
+        assert "\x1b" not in "".join(plain(part) for part in lines)
+
+
+@pytest.mark.parametrize(
+    ("watched", "keyed", "said"),
+    [
+        (Watched(), False, ["none needed"]),
+        (Watched(keys=fake_monitors.keys("x")), True, ["2 API keys, 1 revoked"]),
+        (Watched(keys=fake_monitors.keys("x")[:1]), True, ["1 API key"]),
+        (Watched(problem="it is away"), False, ["not read: it is away"]),
+        (
+            Watched(fake_monitors.monitor(every=None, service="ocr")),
+            False,
+            ["none; `monitor: 1d` in the service's file, or `qd monitor ocr`"],
+        ),
+        (Watched(fake_monitors.monitor()), False, ["every 1d0h", "no window has been looked at"]),
+    ],
+)
+def test_what_is_said_of_monitor_and_keys(watched: Watched, keyed: bool, said: list[str]) -> None:
+    view = deployment("digits", keyed=keyed)
+    page = "\n".join(map(plain, service_detail.detail_lines(view, watched, NOW, 100, UNICODE)))
+    assert [one for one in said if one not in page] == []
+
+
+def test_too_little_data_is_no_verdict() -> None:
+    few = fake_monitors.monitors()["ocr"]["runs"][0]
+    few["report"] = {
+        **fake_monitors.report(),
+        "features": [fake_monitors.feature("x", None, psi=None)],
+    }
+    page = [plain(row) for row in monitor_lines(
+        Watched(fake_monitors.monitor(few), few), NOW, 100, UNICODE
+    )]  # fmt: skip
+    assert any("not enough data, 12 requests" in row for row in page)
+    assert any(row.split()[:4] == ["x", "not", "enough", "data"] for row in page)
+
+
+async def test_a_deployment_shows_which_features_drift() -> None:
+    source = FakeSource()
+    async with running(source, start="deployments") as (pilot, app):
+        await press(pilot, "enter")
+        page = text(app, "page")
+        assert "2 API keys, 1 revoked" in page and "compares 900 requests" in page
+        rows = [row.split() for row in page.split("\n")]
+        assert ["brightness", "drift", "0.83", "SD"] in [row[:4] for row in rows]
+        assert "and 4 more without drift" in page
+        await press(pilot, "escape", "j", "j", "enter")
+        assert "12 requests; 200 are needed" in text(app, "page")
+
+
+async def test_a_monitor_that_cannot_be_read_hides_nothing_else() -> None:
+    source = FakeSource()
+    source.monitor = lambda service, target: (_ for _ in ()).throw(  # type: ignore[method-assign]
+        Unreachable("the control plane is away", "")
+    )
+    async with running(source, start="deployments") as (pilot, app):
+        await press(pilot, "enter")
+        page = text(app, "page")
+        assert "not read: the control plane is away" in page and "Versions" in page
 
 
 # Deployments -----------------------------------------------------------------------------------------

@@ -13,8 +13,8 @@ from jobs.base.words import duration
 ALERTING = "Alerts"
 """The screen that says what needs somebody; its name is followed by how much does."""
 
-SHORT = (4, 3, 0)
-"""Cells of a screen's name where whole names do not fit, and where those do not either: at last keys only."""
+SHORT = (8, 6, 4, 3, 0)
+"""Cells of a screen's name where whole names do not fit, the most that do: at last keys only."""
 
 
 def header(
@@ -84,7 +84,7 @@ def _tabs(
     for key, name in screens:
         shown = name
         if length is not None and len(name) > length:
-            mark = glyphs.ellipsis if length == SHORT[0] else ""
+            mark = glyphs.ellipsis if length > 3 else ""
             shown = name[: length - len(mark)] + mark
         out += [
             Span(f" {key}", "key"),

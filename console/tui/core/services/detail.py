@@ -9,17 +9,23 @@ from console.tui.core.draw.format import age, count
 from console.tui.core.draw.glyphs import Glyphs
 from console.tui.core.draw.lines import Line, fit, line
 from console.tui.core.services.list import milliseconds, open_rollout, share, state_words
+from console.tui.core.services.monitor import Watched, key_words, monitor_lines
+from jobs.wire.monitorviews import OnlineView
 from jobs.wire.serviceviews import ComparedView, DeploymentView, RolloutView
 
 
-def detail_lines(view: DeploymentView, now: float, width: int, glyphs: Glyphs) -> list[Line]:
-    """Where it answers, its versions one below another, and its rollout with the evidence."""
+def detail_lines(
+    view: DeploymentView, watched: Watched, now: float, width: int, glyphs: Glyphs
+) -> list[Line]:
+    """Where it answers, its versions one below another, its rollout with the evidence, and what its
+    monitor found."""
     said, tone = state_words(view, glyphs)
     out = [
         line((neutralise(view["name"]), "strong"), f" at {view['target']}", "  ", (said, tone)),
         *fact("problem", view["problem"], width, "error"),
         *fact("url", view["url"], width, "key"),
         *fact("live", view["live"] or "no version serves yet", width),
+        *fact("keys", key_words(watched, keyed=view["keyed"]), width),
         *_scaling(view, width),
         *fact("changed", f"{age(view['changed_at'], now)} ago, deployed by {view['user']}", width),
     ]
@@ -30,7 +36,7 @@ def detail_lines(view: DeploymentView, now: float, width: int, glyphs: Glyphs) -
         under_way = open_rollout(view) is not None
         title = "Rollout" if under_way else "Last rollout"
         out += section(title, _rollout(view["rollout"], now, width, under_way=under_way))
-    return out
+    return out + monitor_lines(watched, now, width, glyphs)
 
 
 def _scaling(view: DeploymentView, width: int) -> list[Line]:
@@ -70,7 +76,20 @@ def _versions(view: DeploymentView, width: int, glyphs: Glyphs) -> list[Line]:
         told = "".join(f" {figure:>{cells}}" for figure in figures[: len(shown)])
         out.append(line(("  ", ""), (name, "strong"), f" {fit(one['state'], 8)}{told}"))
         out += fact("jobs", " ".join(one["jobs"]), width, "dim")
+        if (online := one.get("online")) is not None:
+            out += fact("feedback", _right(online), width)
     return out
+
+
+def _right(online: OnlineView) -> str:
+    """How right its answers were, as far as the truth is known."""
+    answers = f"of {online['truths']} answers"
+    if (found := online["accuracy"]) is not None:
+        return f"{found['value']:.1%} {answers} right ({found['low']:.1%} to {found['high']:.1%})"
+    error = online["error"]
+    if error is None:
+        return ""
+    return f"off by {error['value']:.3g} on average {answers} ({error['low']:.3g} to {error['high']:.3g})"
 
 
 def _rollout(rollout: RolloutView, now: float, width: int, *, under_way: bool) -> list[Line]:
