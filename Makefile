@@ -11,7 +11,7 @@ DEMO_CLUSTER := $(if $(filter 0,$(GPUS)),--simulate-gpus 2)
 DEMO_JOB := $(if $(filter 1,$(GPUS)),,--gpus 2)
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: demo demo-loop test docs check lint types contracts playbooks wheelhouse format bench test-cluster test-chaos test-hosts test-packages test-programs test-api test-parquet test-gpu pictures lock schema clean help
+.PHONY: demo demo-loop test docs check lint types contracts playbooks wheelhouse format bench test-cluster test-chaos test-hosts test-packages test-programs test-containers test-api test-parquet test-gpu pictures lock schema clean help
 
 help: ## what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -48,7 +48,7 @@ demo-loop: $(VENV)/.demo ## new data, checked, trained, gated, approved, canarie
 
 # Two at a time: more than half of what a test takes is waiting for processes that it started.
 WORKERS ?= 2
-SLOW := chaos cluster hosts packages programs bench fuzz
+SLOW := chaos cluster hosts packages programs containers bench fuzz
 test: $(VENV)/.dev ## every test that fits in minutes (WORKERS=8: so many files at a time)
 	$(PYTEST) tests -n $(WORKERS) --dist loadfile $(SLOW:%=--ignore tests/%)
 
@@ -108,6 +108,9 @@ test-packages: $(VENV)/.dev ## the wheel, installed as a client and with all of 
 
 test-programs: $(VENV)/.dev $(if $(SHORT),,.programs/torch/.made .programs/jax/.made) ## Lightning, JAX, Ray Train... as they are (SHORT=1: nothing to download)
 	$(PYTEST) tests/programs $(if $(SHORT),-m "not slow")
+
+test-containers: $(VENV)/.dev ## ranks in real containers; needs podman, crun and root
+	$(PYTEST) tests/containers
 
 test-hosts: $(VENV)/.dev ## real Debian hosts provisioned from bare; needs root (SHORT=1: the quick ones)
 	$(PYTEST) tests/hosts $(if $(SHORT),-m "not slow")

@@ -446,7 +446,7 @@ class NodeAgent:
                 interface=interface_of(request["node_addresses"][plan["node_rank"]]),
                 data={name: self._data.path(pin) for name, pin in (plan.get("data") or {}).items()},
             )
-            write_launch(attempt.folder, plan, request, node)
+            write_launch(attempt.folder, plan, request, node, staged.image)
             attempt.lease = request["lease_until"]
             self._meetings.end(attempt.key)
             try:

@@ -21,10 +21,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from agents.node import checked
-from agents.node.guard import records
+from agents.node.guard import containers, records
 from agents.node.logtail import TimeIndex, lost_bytes, read_at
 from agents.node.results import tree
 from agents.node.results.kept import launched_at
+from agents.node.staging.containers import podman_environment
+from agents.node.staging.images import Image
 from agents.node.staging.steps import Staged
 from agents.node.vitals import Signs
 from jobs.base.disk import storage_full
@@ -134,7 +136,8 @@ def reap(folder: Path, tag: str) -> None:
     """
     handle = checked.handle(folder)
     cgroup = handle["cgroup"] if handle else None
-    _kill(tag, cgroup)
+    containers.kill(tag, cgroup)
+    _remove_containers(folder, tag)
     if cgroup:
         with contextlib.suppress(OSError):
             os.rmdir(cgroup)  # noqa: PTH106 - a cgroup
@@ -161,7 +164,7 @@ def reap_removed(folder: Path, tag: str, plan: LaunchPlan | None, standing: Stan
 
     Raises OSError when it cannot be recorded.
     """
-    _kill(tag, None)
+    containers.kill(tag, None)
     folder.mkdir(mode=0o700, exist_ok=True)
     if plan is not None:
         content = json.dumps({**plan, "boot_id": _this_boot()}).encode()
@@ -188,11 +191,12 @@ def _ran(rank: dict[str, Any], clock: float) -> float | None:
     return max(0.0, clock - float(rank["began"]))
 
 
-def _kill(tag: str, cgroup: str | None) -> None:
-    pause = 0.001
-    while records.kill_left_over(tag, cgroup):
-        time.sleep(pause)
-        pause = min(pause * 2, 0.5)
+def _remove_containers(folder: Path, tag: str) -> None:
+    """Those of a guard whose keeper was killed with it, or lost its power."""
+    plan = records.read_json(str(folder / records.PLAN)) or {}
+    if "image" in plan:
+        ranks = range(plan["first_rank"], plan["first_rank"] + plan["procs"])
+        containers.remove(tag, ranks, podman_environment(os.environ))
 
 
 @dataclass(slots=True, eq=False)
@@ -338,7 +342,10 @@ class Attempt:
         attempt = cls(folder.name, int(known["epoch"]), folder, plan)
         staged = records.read_json(str(folder / "stage.json"))
         if staged is not None:
-            attempt.staged = Staged(staged["gpus"], staged["port"], staged["python"])
+            image = staged.get("image")
+            attempt.staged = Staged(
+                staged["gpus"], staged["port"], staged["python"], Image(**image) if image else None
+            )
         with contextlib.suppress(OSError, ValueError):
             attempt.lease = float((folder / records.LEASE).read_text())
         return attempt
@@ -354,7 +361,13 @@ class Attempt:
 
     def remember(self, staged: Staged) -> None:
         """Keep what staging came to. Raises StorageFull."""
-        content = {"gpus": staged.gpus, "port": staged.port, "python": staged.python}
+        content: dict[str, Any] = {
+            "gpus": staged.gpus,
+            "port": staged.port,
+            "python": staged.python,
+        }
+        if staged.image is not None:
+            content["image"] = staged.image.to_json()
         self._write("stage.json", content, durable=False)
         self.staged = staged
 

@@ -12,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Protocol
 
+from agents.node.staging import images
 from agents.node.staging.preflight import Condition
 from agents.node.staging.room import RESERVE
 from agents.node.telemetry import GpuSource, memory
@@ -83,7 +84,7 @@ class Meter:
         return Condition(self.sample, total - used)
 
     def facts(self) -> NodeFacts:
-        return NodeFacts(
+        facts = NodeFacts(
             cpus=len(os.sched_getaffinity(0)),
             memory=memory()[1],
             gpus=self.gpus,
@@ -93,6 +94,9 @@ class Meter:
             python=platform.python_version(),
             ray=installed("ray"),
         )
+        if containers := images.available():
+            facts["containers"] = containers
+        return facts
 
 
 def installed(package: str) -> str:

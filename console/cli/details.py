@@ -49,6 +49,7 @@ def show_job(job: JobDetail, now: float) -> None:
             ("checkpoint", neutralise(_checkpoint(job))),
             ("tags", neutralise(", ".join(f"{k}={v}" for k, v in job["tags"].items()))),
             ("snapshot", neutralise(job["snapshot"] or "")),
+            ("image", neutralise(_image(job))),
             (
                 "git",
                 neutralise(
@@ -63,6 +64,13 @@ def show_job(job: JobDetail, now: float) -> None:
         say()
         _show_attempt(attempt, now)
     _show_results(job)
+
+
+def _image(job: JobDetail) -> str:
+    """The name that was asked for, and what it meant."""
+    name = job["spec"].get("image") or ""
+    digest = job.get("image", "")
+    return f"{name} ({digest})" if digest and digest not in name else name
 
 
 def _checkpoint(job: JobDetail) -> str:

@@ -67,6 +67,17 @@ def submit(
     cpus: Annotated[float | None, typer.Option(help="CPUs on each node.")] = None,
     memory: Annotated[str | None, typer.Option(help="Memory on each node: 8GiB.")] = None,
     accelerator: Annotated[str | None, typer.Option(help="GPU model: H100.")] = None,
+    image: Annotated[
+        str | None,
+        typer.Option(metavar="REF", help="Container image that the ranks run in."),
+    ] = None,
+    mount: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATH[:TO][:ro]",
+            help="A path of the node that the container sees; repeatable.",
+        ),
+    ] = None,
     env: Annotated[
         list[str] | None,
         typer.Option(
@@ -173,6 +184,8 @@ def submit(
         "secrets": secrets or None,
         "include": [*(base.include if base else ()), *include] if include else None,
         "python": python,
+        "image": image,
+        "mounts": [*(base.mounts if base else ()), *mount] if mount else None,
         "priority": priority,
         "timeout": timeout,
         "max_restarts": max_restarts,
@@ -286,8 +299,8 @@ def find_python(spec: JobSpec, folder: Path, environ: Mapping[str, str]) -> str 
             )
         except NotFound as error:
             raise InvalidInput(error.message, error.hint) from None
-    if spec.requirements is not None:
-        return None
+    if spec.requirements is not None or spec.image is not None:
+        return None  # they bring one
     for variable in ("VIRTUAL_ENV", "CONDA_PREFIX"):
         python = Path(environ.get(variable) or "/nonexistent", "bin", "python")
         if python.exists():

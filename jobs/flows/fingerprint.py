@@ -15,6 +15,10 @@ _OF_A_JOB = (
 after. Of a secret only the name is known."""
 
 
+_WHERE_GIVEN = ("features", "image", "mounts")
+"""Fields that came later: results from before they were there still count."""
+
+
 def of_job(spec: Mapping[str, Any], snapshot: str | None) -> str:
     """Args:
     spec: a job's in JSON form, with its parameters filled in.
@@ -33,8 +37,7 @@ def of_sweep(spec: Mapping[str, Any], snapshot: str | None) -> str:
 
 
 def _of_a_job(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """Features where there are some: results from before there were any still count."""
-    more = {"features": spec["features"]} if spec.get("features") is not None else {}
+    more = {name: spec[name] for name in _WHERE_GIVEN if spec.get(name)}
     return {name: spec.get(name) for name in _OF_A_JOB} | more
 
 

@@ -34,7 +34,7 @@ class Shape:
     """What a gang asks for: `nodes` distinct nodes, and the same from each of them.
 
     `gpus` is a whole number or a fraction below one; `memory` is bytes, 0 when it was not asked for;
-    `accelerator` names a GPU model ("H100"), empty for any.
+    `accelerator` names a GPU model ("H100"), empty for any. `container`: its ranks run in one.
     """
 
     nodes: int
@@ -43,6 +43,7 @@ class Shape:
     gpus: float
     memory: int = 0
     accelerator: str = ""
+    container: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,8 @@ class Share:
 @dataclass(frozen=True, slots=True)
 class NodeCapacity:
     """The totals of a node. `why_not` says in a word why it takes no new work ("draining", "lost"),
-    and matters only when it is not `schedulable`. `accelerator` is the GPUs' model name."""
+    and matters only when it is not `schedulable`. `accelerator` is the GPUs' model name. `containers`:
+    it can run ranks in one."""
 
     name: str
     cpus: float
@@ -68,6 +70,7 @@ class NodeCapacity:
     accelerator: str = ""
     schedulable: bool = True
     why_not: str = ""
+    containers: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +109,11 @@ def matches(asked: str, accelerator: str) -> bool:
     """Whether a GPU model is the one asked for: each word of `asked` is a word of the model's name,
     so that "H100" and "h100 80GB" match "NVIDIA H100 80GB HBM3", and "A10" does not match "A100"."""
     return not asked or _words(asked) <= _words(accelerator)
+
+
+def suits(shape: Shape, node: NodeCapacity) -> bool:
+    """Whether a node is of the kind that the shape asks for, whatever it has of it."""
+    return matches(shape.accelerator, node.accelerator) and node.containers >= shape.container
 
 
 class Room:
@@ -219,6 +227,6 @@ def hosts(nodes: Sequence[NodeCapacity], shape: Shape) -> list[NodeCapacity]:
         totals = (node.cpus, node.gpus, node.memory)
         if totals not in fits:
             fits[totals] = Room.of(node).fits(ask)
-        if fits[totals] and matches(shape.accelerator, node.accelerator):
+        if fits[totals] and suits(shape, node):
             found.append(node)
     return found

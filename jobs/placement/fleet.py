@@ -13,7 +13,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
-from jobs.placement.capacity import Need, NodeCapacity, Room, Shape, Share, matches, need, need_of
+from jobs.placement.capacity import (
+    Need,
+    NodeCapacity,
+    Room,
+    Shape,
+    Share,
+    matches,
+    need,
+    need_of,
+    suits,
+)
 
 Tenant = tuple[float | None, Need, tuple[str, ...]]
 """Until when something holds its share (None: unknown), the share, and the GPUs it lies on."""
@@ -24,6 +34,7 @@ class _Pool:
     """Nodes of one GPU model (or without GPUs). An entry ends with the node's index."""
 
     accelerator: str
+    containers: bool
     buckets: list[list[tuple[int, int]]]  # by free GPUs: (free CPUs, node), sorted
     shared: list[tuple[int, int, int]] = field(default_factory=list)  # (slack, free CPUs, node)
 
@@ -41,14 +52,16 @@ class Fleet:
         self.index = {name: i for i, name in enumerate(self.names)}
         self.rooms = [Room.of(node) for node in usable]
         self.tenants: list[list[Tenant]] = [[] for _ in usable]
-        self._kinds: dict[tuple[float, float, int, str], list[int]] = {}  # nodes of equal totals
+        self._kinds: dict[
+            tuple[float, float, int, str, bool], list[int]
+        ] = {}  # nodes of equal totals
         for i, node in enumerate(usable):
-            kind = (node.cpus, node.gpus, node.memory, node.accelerator)
+            kind = (node.cpus, node.gpus, node.memory, node.accelerator, node.containers)
             self._kinds.setdefault(kind, []).append(i)
         self._depth = 1 + max((int(node.gpus) for node in usable), default=0)
         self._pools: list[_Pool] = []  # the index, which only a copy has
         self._pool_of: list[_Pool] = []
-        self._matching: dict[str, list[_Pool]] = {}  # by the accelerator asked for
+        self._matching: dict[tuple[str, bool], list[_Pool]] = {}  # by the kind asked for
 
     def hold(self, node: str, share: Share, until: float | None) -> None:
         """Something that runs. Nodes that are unknown or out of service are passed over."""
@@ -79,10 +92,13 @@ class Fleet:
 
     def _build(self) -> None:
         """Make the index."""
-        kinds = sorted({(node.gpus >= 1, node.accelerator) for node in self.nodes})
-        pools = {kind: _Pool(kind[1], [[] for _ in range(self._depth)]) for kind in kinds}
+        kind_of = [(node.gpus >= 1, node.accelerator, node.containers) for node in self.nodes]
+        pools = {
+            kind: _Pool(kind[1], kind[2], [[] for _ in range(self._depth)])
+            for kind in sorted(set(kind_of))
+        }
         self._pools = list(pools.values())
-        self._pool_of = [pools[node.gpus >= 1, node.accelerator] for node in self.nodes]
+        self._pool_of = [pools[kind] for kind in kind_of]
         for i, (pool, room) in enumerate(zip(self._pool_of, self.rooms, strict=True)):
             pool.buckets[max(0, room.free_gpus)].append((room.cpus, i))
             if room.slack > 0:
@@ -102,9 +118,9 @@ class Fleet:
         """
         ask = need_of(shape)
         if not (skip or beside or ask.memory or ask.part):
-            return list(islice(self._tightest(ask, shape.accelerator), count))
+            return list(islice(self._tightest(ask, shape), count))
         chosen: list[int] = []
-        for i in self._tightest(ask, shape.accelerator):
+        for i in self._tightest(ask, shape):
             if i in skip or (ask.part and i in chosen):
                 continue
             if ask.memory and ask.memory > self.rooms[i].memory:
@@ -116,14 +132,20 @@ class Fleet:
                 break
         return chosen
 
-    def _tightest(self, ask: Need, accelerator: str) -> Iterator[int]:
+    def _tightest(self, ask: Need, shape: Shape) -> Iterator[int]:
         """Nodes with the GPUs and CPUs asked for: the fewest free GPUs first, then the fewest free
         CPUs. Nodes without GPUs come before all others. A fraction of a GPU goes beside other
         fractions first. A node may come twice."""
-        pools = self._matching.get(accelerator)
+        kind = (shape.accelerator, shape.container)
+        pools = self._matching.get(kind)
         if pools is None:
-            pools = [p for p in self._pools if matches(accelerator, p.accelerator)]
-            self._matching[accelerator] = pools
+            pools = [
+                pool
+                for pool in self._pools
+                if matches(shape.accelerator, pool.accelerator)
+                and pool.containers >= shape.container
+            ]
+            self._matching[kind] = pools
         first = ask.gpus
         if ask.part:
             first = 1
@@ -159,8 +181,8 @@ class Fleet:
         ask = need_of(shape)
         return [
             i
-            for (cpus, gpus, memory, accelerator), kind in self._kinds.items()
-            if matches(shape.accelerator, accelerator) and Room(cpus, gpus, memory).fits(ask)
+            for (cpus, gpus, memory, _, _), kind in self._kinds.items()
+            if suits(shape, self.nodes[kind[0]]) and Room(cpus, gpus, memory).fits(ask)
             for i in kind
         ]
 

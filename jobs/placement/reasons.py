@@ -9,7 +9,7 @@ from typing import Literal
 
 from jobs.base.units import format_size
 from jobs.base.words import counted, duration, joined, listed, number
-from jobs.placement.capacity import MICRO, NodeCapacity, Room, Shape, hosts, matches, need_of
+from jobs.placement.capacity import MICRO, NodeCapacity, Room, Shape, hosts, matches, need_of, suits
 from jobs.placement.fleet import Fleet
 
 
@@ -33,6 +33,11 @@ def never_fits(shape: Shape, nodes: Sequence[NodeCapacity]) -> str | None:
         models = sorted({node.accelerator for node in nodes if node.accelerator})
         there = listed(models) if models else "no GPUs at all"
         return f"asks for {shape.accelerator} GPUs; the cluster has {there}"
+    if shape.container:
+        fitting = [node for node in fitting if node.containers]
+        if not fitting:
+            gpus = f" with {shape.accelerator} GPUs" if shape.accelerator else ""
+            return f"asks for a container (image:); no node{gpus} has podman with crun"
     for ask in _asked(shape):
         totals = [_total(node, ask.kind) for node in fitting]
         most = max(totals)
@@ -65,12 +70,12 @@ class Survey:
     def __init__(self, fleet: Fleet, nodes: Sequence[NodeCapacity]) -> None:
         self._fleet = fleet
         self._resting = [node for node in nodes if not node.schedulable]
-        self._columns: dict[tuple[str, frozenset[int], str], _Column] = {}
+        self._columns: dict[tuple[str, bool, frozenset[int], str], _Column] = {}
 
     def occupied(self, shape: Shape, skip: frozenset[int]) -> str:
         """Why the shape, which the nodes in service could run, finds too few of them free."""
         asked = _asked(shape)
-        columns = [self._column(shape.accelerator, skip, ask) for ask in asked]
+        columns = [self._column(shape, skip, ask) for ask in asked]
         counts = [column.count(ask.amount) for column, ask in zip(columns, asked, strict=True)]
         scarce = [n for n, count in enumerate(counts) if count < shape.nodes]
         what = joined([asked[n].text for n in scarce or range(len(asked))])
@@ -88,17 +93,18 @@ class Survey:
             have = have if most > 0 else "none is free"
         return f"needs {what} on {_where(shape)}; {have}{_out_of_service(shape, self._resting)}"
 
-    def _column(self, accelerator: str, skip: frozenset[int], ask: _Quantity) -> _Column:
+    def _column(self, shape: Shape, skip: frozenset[int], ask: _Quantity) -> _Column:
         """What is free of one kind on each node that matches. A fraction of a GPU is there or not."""
         kind = f"part {ask.amount}" if ask.kind == "part" else ask.kind
-        column = self._columns.get((accelerator, skip, kind))
+        key = (shape.accelerator, shape.container, skip, kind)
+        column = self._columns.get(key)
         if column is None:
             fleet = self._fleet
-            column = self._columns[accelerator, skip, kind] = _Column(
+            column = self._columns[key] = _Column(
                 [
                     (_free(fleet.rooms[i], ask), i)
                     for i, node in enumerate(fleet.nodes)
-                    if i not in skip and matches(accelerator, node.accelerator)
+                    if i not in skip and suits(shape, node)
                 ]
             )
         return column

@@ -26,6 +26,7 @@ from jobs.base.paths import SafePath
 from jobs.base.units import format_duration, parse_duration, parse_size, show
 from jobs.metrics.patterns import MAX_PATTERN, NUMBER_SHORT, READY, STEP, Reader, expanded
 from jobs.snapshots.patterns import Pattern
+from jobs.spec import mounts
 from jobs.spec.command import NAME, Command, Scalar
 from jobs.spec.launch import why_reserved
 
@@ -42,6 +43,11 @@ _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,62}")
 _SET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _DATA = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}(?:@(?:[1-9][0-9]{0,8}|latest))?")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_IMAGE = re.compile(
+    r"(?:[a-z0-9.-]+(?::[0-9]{1,5})?/)?[a-z0-9._/-]*[a-z0-9]"
+    r"(?::[A-Za-z0-9_][A-Za-z0-9._-]{0,127})?(?:@sha256:[0-9a-f]{64})?"
+)
+"""A reference as container tools read it: registry, name, tag, digest."""
 
 
 def _matching(pattern: re.Pattern[str], allowed: str) -> AfterValidator:
@@ -265,6 +271,10 @@ DataName = Annotated[str, _matching(_SET, "the name of a data set, without a ver
 Kept = Annotated[bool | int, BeforeValidator(_kept)]
 """True or false, or how many."""
 Digest = Annotated[str, _matching(_DIGEST, "sha256: and 64 hex digits")]
+Image = Annotated[str, _matching(_IMAGE, "an image such as docker.io/pytorch/pytorch:2.9.0")]
+Mount = Annotated[
+    str, _matching(mounts.PATTERN, "a path of the node such as /data, /data:/mnt or /data:ro")
+]
 Text = Annotated[str, _text(256)]
 LocalPath = Annotated[str, _text(4095)]
 """A path on the submitter's machine or on nodes: anywhere."""

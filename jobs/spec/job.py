@@ -157,6 +157,12 @@ class JobSpec(_Model):
         None,
         description="requirements file in the work folder; its environment is built and cached",
     )
+    image: fields.Image | None = Field(
+        None, description="container image that the ranks run in; it brings its own Python"
+    )
+    mounts: Annotated[tuple[fields.Mount, ...], Field(strict=False, max_length=64)] = Field(
+        (), description="paths of the node that the container sees: /data, /data:/mnt, /data:ro"
+    )
     nodes: Annotated[int, Field(ge=1, le=10_000)] = 1
     procs_per_node: fields.Procs = Field(
         1, description="processes on each node; gpu: one for each GPU, as torchrun has it"
@@ -206,6 +212,29 @@ class JobSpec(_Model):
     )
     objective: Objective | None = None
     tags: Annotated[dict[fields.Key, fields.TagValue], Field(max_length=32)] = {}
+
+    @field_validator("image")
+    @classmethod
+    def _an_image_has_its_own(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is None:
+            return None
+        if info.data.get("kind") == "ray":
+            raise ValueError("kind ray runs with the cluster's own Ray; allowed: kind gang")
+        for name in ("python", "requirements"):
+            if info.data.get(name) is not None:
+                raise ValueError(
+                    f"{name} is given too; allowed: an image without it: it brings its own"
+                )
+        return value
+
+    @field_validator("mounts")
+    @classmethod
+    def _mounts_are_in_a_container(
+        cls, value: tuple[str, ...], info: ValidationInfo
+    ) -> tuple[str, ...]:
+        if value and info.data.get("image") is None:
+            raise ValueError("there is no image; allowed: mounts of a job with an image")
+        return value
 
     @field_validator("nodes", "procs_per_node")
     @classmethod
@@ -353,6 +382,7 @@ class JobSpec(_Model):
             gpus=needs.gpu,
             memory=needs.memory or 0,
             accelerator=needs.accelerator or "",
+            container=self.image is not None,
         )
 
     def filled(self, params: Mapping[str, Scalar]) -> JobSpec:
@@ -438,6 +468,7 @@ _OPTIONS |= {
     "secrets": ("--secret", ("secrets",)),
     "tags": ("--tag", ("tags",)),
     "outputs": ("--output", ("outputs",)),
+    "mounts": ("--mount", ("mounts",)),
 }
 _PAIRS = frozenset({"env", "tags", "outputs", "data"})
 _OPTION_NAMES: dict[KeyPath, str] = {path: option for option, path in _OPTIONS.values()} | {

@@ -181,6 +181,7 @@ def _values(entry: Entry, revision: int) -> dict[str, Any]:
         "spec": dict(submission.spec),
         "tags": dict(submission.tags),
         "snapshot": submission.snapshot,
+        "image": "",
         "git": dict(submission.git) if submission.git else None,
         "submitted_at": entry.now,
         "not_before": 0.0,

@@ -264,6 +264,7 @@ def run_of(session: Session, ref: RunRef) -> Run:
         "python": spec.get("python"),
         "requirements": spec.get("requirements"),
         "snapshot": job.snapshot,
+        **({"image": spec.get("image"), "image_digest": job.image} if job.image else {}),
         "git": job.git,
         "sweep": {"id": f"s{trial.sweep_id}", "trial": trial.number} if trial else None,
         "nodes": sorted({rank.node for rank in ranks}),

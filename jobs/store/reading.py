@@ -192,6 +192,7 @@ def job_detail(session: Session, number: int, log_sizes: dict[tuple[int, int], i
         **job_view(row),
         "spec": row.spec,
         "snapshot": row.snapshot,
+        "image": row.image,
         "git": cast("GitView | None", row.git),
         "attempts": [
             _attempt_view(

@@ -49,6 +49,7 @@ class JobRow(SQLModel, table=True):
     spec: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
     tags: dict[str, str] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
     snapshot: str | None = None
+    image: str = ""  # digest of the container image that it runs in
     git: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
     submitted_at: float
     started_at: float | None = None

@@ -37,6 +37,7 @@ class NodeFacts(TypedDict):
     kernel: str
     python: str
     ray: str
+    containers: NotRequired[str]  # "podman 4.3.1"; absent where ranks cannot run in one
 
 
 class Hello(TypedDict):
@@ -104,7 +105,17 @@ class LaunchPlan(TypedDict):
     launch: NotRequired[
         str
     ]  # how ranks learn of each other (jobs.spec.launch); "torchrun" when absent
+    image: NotRequired[ImagePin]  # what the ranks run in
+    mounts: NotRequired[list[str]]  # paths of the node that they see then (jobs.spec.fields)
     meet: NotRequired[Meeting]  # to a node that is staged: see whether rank 0's node can be reached
+
+
+class ImagePin(TypedDict):
+    """A container image. `digest`: "sha256:...", empty until the first node of the job has resolved
+    the name."""
+
+    ref: str
+    digest: str
 
 
 class Copied(TypedDict):
@@ -190,6 +201,7 @@ class StageReply(TypedDict):
     gpus: list[str]  # UUIDs allotted here
     clock: float
     blame: NotRequired[Literal["job", "node"]]  # of a failure; "job" when absent
+    image: NotRequired[str]  # "sha256:..." of the image that it has; absent without one
 
 
 class LaunchRequest(TypedDict):

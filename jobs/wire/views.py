@@ -287,6 +287,7 @@ class CheckpointView(TypedDict):
 class JobDetail(JobView):
     spec: dict[str, Any]
     snapshot: str | None  # "sha256:..."
+    image: NotRequired[str]  # "sha256:..." of its container image, once a node has it
     git: GitView | None
     attempts: list[AttemptView]  # oldest first
     metrics: dict[str, MetricValue]  # latest value of each name, rank 0 first

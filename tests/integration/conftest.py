@@ -9,8 +9,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,10 +57,16 @@ class Cluster:
     def command(self, *words: str) -> list[str]:
         return [sys.executable, "-m", "console.cli.main", *words]
 
-    def qd(self, *words: str, home: Path | None = None, cwd: Path | None = None) -> Done:
+    def qd(
+        self,
+        *words: str,
+        home: Path | None = None,
+        cwd: Path | None = None,
+        before: Sequence[str] = (),
+    ) -> Done:
         """Run `qd WORDS` to its end."""
         done = subprocess.run(
-            self.command(*words),
+            [*before, *self.command(*words)],
             env=self.environ | ({"QD_HOME": str(home)} if home is not None else {}),
             cwd=cwd,
             capture_output=True,
@@ -109,12 +115,24 @@ def processes_of(home: Path) -> list[psutil.Process]:
 
 @pytest.fixture(scope="package")
 def cluster() -> Iterator[Cluster]:
+    with running() as here:
+        yield here
+
+
+@contextmanager
+def running(before: Sequence[str] = (), **more: str) -> Iterator[Cluster]:
+    """A cluster that is up, and that leaves nothing behind.
+
+    Args:
+        before: a command that starts the command that starts it.
+        more: variables of its environment.
+    """
     home = Path(tempfile.mkdtemp(prefix="qdt-"))
     environ = {k: v for k, v in os.environ.items() if k not in ("CONDA_PREFIX", "QD_DEBUG")}
     # The interpreter that runs these tests is the one that has what the examples import.
-    environ |= {"QD_HOME": str(home), "VIRTUAL_ENV": sys.prefix, "NO_COLOR": "1"}
+    environ |= {"QD_HOME": str(home), "VIRTUAL_ENV": sys.prefix, "NO_COLOR": "1"} | more
     here = Cluster(places(environ), environ)
-    up = here.qd("up", "--simulate-gpus", "2", "--cpus", "4", "--json")
+    up = here.qd("up", "--simulate-gpus", "2", "--cpus", "4", "--json", before=before)
     try:
         assert up.code == 0, up.err
         shared = {

@@ -44,7 +44,7 @@ class Applier(Protocol):
     async def take_report(self, live: Live, node: str, report: wire.AttemptReport) -> None: ...
     def reserve_name(self, live: Live) -> str: ...
     def detail(self, live: Live, text: str) -> None: ...
-    async def staged(self, live: Live, event: lc.Staged, port: int | None) -> None: ...
+    async def staged(self, live: Live, event: lc.Staged, port: int | None, image: str) -> None: ...
     def lease(self, live: Live) -> float: ...
     def unrenewed(self, live: Live) -> float: ...
 
@@ -186,6 +186,7 @@ class Performer:
                 requirements=self._requirements(live),
                 user=live.user,
                 data=self._datasets.of(live.spec.data, live.spec.features),
+                image=live.image,
                 resume=resume,
             )
             while True:
@@ -215,8 +216,17 @@ class Performer:
             failed = lc.StageFailed(attempt.epoch, node, reply["detail"], blame)
             await self._applier.apply(live, failed)
             return
+        image = reply.get("image", "")
+        if image and live.image and image != live.image:
+            words = (
+                f"image {live.spec.image}: {node} has it as {image}, another node as {live.image}; "
+                "name it by its digest, or pull it anew there"
+            )
+            failed = lc.StageFailed(attempt.epoch, node, words, "job")
+            await self._applier.apply(live, failed)
+            return
         port = reply["port"] if node_rank == 0 else None
-        await self._applier.staged(live, lc.Staged(attempt.epoch, node), port)
+        await self._applier.staged(live, lc.Staged(attempt.epoch, node), port, image)
 
     async def _meeting(self, live: Live, attempt: lc.Attempt) -> wire.Meeting | None:
         """Where the gang's ranks will meet, once node rank 0 is staged and holds the place."""

@@ -25,6 +25,7 @@ class Live:
     submitted_at: float
     snapshot: str | None
     token: str = ""
+    image: str = ""  # digest of its container image, once a node has resolved the name
     newest: int = 0  # the highest attempt number that logs or nodes know of
     held_until: float = 0.0  # not placed before: copies of it may run that this registry never gave
     doubtful: bool = False  # more may have become of its attempt than the registry knows

@@ -23,6 +23,7 @@ def launch_plan(
     requirements: str | None,
     user: str,
     data: Mapping[str, DataPin],
+    image: str = "",
     resume: wire.Resume | None = None,
 ) -> wire.LaunchPlan:
     """One node's part of a gang.
@@ -30,6 +31,7 @@ def launch_plan(
     Args:
         requirements: the text of the requirements file, which the caller read from the snapshot.
         data: the versions that `data:` names, by what the job calls them.
+        image: digest of the image that the job runs with, once a node has resolved its name.
         resume: the copy of a checkpoint that it begins with on this node.
     """
     procs = spec.procs
@@ -65,6 +67,9 @@ def launch_plan(
         "user": user,
         "data": dict(data),
     }
+    if spec.image is not None:
+        plan["image"] = {"ref": spec.image, "digest": image}
+        plan["mounts"] = list(spec.mounts)
     if spec.copying != "off":
         plan["copy"] = {"what": spec.copying, "asked": spec.checkpoint.copying is not None}
     if resume is not None:

@@ -151,6 +151,7 @@ class Reconciler:
             submitted_at=row.submitted_at,
             snapshot=row.snapshot,
             token=row.token,
+            image=row.image,
             newest=self._newest_attempt(job.id),
             running_since=self._monotonic(),
         )
@@ -489,18 +490,25 @@ class Reconciler:
         self._hub.publish("jobs", live.view["id"], self.overlay(live.view))
         self._hub.touch(f"job:{job_name(live.job.id)}")
 
-    async def staged(self, live: Live, event: lc.Staged, port: int | None) -> None:
-        """A part is staged; `port` is where the gang's ranks will meet, from node rank 0."""
-        if port is None:
+    async def staged(self, live: Live, event: lc.Staged, port: int | None, image: str) -> None:
+        """A part is staged; `port` is where the gang's ranks will meet, from node rank 0, and `image` the
+        digest of what they run in, from the first node that has it."""
+        pinned = image if image and not live.image else ""
+        if port is None and not pinned:
             return await self.apply(live, event)
 
         def write(session: Session) -> None:
             row = session.get(AttemptRow, event.epoch)
-            if row is not None:
+            if row is not None and port is not None:
                 row.master_port = port
                 session.add(row)
+            job = session.get(JobRow, live.job.id)
+            if job is not None and pinned:
+                job.image = pinned
+                session.add(job)
 
-        live.port = port  # before the launch that may follow
+        live.port = live.port if port is None else port  # before the launch that may follow
+        live.image = pinned or live.image
         return await self.apply(live, event, extra=write)
 
     # -- the loop's parts ---------------------------------------------------------------------------

@@ -190,6 +190,7 @@ class Cluster:
             accelerator=", ".join(models),
             schedulable=not why_not,
             why_not=why_not,
+            containers=bool(facts and facts.get("containers")),
         )
 
     def history(

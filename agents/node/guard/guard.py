@@ -43,7 +43,7 @@ import warnings  # noqa: F401 - for os.execvpe, which would load it in each rank
 if __name__ == "__main__":  # isolated mode knows no folder but the standard library's
     sys.path.append(os.path.abspath(__file__ + "/../../../.."))
 
-from agents.node.guard import cgroups, memlimit, records, scope
+from agents.node.guard import cgroups, containers, memlimit, records, scope
 from agents.node.guard.ranks import Rank, become_rank, reset_priority
 from agents.node.guard.records import boot_clock, read_json, write_file
 from agents.node.guard.tracking import Tracking
@@ -54,8 +54,12 @@ if TYPE_CHECKING:
 
 TICK = 1.0
 """Seconds between two looks at the lease and at a stop request whose signal was lost."""
+SOON = 0.1
+"""The same while podman starts a rank's container: then its program is looked for."""
 TOGETHER = 0.3
 """Seconds within which a signal that is sent to a whole control group reaches all of it."""
+CLIENT_PATIENCE = 5.0
+"""Seconds for podman to see that a rank in a container has been killed."""
 SHUTDOWN = "the machine shuts down, or somebody stopped the unit"
 GUARD_OOM_SCORE = -500
 """When memory runs out, rather a rank goes than the guard that could tell of it."""
@@ -106,6 +110,7 @@ class Guard:
         self.cgroup = cgroups.make(name, leave_unit(name))
         self.memory = memlimit.Limit(launch.get("memory"), self.cgroup)
         self.tracking = Tracking(launch, self.cgroup)
+        self.keeper = containers.Keeper(launch, self.cgroup)
         self.lease = float(launch["lease_until"])
         self.unsaved = False
         self.waker, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -132,6 +137,7 @@ class Guard:
         while self._reap(boot_clock(), told):
             told = self._wait()
         self.tracking.close()
+        self.keeper.close()
         self._kill_descendants()
         self._record()
         self._hint()
@@ -155,14 +161,15 @@ class Guard:
                 return f"rank {rank.rank} could not be started: {error.strerror}"
             finally:
                 signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
-            rank.pid, rank.started_at, rank.began = pid, time.time(), boot_clock()
+            rank.begun(pid, time.time(), boot_clock())
         return ""
 
     def _wait(self) -> bool:
         """Until a signal, a deadline or the next look at the lease; whether SIGTERM came."""
         now = boot_clock()
         marks = [self.lease] if self.ending is None else [self.ending.term_at, self.ending.kill_at]
-        until = min([now + TICK, *(mark for mark in marks if mark > now)])
+        starting = "container" in self.launch and not all(rank.contained for rank in self.ranks)
+        until = min([now + (SOON if starting else TICK), *(mark for mark in marks if mark > now)])
         awaited = self.tracking.awaited(now)
         ready = select.select([self.waker, *awaited], [], [], until - now)[0]
         if awaited and awaited[0] in ready:
@@ -178,11 +185,14 @@ class Guard:
             while (pid_status := os.waitpid(-1, os.WNOHANG))[0]:
                 self.tracking.ended(pid_status[0])
                 for rank in self.ranks:
-                    if rank.alive and rank.pid == pid_status[0]:
+                    if rank.alive and rank.client == pid_status[0]:
+                        self._find_program(rank)
                         rank.ended(pid_status[1], time.time(), now)
                         ended = True
                         if pid_status[1] and not self.ending and not self.first_failed:
                             self.first_failed = rank
+        for rank in self.ranks:
+            ended |= self._find_program(rank)
         alive = any(rank.alive for rank in self.ranks)
         self._consider(now, told, alive)
         left = alive or self._in_grace(now)
@@ -236,7 +246,8 @@ class Guard:
             self._signal(signal.SIGTERM)
             self._signal(signal.SIGCONT)  # a rank that is stopped could not act on it
         if now >= self.ending.kill_at:
-            self._signal(signal.SIGKILL)
+            late = now >= self.ending.kill_at + CLIENT_PATIENCE
+            self._signal(signal.SIGKILL, to_client=late)
 
     def _told_too(self) -> bool:
         """Whether SIGTERM comes to the guard as well, right after it ended a rank. A machine that shuts
@@ -259,6 +270,9 @@ class Guard:
             self._end("failed", text, now)
 
     def _story(self, rank: Rank) -> str:
+        if "container" in self.launch and not rank.contained:
+            words = f"did not start (exit code {rank.exit_code}); its log says why"
+            return f"rank {rank.rank}'s container {words}"
         why = self.memory.story() if rank.signal == signal.SIGKILL else ""
         return f"rank {rank.rank} ran out of memory: {why}" if why else rank.story()
 
@@ -282,12 +296,15 @@ class Guard:
             self.lease = max(self.lease, float(file.read()))
         return self.lease
 
-    def _signal(self, number: int) -> None:
+    def _find_program(self, rank: Rank) -> bool:
+        container = self.launch.get("container")
+        return container is not None and rank.find_program(container)
+
+    def _signal(self, number: int, *, to_client: bool = False) -> None:
         """To the process group of each rank that is not reaped (so its pid cannot be another's)."""
         for rank in self.ranks:
-            if rank.alive and rank.pid is not None:
-                with contextlib.suppress(OSError):
-                    os.killpg(rank.pid, number)
+            if rank.alive:
+                rank.send(number, to_client=to_client)
 
     def _kill_descendants(self) -> None:
         """What the ranks left behind is our child by now, for we are its reaper, or below such a one:

@@ -7,7 +7,8 @@ import os
 from pathlib import Path
 
 from agents.node.guard import records
-from agents.node.staging import environment
+from agents.node.staging import containers, environment
+from agents.node.staging.images import Image
 from jobs.base.disk import storage_full
 from jobs.wire.messages import LaunchPlan, LaunchRequest
 
@@ -40,12 +41,22 @@ def _overwrite(path: Path, until: float) -> None:
 
 
 def write_launch(
-    folder: Path, plan: LaunchPlan, request: LaunchRequest, node: environment.Node
+    folder: Path,
+    plan: LaunchPlan,
+    request: LaunchRequest,
+    node: environment.Node,
+    image: Image | None = None,
 ) -> None:
     """Write what the guard reads. Secrets go to a file of their own that the guard removes.
 
+    Args:
+        image: what the ranks run in, if they run in a container.
+
     Raises StorageFull.
     """
+    if image is not None:
+        node = containers.inside(node, image)
+    env = environment.common(plan, request, node)
     launch = {
         "key": plan["key"],
         "tag": node.tag,
@@ -56,7 +67,7 @@ def write_launch(
         "lease_until": request["lease_until"],
         # A server that the job names itself is the user's business; so is `MLFLOW_TRACKING_URI: null`.
         "tracking": plan["kind"] != "service" and "MLFLOW_TRACKING_URI" not in plan["env"],
-        "env": environment.common(plan, request, node),
+        "env": env,
         "ranks": [
             {
                 "rank": plan["first_rank"] + local_rank,
@@ -67,6 +78,8 @@ def write_launch(
             for local_rank in range(plan["procs"])
         ],
     }
+    if image is not None:
+        launch["container"] = containers.container(plan, node, image, env, os.environ)
     secrets = dict(request["secrets"])
     if plan["kind"] == "ray":
         secrets |= environment.ray_credentials(os.environ)

@@ -13,8 +13,11 @@ import ctypes
 import os
 import signal
 
+from agents.node.guard import containers, records
+
 TYPE_CHECKING = False  # the real one would load `typing`
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
 
 _PR_SET_PDEATHSIG, _PR_SET_PTRACER = 1, 0x59616D61
@@ -26,11 +29,13 @@ class Rank:
 
     _TOLD = ("ended_at", "exit_code", "local_rank", "pid", "rank", "signal", "started_at")
     _CLOCKED = ("began", "ran")  # on CLOCK_BOOTTIME: when it began, and for how many seconds it ran
-    __slots__ = (*_TOLD, *_CLOCKED, "termed")
+    __slots__ = (*_TOLD, *_CLOCKED, "client", "program_started", "termed")
 
     def __init__(self, rank: int, local_rank: int) -> None:
         self.rank, self.local_rank = rank, local_rank
-        self.pid: int | None = None
+        self.pid: int | None = None  # of its program
+        self.client: int | None = None  # our child: the same, or the client of its container
+        self.program_started: int | None = None  # with the pid it names a program in a container
         self.started_at: float | None = None
         self.began: float | None = None
         self.ran: float | None = None
@@ -39,18 +44,60 @@ class Rank:
         self.ended_at: float | None = None
         self.termed = False  # its process group was sent SIGTERM
 
+    def begun(self, pid: int, at: float, clock: float) -> None:
+        """Take note of its process; `clock` is the same moment as `at`, on CLOCK_BOOTTIME."""
+        self.pid = self.client = pid
+        self.started_at, self.began = at, clock
+
     @property
     def alive(self) -> bool:
-        return self.pid is not None and self.ended_at is None
+        return self.client is not None and self.ended_at is None
 
     def ended(self, status: int, at: float, clock: float) -> None:
-        """Take note of a wait status; `clock` is the same moment as `at`, on CLOCK_BOOTTIME."""
-        if os.WIFSIGNALED(status):
-            self.signal = os.WTERMSIG(status)
+        """Take note of a wait status; `clock` is the same moment as `at`, on CLOCK_BOOTTIME. podman's says
+        by 128 and more which signal its program died of."""
+        code = os.waitstatus_to_exitcode(status)
+        if code < 0:
+            self.signal = -code
+        elif self.contained and code - 128 in signal.valid_signals():
+            self.signal = code - 128
         else:
-            self.exit_code = os.WEXITSTATUS(status)
+            self.exit_code = code
         self.ended_at = at
         self.ran = None if self.began is None else max(0.0, clock - self.began)
+
+    @property
+    def contained(self) -> bool:
+        """Whether its program was seen to run in a container."""
+        return self.program_started is not None
+
+    def find_program(self, container: Mapping[str, Any]) -> bool:
+        """Look for what its container runs; whether that is new."""
+        if self.contained or not self.alive:
+            return False
+        pid = containers.program_of(container, self.rank)
+        if pid is None:
+            return False
+        # It may have ended already: then it has none, and is sent no signal.
+        self.pid, self.program_started = pid, records.start_time(pid) or 0
+        return True
+
+    def send(self, number: int, *, to_client: bool) -> None:
+        """A signal to its process group. What runs in a container is the leader of one as well; podman's
+        client is spared, which is there to see how it ends.
+
+        Args:
+            to_client: the program had its time, and the client is to go too.
+        """
+        with contextlib.suppress(OSError):
+            if self.contained:
+                assert self.pid is not None
+                if records.start_time(self.pid) == self.program_started:
+                    os.killpg(self.pid, number)
+                if not to_client:
+                    return
+            assert self.client is not None
+            os.killpg(self.client, number)
 
     def story(self) -> str:
         if self.signal is not None:
@@ -94,12 +141,15 @@ def become_rank(spec: dict[str, Any], launch: dict[str, Any], guard: int) -> Non
                 signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         os.chdir(launch["work"])
-        environment = {**launch["env"], **spec["env"]}
-        os.execvpe(spec["argv"][0], spec["argv"], environment)  # noqa: S606
+        argv, environment = spec["argv"], {**launch["env"], **spec["env"]}
+        if "container" in launch:
+            argv, environment = containers.command(launch, spec["rank"], argv, environment)
+        os.execvpe(argv[0], argv, environment)  # noqa: S606
     except (OSError, ValueError) as error:
         code = 126 if isinstance(error, PermissionError) else 127
         words = error.strerror if isinstance(error, OSError) else str(error)
-        os.write(2, f"quarterdeck: cannot start {spec['argv'][0]!r}: {words}\n".encode())
+        program = "podman" if "container" in launch else spec["argv"][0]
+        os.write(2, f"quarterdeck: cannot start {program!r}: {words}\n".encode())
     finally:
         os._exit(code)
 

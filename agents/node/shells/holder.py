@@ -11,7 +11,7 @@ asks from an offset has all before it. While somebody reads, the program waits f
 a program that is kept (`attach`) goes on without one, and has its newest output.
 """
 
-# ruff: noqa: PTH108, PTH123
+# ruff: noqa: PTH108, PTH121, PTH123
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ import struct
 import sys
 import termios
 import time
+import warnings  # noqa: F401 - for os.execvpe, which could not find it in a container
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -268,11 +269,27 @@ def _become(spec: dict[str, Any], ends: tuple[int, int, int]) -> NoReturn:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         for number in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGTERM):
             signal.signal(number, signal.SIG_DFL)
+        if spec["inside"]:
+            _enter(spec["pid"])
         os.chdir(spec["work"])
         os.execvpe(spec["argv"][0], spec["argv"], spec["env"])  # noqa: S606
     except OSError as error:
         os.write(2, f"quarterdeck: {spec['argv'][0]}: {error.strerror}\n".encode())
     os._exit(127)
+
+
+def _enter(pid: int) -> None:
+    """See the files that a rank in a container sees, as the user that it is there. Raises OSError."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    entered = []
+    for kind in ("user", "mnt"):
+        path = f"/proc/{pid}/ns/{kind}"
+        if os.path.samefile(path, f"/proc/self/ns/{kind}"):
+            continue  # the kernel refuses to enter one's own
+        entered.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+    for namespace in entered:
+        if libc.setns(namespace, 0):
+            raise OSError(ctypes.get_errno(), "the rank's container cannot be entered")
 
 
 def main() -> int:

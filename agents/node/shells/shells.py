@@ -44,6 +44,7 @@ async def begin(folder: Path, pid: int, request: ShellRequest) -> bool:
     try:
         environment = await asyncio.to_thread(_environment, pid)
         owner = os.stat(f"/proc/{pid}").st_uid  # noqa: PTH116 - the kernel answers at once
+        contained = _namespace(pid) != _namespace("self")
     except OSError as error:
         raise Conflict(f"the rank cannot be looked at: {error.strerror}") from None
     if owner != os.geteuid():
@@ -60,6 +61,7 @@ async def begin(folder: Path, pid: int, request: ShellRequest) -> bool:
         "work": str(folder / "work"),
         "socket": name,
         "pid": pid,
+        "inside": contained and not tool,  # our own programs are not in the image
         "cgroup": handle.get("cgroup"),
         "argv": argv,
         "env": {**environment, **request["env"]},
@@ -134,6 +136,11 @@ def _socket(name: str) -> str:
     if not _NAME.fullmatch(name):
         raise InvalidInput(f"'{name}' cannot name a shell")
     return f"shell-{name}.sock"
+
+
+def _namespace(pid: int | str) -> str:
+    """What files a process sees: a container's are others. Raises OSError."""
+    return os.readlink(f"/proc/{pid}/ns/mnt")  # noqa: PTH115 - the kernel answers at once
 
 
 def _environment(pid: int) -> Mapping[str, str]:

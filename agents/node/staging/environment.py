@@ -103,7 +103,7 @@ def common(plan: LaunchPlan, request: LaunchRequest, node: Node) -> dict[str, st
     env = {
         **node.base,
         "PYTHONUNBUFFERED": "1",
-        "PYTHONPATH": str(WORKER_FOLDER),
+        "PYTHONPATH": ":".join(filter(None, (str(WORKER_FOLDER), node.base.get("PYTHONPATH")))),
         "OMP_NUM_THREADS": str(max(1, int(plan["cpus"]) // max(1, plan["procs"]))),
         # As under torchrun every rank sees all of them, and LOCAL_RANK picks. Empty hides what others
         # were given; simulated ones are none that CUDA could open.

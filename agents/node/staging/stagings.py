@@ -117,7 +117,7 @@ def reply(
     blame: Literal["job", "node"] = "job",
 ) -> StageReply:
     """An answer to a call to `stage`. Digests in `missing` are hex, `blame` is for failures."""
-    return StageReply(
+    answer = StageReply(
         state=state,
         detail=detail,
         missing=missing or [],
@@ -126,3 +126,6 @@ def reply(
         clock=records.boot_clock(),
         blame=blame,
     )
+    if attempt.staged and attempt.staged.image:
+        answer["image"] = attempt.staged.image.digest
+    return answer

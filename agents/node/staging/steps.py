@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from agents.node.staging import checkpoints, preflight
+from agents.node.staging import checkpoints, containers, images, preflight
 from agents.node.staging.blobcache import BlobCache
 from agents.node.staging.datasets import DataCache
 from agents.node.staging.envcache import EnvCache
@@ -31,6 +31,7 @@ class Staged:
     gpus: list[str]  # UUIDs
     port: int | None  # first port of the gang's block, from node rank 0
     python: str | None  # interpreter that leads PATH
+    image: images.Image | None = None  # what the ranks run in
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,11 @@ class Stager:
                 return Missing(missing)
         check_room(folder.parent, manifest.total_bytes + start.total_bytes, "the code")
         await preflight.check(plan, gpus, self.condition, progress)
+        image = None
+        if (wanted := plan.get("image")) is not None:
+            containers.check(plan, gpus)
+            environ = containers.podman_environment(os.environ)
+            image = await images.ensure(wanted["ref"], wanted["digest"], environ, progress)
         python = check_interpreter(plan["python"])
         if plan["requirements"] is not None:
             base = python or sys.executable
@@ -115,7 +121,7 @@ class Stager:
         port = None
         if plan["node_rank"] == 0:
             port = free_block(ports_needed(plan["procs"]), ports, plan["key"])
-        return Staged(gpus, port, _named_python(python, folder))
+        return Staged(gpus, port, _named_python(python, folder), image)
 
     async def _start(self, plan: LaunchPlan) -> Manifest | Missing:
         """What the job's checkpoint folder is to begin with: nothing, once it is there, or when it is as

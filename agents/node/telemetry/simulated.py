@@ -19,6 +19,8 @@ from agents.node.telemetry.processes import Process, process_table, trees
 from agents.node.telemetry.source import blank_sample
 from jobs.wire.messages import GpuFacts, GpuSample, ProcessSample
 
+PREFIX = "SIM-"
+"""What the ids of simulated GPUs begin with."""
 MEMORY = 16 * 2**30  # bytes
 IDLE_POWER, BUSY_POWER = 60.0, 300.0  # watts
 IDLE_TEMP, BUSY_TEMP = 35.0, 75.0  # degrees Celsius
@@ -47,7 +49,7 @@ class SimulatedGpus:
         self._facts = [
             GpuFacts(
                 index=index,
-                uuid=f"SIM-{stable}-{index}",
+                uuid=f"{PREFIX}{stable}-{index}",
                 model="Simulated GPU",
                 memory=MEMORY,
                 simulated=True,

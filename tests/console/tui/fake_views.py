@@ -259,6 +259,7 @@ def detail(view: JobView, ranks: int = 16) -> JobDetail:
         **view,
         spec={"command": "python train.py"},
         snapshot="sha256:" + "a" * 64,
+        image="",
         git=None,
         warnings=[],
         checkpoint=None,

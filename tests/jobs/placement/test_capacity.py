@@ -9,6 +9,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from jobs.placement.capacity import MICRO, NodeCapacity, Room, Shape, hosts, matches, need
+from jobs.placement.fleet import Fleet
+from jobs.placement.reasons import never_fits
 
 FRACTIONS = st.sampled_from([0.1, 0.25, 0.3, 1 / 3, 0.5, 0.6, 0.7, 0.9])
 ASKS = st.lists(st.one_of(FRACTIONS, st.sampled_from([1.0, 2.0])), max_size=6)
@@ -139,3 +141,20 @@ def test_hosts_are_those_whose_totals_suffice() -> None:
     small, large = NodeCapacity("n1", 4, 1, 10), NodeCapacity("n2", 8, 2, 10)
     assert hosts([small, large], Shape(1, 1, 2, 2)) == [large]
     assert hosts([small, large], Shape(1, 1, 2, 0.5)) == [small, large]
+
+
+def test_containers_need_a_node_that_runs_them() -> None:
+    plain = NodeCapacity("n1", 8, 0, 0)
+    able = NodeCapacity("n2", 8, 0, 0, containers=True)
+    boxed, bare = Shape(1, 1, 1, 0, container=True), Shape(1, 1, 1, 0)
+    assert hosts([plain, able], boxed) == [able]
+    assert hosts([plain, able], bare) == [plain, able]
+    fleet = Fleet([plain, able])
+    assert [fleet.names[i] for i in fleet.hosts(boxed)] == ["n2"]
+    assert [fleet.names[i] for i in fleet.copy().find(boxed, frozenset(), {}, 2)] == ["n2"]
+    assert never_fits(boxed, [plain, able]) is None
+    assert never_fits(boxed, [plain]) == (
+        "asks for a container (image:); no node has podman with crun"
+    )
+    twice = Shape(2, 1, 1, 0, container=True)
+    assert "the cluster has 1 node" in (never_fits(twice, [plain, able]) or "")

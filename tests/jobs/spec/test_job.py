@@ -11,6 +11,7 @@ import pytest
 from jobs.base.errors import InvalidInput
 from jobs.placement.capacity import Shape
 from jobs.spec.job import JobSpec, OnStall, Output, Resources, from_options, job_in, load_job
+from jobs.spec.mounts import mount_of
 from jobs.spec.yamlfile import parse
 
 FULL = """\
@@ -343,3 +344,33 @@ def test_too_many_entries_are_counted() -> None:
         JobSpec.from_json({"command": "true", "env": env})
     with pytest.raises(InvalidInput, match="--env: 300 entries"):
         from_options(["true"], env=env)
+
+
+@pytest.mark.parametrize(
+    "image",
+    ["ubuntu", "docker.io/pytorch/pytorch:2.9.0", "localhost:5000/a/b_c@sha256:" + "a" * 64],
+)
+def test_an_image_is_named_as_podman_does(image: str) -> None:
+    spec = from_options(["true"], image=image, mounts=["/data", "/a:/b:ro"])
+    assert (spec.image, spec.mounts) == (image, ("/data", "/a:/b:ro"))
+    assert spec.shape().container
+    assert [mount_of(text) for text in spec.mounts] == [
+        ("/data", "/data", False),
+        ("/a", "/b", True),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"image": "Not A Name"}, "--image: found"),
+        ({"image": "a", "python": "3.12"}, "--image: python is given too"),
+        ({"image": "a", "requirements": "r.txt"}, "--image: requirements is given too"),
+        ({"image": "a", "kind": "ray"}, "--image: kind ray runs with the cluster's own Ray"),
+        ({"mounts": ["/data"]}, "--mount: there is no image"),
+        ({"image": "a", "mounts": ["data"]}, "--mount"),
+    ],
+)
+def test_what_an_image_does_not_go_with(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(InvalidInput, match=words):
+        from_options(["true"], **options)

@@ -74,6 +74,9 @@ def describe_lines(job: JobDetail, now: float, width: int, glyphs: Glyphs) -> li
         *fact("workdir", str(spec.get("workdir") or ""), width),
         *fact("python", str(spec.get("python") or ""), width),
         *fact("needs", _text(spec.get("requirements")), width),
+        *fact("image", str(spec.get("image") or ""), width),
+        *fact("digest", job.get("image", ""), width),
+        *fact("mounts", _text(spec.get("mounts")), width),
         *fact("git", _git(job), width),
         *fact("snapshot", job["snapshot"] or "", width),
     ]
