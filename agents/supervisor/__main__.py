@@ -19,7 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from agents.supervisor import forced, head, network, teardown, tls
+from agents.supervisor import forced, head, network, rayfolder, teardown, tls
 from agents.supervisor import record as records
 from agents.supervisor.notify import Notifier
 from agents.supervisor.policy import Asked, check_fits, size
@@ -119,6 +119,7 @@ def _prepare(where: Places) -> tuple[Lock, int]:
     umask = os.umask(0o077)
     for folder in (where.state, where.node, where.daemon_logs, where.runtime):
         folder.mkdir(parents=True, exist_ok=True)
+    rayfolder.check(where.ray_temp)
     return Lock(where), umask
 
 

@@ -19,6 +19,7 @@ from agents.supervisor.policy import Asked, Size
 from agents.supervisor.process import Identity, stop, sweep
 from agents.supervisor.program import Program
 from agents.supervisor.pulse import SILENCE, Pulse, answers
+from agents.supervisor.rayfolder import RayFolder
 from agents.supervisor.record import ClusterRecord
 from jobs.base import python
 from jobs.base.places import Places
@@ -77,6 +78,7 @@ class Supervisor:
         self._stopping = False
         self.controller = self.programs.get("controller")
         self.pulse = Pulse(lambda: answers(settings.places.socket))
+        self.folder = RayFolder(settings.places.ray_temp, head.folder(settings.places))
         if before:
             self._adopt(before)
 
@@ -87,6 +89,7 @@ class Supervisor:
             if process is not None and program.adopt(process, found[name], time.monotonic()):
                 say(f"adopted {name}, pid {process.pid}")
                 self.pulse.started(time.monotonic())
+                self.folder.started(time.monotonic())
 
     def run(self, ready: int | None = None) -> None:
         """Work until SIGTERM, then take everything down.
@@ -112,6 +115,7 @@ class Supervisor:
             self._notify()
             self._wait(wake)
             self._end_what_hangs()
+            self._end_ray_without_folder()
         say("stopping")
         self._notifier.stopping(TAKEDOWN)
         teardown.take_down(self.settings.places, self.record())
@@ -202,6 +206,7 @@ class Supervisor:
         self._incarnation += 1
         env = head.environment(settings.environ, where, node, size, address)
         self.ray.start(command, env, settings.umask, now, time.time())
+        self.folder.started(now)
 
     def _end_what_hangs(self) -> None:
         """Kill a controller that has not answered for long; its end is then seen like any other."""
@@ -213,6 +218,13 @@ class Supervisor:
                 f"controller, pid {program.process.pid}, has not answered for {SILENCE:g} s: killed"
             )
             stop(program.process, 1.0, signal.SIGABRT)  # its faulthandler logs where it hangs
+
+    def _end_ray_without_folder(self) -> None:
+        """Ray runs on without its folder, but can start nothing any more: start it anew. Guards and ranks
+        are none of its processes, and go on."""
+        if self.ray.process is not None and self.folder.gone(time.monotonic()):
+            say(f"Ray's session in {self.folder.outer} was removed: Ray is started anew")
+            stop(self.ray.process, 1.0)
 
     def _wait(self, wake: socket.socket) -> None:
         """Sleep until a program ends, one is due or a signal comes, and note who ended."""
@@ -226,6 +238,8 @@ class Supervisor:
         due = [p.due for p in self.programs.values() if p.due is not None]
         if self.controller is not None and self.controller.process is not None:
             due.append(self.pulse.due)
+        if self.ray.process is not None:
+            due.append(self.folder.due)
         if self._unwritten:
             due.append(time.monotonic() + WRITE_AGAIN)
         if self._notifier.every is not None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from contextlib import suppress
 from pathlib import Path
 
 from agents.node.guard import records as node_records
-from agents.supervisor import forced, head, solo
+from agents.supervisor import forced, head, rayfolder, solo
 from agents.supervisor.process import Identity, members, stop, sweep, terminate
 from agents.supervisor.record import ClusterRecord
 from jobs.base.places import Places
@@ -43,9 +42,9 @@ def take_down(places: Places, record: ClusterRecord | None) -> list[int]:
 
 def tidy(places: Places) -> list[str]:
     """Remove the files of what ran; a sentence for each that cannot be removed."""
-    shutil.rmtree(places.ray_temp, ignore_errors=True)
-    kept = [f"cannot remove all of {places.ray_temp}"] if places.ray_temp.exists() else []
-    return kept + list(forced.remove((places.socket, places.cluster_file)))
+    return rayfolder.remove(places.ray_temp) + list(
+        forced.remove((places.socket, places.cluster_file))
+    )
 
 
 def remains(places: Places, record: ClusterRecord | None) -> list[int]:
