@@ -23,6 +23,7 @@ from jobs.base.errors import InvalidInput
 from jobs.data.expectations import Expectations, load_expectations
 from jobs.flows.references import template
 from jobs.models.conditions import parse_condition
+from jobs.models.evaluations import Evaluation, Measuring
 from jobs.models.gates import Gate, load_gate
 from jobs.models.names import alias_name
 from jobs.services.spec import Percent, ServiceSpec
@@ -86,6 +87,22 @@ class Register(Act):
     outputs: Annotated[tuple[fields.Identifier, ...], Field(strict=False, max_length=64)] = Field(
         (), description="which outputs; by default all files"
     )
+
+
+class Evaluate(Measuring, Act):
+    """A version of a model, measured on a version of a data set, by a job."""
+
+    WANTS = {"model": "model", "data": "data"}
+    LEAVES = ("model", "data", "evaluation")
+    LASTS = True
+
+    model: Value = Field(description="the version: ${steps.STEP.model}, or digits:3")
+    data: Value = Field(description="the hold-out version: digits-test, digits-test@1")
+
+    def evaluation(self, data: str) -> Evaluation:
+        """What is asked. `data`: the version, with references filled in."""
+        given = self.model_dump(mode="json", exclude_unset=True, exclude={"model", "data"})
+        return Evaluation.from_json({**given, "data": data})
 
 
 class GateStep(Act):

@@ -181,6 +181,7 @@ def _noun(step: Step) -> str:
         "notify": "notification",
         "data-check": "data check",
         "register": "registration",
+        "evaluate": "evaluation",
         "deploy": "deployment",
     }.get(step.kind, step.kind)
 

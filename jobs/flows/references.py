@@ -30,15 +30,26 @@ _FORMS: dict[str, re.Pattern[str]] = {
     "value": re.compile(rf"steps\.(?P<step>{_NAME})\.best\.(?P<name>value)"),
     "state": re.compile(rf"steps\.(?P<step>{_NAME})\.(?P<name>state)"),
     "job": re.compile(rf"steps\.(?P<step>{_NAME})\.(?P<name>job)"),
-    "left": re.compile(rf"steps\.(?P<step>{_NAME})\.(?P<name>model|data|evidence)"),
+    "left": re.compile(rf"steps\.(?P<step>{_NAME})\.(?P<name>model|data|evidence|evaluation)"),
     "pipeline": re.compile(r"pipeline\.(?P<name>id|name)"),
 }
 FORMS = (
     "params.NAME, matrix.NAME, steps.STEP.outputs.NAME, steps.STEP.metrics.NAME, "
     "steps.STEP.best.params.NAME, steps.STEP.best.value, steps.STEP.state, steps.STEP.job, "
-    "steps.STEP.model, steps.STEP.data, steps.STEP.evidence, pipeline.id or pipeline.name"
+    "steps.STEP.model, steps.STEP.data, steps.STEP.evidence, steps.STEP.evaluation, "
+    "pipeline.id or pipeline.name"
 )
-_OF_A_STEP = ("outputs", "metrics", "best", "state", "job", "model", "data", "evidence")
+_OF_A_STEP = (
+    "outputs",
+    "metrics",
+    "best",
+    "state",
+    "job",
+    "model",
+    "data",
+    "evidence",
+    "evaluation",
+)
 
 
 @dataclass(frozen=True, slots=True)

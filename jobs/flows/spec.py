@@ -32,6 +32,7 @@ from jobs.flows.acts import (
     Approval,
     DataCheck,
     Deploy,
+    Evaluate,
     GateStep,
     Message,
     Register,
@@ -51,7 +52,9 @@ MAX_TASKS = 10_000
 MAX_STEPS = 1_000
 MAX_RETRIES = 100
 
-Kind = Literal["job", "sweep", "data-check", "register", "gate", "approval", "deploy", "notify"]
+Kind = Literal[
+    "job", "sweep", "data-check", "register", "evaluate", "gate", "approval", "deploy", "notify"
+]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 """What a step may be."""
 
@@ -142,6 +145,9 @@ class Step(_Model):
     )
     register_: Register | None = Field(
         None, alias="register", description="a version of a model, of what a run has left"
+    )
+    evaluate: Evaluate | None = Field(
+        None, description="a version, measured on a version of a data set"
     )
     gate: GateStep | None = Field(None, description="a version against a gate file")
     approval: Approval | None = Field(None, description="waits until people have approved")
@@ -265,7 +271,17 @@ class Step(_Model):
         return total
 
 
-_INNER = {"job", "sweep", "data_check", "register_", "gate", "approval", "deploy", "notify"}
+_INNER = {
+    "job",
+    "sweep",
+    "data_check",
+    "register_",
+    "evaluate",
+    "gate",
+    "approval",
+    "deploy",
+    "notify",
+}
 
 
 class PipelineSpec(_Model):

@@ -55,12 +55,11 @@ _Column = Annotated[str, Field(min_length=1, max_length=256)]
 _Columns = Annotated[tuple[_Column, ...], Field(strict=False, max_length=10_000)]
 
 
-class Evaluation(BaseModel):
-    """What a person asks for. Every field but `data` is found out where it is not given."""
+class Measuring(BaseModel):
+    """How a version is measured. What is not given is found out."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    data: Annotated[str, Field(min_length=1, max_length=200, description="digits-test@2")]
     target: _Column | None = Field(None, description="the column of the truth")
     task: Literal["classification", "regression"] | None = None
     output: _Column | None = Field(None, description="the model's output that is the prediction")
@@ -78,6 +77,12 @@ class Evaluation(BaseModel):
     python: fields.LocalPath | None = Field(None, description="an interpreter with what is needed")
     cpus: Annotated[float, Field(gt=0, le=1024)] = 1.0
     gpus: Annotated[float, Field(ge=0, le=1024)] = 0.0
+
+
+class Evaluation(Measuring):
+    """What a person asks for."""
+
+    data: Annotated[str, Field(min_length=1, max_length=200, description="digits-test@2")]
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Evaluation:

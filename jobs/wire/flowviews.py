@@ -34,7 +34,9 @@ class TaskView(TypedDict):
     step: str
     number: int
     matrix: dict[str, Any]
-    kind: Literal["job", "sweep", "data-check", "register", "gate", "approval", "deploy", "notify"]
+    kind: Literal[
+        "job", "sweep", "data-check", "register", "evaluate", "gate", "approval", "deploy", "notify"
+    ]
     left: dict[str, str]  # of a step that is no job: what others may take of it
     needs: list[str]
     state: TaskStateName

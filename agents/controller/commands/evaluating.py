@@ -101,7 +101,7 @@ async def evaluate(
             text,
             facts,
             target=version.name,
-            left={"model": version.name, "evaluation": name},
+            left={"model": version.name, "data": made.data, "evaluation": name},
         )
 
     async def record() -> EvaluationView:

@@ -7,23 +7,26 @@ in memory.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from sqlmodel import Session
 
+from agents.controller.commands import evaluating, publishing
 from agents.controller.commands import models as rules
-from agents.controller.commands import publishing
 from agents.controller.commands.services import Version, deploy_model, model_service
 from agents.controller.commands.submitting import check_fits
 from agents.controller.flows.acts import Look, Order
 from jobs.access.roles import Role
-from jobs.base.errors import InvalidInput, NotAllowed, NotFound
+from jobs.base.errors import Conflict, InvalidInput, NotAllowed, NotFound
 from jobs.base.units import format_duration
 from jobs.base.words import counted
-from jobs.flows.acts import Act, Approval, Deploy, GateStep, Message, Register
+from jobs.data.names import parse_ref as parse_data
+from jobs.flows.acts import Act, Approval, Deploy, Evaluate, GateStep, Message, Register
 from jobs.flows.course import End
 from jobs.flows.params import unknown
+from jobs.models.evaluations import evaluation_number
 from jobs.models.names import ModelRef, parse_ref, version_name
 from jobs.services import rollout as ro
 from jobs.services.spec import ServiceSpec
@@ -52,6 +55,8 @@ class Stepping:
         elif model is not None:
             ref = parse_ref(model)
             await self._controller.db.read(lambda session: models.get_version(session, ref)[1].id)
+        if isinstance(act, Evaluate) and (data := asked.get("data")) is not None:
+            await self._controller.datasets.pinned({"data": parse_data(data)})
         if isinstance(act, Deploy):
             spec = ServiceSpec.from_json(
                 model_service(Version("x", "1", "", "model.onnx"), act.options())
@@ -70,6 +75,8 @@ class Stepping:
         match order.act:
             case Register() as act:
                 return await self._register(order, act)
+            case Evaluate() as act:
+                return await self._evaluate(order, act)
             case GateStep() as act:
                 return await self._gate(order, act)
             case Approval():
@@ -110,6 +117,31 @@ class Stepping:
             return f"j{trial.job_id}"
 
         return await self._controller.db.read(best)
+
+    async def _evaluate(self, order: Order, act: Evaluate) -> Look:
+        """The job runs on meanwhile, as every other; a step that is stopped takes it along."""
+        if order.left is None:
+            asked = act.evaluation(order.asked["data"])
+            made = await evaluating.evaluate(
+                self._controller, order.who, order.asked["model"], asked
+            )
+            return Look(waits=f"{made['id']}: {made['job']} measures {made['model']}")
+        number = evaluation_number(str(order.left["evaluation"]))
+        view = await evaluating.shown(self._controller, number)
+        what = f"{view['model']} on {view['data']} ({view['id']})"
+        if view["state"] == "DONE":
+            return Look(End("SUCCEEDED", left=order.left))
+        if view["state"] == "FAILED":
+            return Look(End("FAILED", f"could not measure {what}: {view['reason']}"))
+        late = order.timeout is not None and order.now - order.since >= order.timeout
+        if not (late or order.stopping):
+            return Look(waits=f"{view['job']}, which measures {what}")
+        with contextlib.suppress(Conflict):  # it has ended at this moment
+            await self._controller.reconciler.cancel(int(view["job"][1:]), order.who)
+        if order.stopping:
+            return Look(End("CANCELLED", f"{view['job']} was cancelled"))
+        assert order.timeout is not None
+        return Look(End("FAILED", f"measuring {what} took over {format_duration(order.timeout)}"))
 
     async def _gate(self, order: Order, act: GateStep) -> Look:
         left = order.left

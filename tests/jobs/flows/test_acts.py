@@ -76,3 +76,21 @@ def test_a_file_and_those_beside_it_are_read_and_come_back_as_an_equal(tmp_path:
 def test_wrong_names_are_refused_with_the_nearest_one(steps: dict[str, Any], told: str) -> None:
     with pytest.raises(InvalidInput, match=told):
         PipelineSpec.from_json({"steps": steps})
+
+
+def test_an_evaluation_asks_what_qd_evaluate_asks() -> None:
+    steps = REGISTERED | {
+        "evaluate": {"evaluate": {"model": "${steps.register.model}", "data": "${params.data}",
+                                  "groups": ["sex"], "explain": 2}},
+        "gate": {"gate": {"model": "${steps.evaluate.model}", "name": "g", "data": "test",
+                          "conditions": ["accuracy >= production in every sex"]}},
+    }  # fmt: skip
+    spec = PipelineSpec.from_json({"steps": steps, "params": {"data": "test"}})
+    step = spec.steps["evaluate"]
+    assert (step.kind, step.is_job) == ("evaluate", False)
+    act = step.evaluate
+    assert act is not None
+    asked = act.evaluation("test@3")
+    assert asked.asked() == {"data": "test@3", "groups": ["sex"], "explain": 2}
+    gate = spec.steps["gate"].gate
+    assert gate is not None and gate.gate().data == "test"

@@ -10,6 +10,7 @@ import pwd
 import random
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
@@ -23,6 +24,7 @@ from jobs.store.alerttables import AlertNoteRow
 from jobs.store.modeltables import GateRow, ModelVersionRow
 from jobs.store.servicetables import ReleaseRow
 from jobs.store.tables import AuditRow
+from tests.agents.controller.commands.test_datasets import add
 from tests.agents.controller.conftest import Plane, until
 from tests.agents.controller.flows.test_flows import (
     ended,
@@ -335,3 +337,31 @@ def _caller(role: Role) -> Any:
     from jobs.store.writing import Caller
 
     return Caller("ada", 7, role)
+
+
+async def test_a_version_is_evaluated_on_its_way(plane: Plane, tmp_path: Path) -> None:
+    """The larger of two numbers is the class; of forty rows one is another."""
+    dice = random.Random(1)
+    pairs = [(dice.random(), dice.random()) for _ in range(40)]
+    rows = [f"{a},{b},{int(b > a) ^ (not n)}" for n, (a, b) in enumerate(pairs)]
+    (tmp_path / "t.csv").write_text("\n".join(["a,b,target", *rows]) + "\n")
+    await add(plane, "test", tmp_path / "t.csv")
+    evaluate = {"model": "${steps.register.model}", "data": "test"}
+    gate: dict[str, Any] = {"model": "${steps.evaluate.model}", "name": "g", "data": "test"}
+    gate["conditions"] = ["accuracy >= 0.8"]
+    steps = only("train", "register", evaluate={"evaluate": evaluate}, gate={"gate": gate})
+    view = await ended(plane, await run(plane, steps, code=code(plane)))
+    assert view["state"] == "SUCCEEDED", view["reason"]
+    left = {one["step"]: one["left"] for one in view["tasks"]}["evaluate"]
+    assert left == {"model": "times:1", "data": "test@1", "evaluation": "e1"}
+    (found,) = (await plane.get("/v1/models/times:1"))["gates"]
+    assert found["document"]["conditions"][0]["on"]["evaluation"] == "e1"
+
+    steps["evaluate"] = {"evaluate": evaluate | {"target": "nose"}}
+    view = await ended(plane, await run(plane, steps, code=code(plane)))
+    assert tasks(view)["evaluate"] == "FAILED" and tasks(view)["gate"] == "SKIPPED"
+    why = "evaluate failed: could not measure times:1 on test@1 (e2): there is no column 'nose'"
+    assert view["reason"].startswith(why)
+    steps["evaluate"] = {"evaluate": evaluate | {"data": "nothing"}}
+    with pytest.raises(NotFound, match=r"steps\.evaluate: there is no data set nothing"):
+        await run(plane, steps, code=code(plane))
