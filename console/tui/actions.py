@@ -58,6 +58,8 @@ FLOWS = ("pipelines", "pipeline")
 """Where runs of pipelines are steered: their list, and one of them."""
 PICTURES = ("race", "history", "front", "importance", "parallel")
 """The panes of a sweep's pictures."""
+DRAWN = (*CHARTS, *PICTURES, "board", "heat")
+"""Panes that are pictures: each can be written to a file alone."""
 WITH_PANES = ("cluster", "job", "events_screen", "sweep", "pipelines_screen", "pipeline")
 
 ACTIONS: tuple[Action, ...] = (
@@ -236,6 +238,10 @@ ACTIONS: tuple[Action, ...] = (
     Action("events.fold", ("z",), "z", "fold", "Events that repeat as one line, or each by itself",
             ("happenings",)),
     # The rest.
+    Action("pane.write", ("w",), "w", "write", "Write this pane to a file, as SVG and as text", DRAWN,
+            local=True),
+    Action("screen.write", ("W",), "W", "", "Write the whole screen to a file, as SVG and as text", ("app",),
+            local=True),
     Action("app.freeze", ("p",), "p", "", "Freeze the picture, or let it go on", ("app",)),
     Action("app.palette", ("ctrl+p",), "^p", "", "Find a command", ("app",), palette=False),
     Action("app.theme", (), "^p", "", "Choose another theme", ("app",)),

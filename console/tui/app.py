@@ -415,7 +415,7 @@ class QuarterdeckApp(Navigation):
             self.tell(f"{cast(Command, value).done}.")
             if self.top is not None and self.top.alive:
                 self.top.acted()
-        elif what == "pull":
+        elif what in ("pull", "work"):
             self.tell(cast(str, value))
         elif what == "describe":
             self._described(value)
@@ -452,6 +452,9 @@ class QuarterdeckApp(Navigation):
 
         self._fetches.start(f"app pull {job_id}", call)
         return copying
+
+    def work(self, name: str, call: Callable[[], str]) -> None:
+        self._fetches.start(f"app work {name}", call)
 
     def explain(self, job_id: str) -> None:
         self._fetches.start(f"app explain {job_id}", lambda: self.source.explain(job_id))

@@ -48,7 +48,9 @@ def perform(start: DOMNode, wanted: str, *keys: str) -> bool:
         app.tell(f"{action.label}: switched off, this console is read-only", severity="warning")
         return False
     if action.local and guest.folder() is not None:
-        app.tell(f"{action.label}: not offered through the gateway", severity="warning")
+        app.tell(
+            f"{action.label or action.help}: not offered through the gateway", severity="warning"
+        )
         return False
     method = find(start, action.method)
     if method is not None:

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
 from textual.app import App
 from textual.command import CommandPalette
+from textual.geometry import Region
+from textual.strip import Strip
 
 from console.text import neutralise
-from console.tui import clipboard
+from console.tui import clipboard, outside
 from console.tui.core.base.world import World
 from console.tui.core.cluster.goto import Place
 from console.tui.core.draw.glyphs import Glyphs
@@ -239,6 +241,36 @@ class Navigation(Acts, App[None]):
         """A short note in the corner."""
         text = "\n".join(map(neutralise, text.split("\n")))
         self.notify(text, severity=severity, timeout=6 if severity == "error" else 3, markup=False)
+
+    # What is seen, as a file.
+
+    def do_screen_write(self) -> None:
+        """The screen, or the page that lies over it, in the folder where the console was started."""
+        page = self.screen.query(".page")
+        region = page.first().region if page else Region(0, 0, *self.size)
+        self._write(region, self.place, *(["page"] if page else []))
+
+    def do_pane_write(self) -> None:
+        """The pane that has the focus, with its title."""
+        if (pane := self.focused) is not None:
+            self._write(pane.region, self.place, pane.id or "")
+
+    def _write(self, region: Region, *names: str) -> None:
+        from console.tui.exporting import Picture, file_name
+
+        rows = [Strip(row) for row in self.screen._compositor.render_strips(self.size)]
+        picture = Picture.of(rows, region, " ".join(names), self.ansi_theme)
+        folder = outside.here()
+
+        def call() -> str:
+            drawn, written = picture.write(folder, file_name(*names))
+            return f"Written to {drawn} and {written.name}."
+
+        self.work("write", call)
+
+    def work(self, name: str, call: Callable[[], str]) -> None:
+        """Do something in a thread, and say what it says when it is done."""
+        raise NotImplementedError
 
     def copy(self, text: str) -> None:
         """Copy in the way that this terminal allows, and claim no more than is known."""

@@ -30,6 +30,14 @@ def editor(environ: Mapping[str, str]) -> list[str]:
     return shlex.split(environ.get("VISUAL") or environ.get("EDITOR") or "vi")
 
 
+def here() -> Path:
+    """The folder where the console was started; writing there fails in words if it was removed since."""
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        return Path()
+
+
 def write_log(source: Source, job: str, attempt: int, rank: int | None, path: Path) -> int:
     """Copy a rank's log as it is, or all ranks' lines merged by time, to a new file. Returns its size."""
     written = 0

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, cast
 
 from textual import on
 
+from console.tui import outside
 from console.tui.actions import bindings
 from console.tui.core.draw.lines import BLANK, Line, line
 from console.tui.core.jobs import files
@@ -189,6 +189,6 @@ class Files(Rows):
         if copying is not None and not copying.over:
             self.deck.tell("Files of this job are being copied already.", severity="warning")
             return
-        self.deck.pull(self.job_id, wanted, Path.cwd() / self.job_id)
+        self.deck.pull(self.job_id, wanted, outside.here() / self.job_id)
         self.clear_marks()
         self._title()

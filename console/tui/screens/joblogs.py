@@ -189,7 +189,7 @@ class LogActions(Frame):
 
     def do_logs_save(self) -> None:
         """Copy the whole log to a file in the folder where the console was started."""
-        self._fetch_log(Path.cwd(), "save")
+        self._fetch_log(outside.here(), "save")
 
     def do_logs_pager(self) -> None:
         """Copy the whole log to a file that goes away again, and open it in the pager."""

@@ -17,7 +17,7 @@ from console.tui.core.base.commands import Command
 from console.tui.core.base.world import World
 from console.tui.core.cluster.goto import Place, complete
 from console.tui.core.draw.lines import BLANK, Line, fit, line, titled, wrap
-from console.tui.dispatch import Aboard
+from console.tui.dispatch import Aboard, perform
 from console.tui.keymap import Keymap
 from console.tui.widgets.panel import Panel
 from console.tui.widgets.prompt import Entry
@@ -103,6 +103,7 @@ class Page(Modal[None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q,question_mark", "dismiss_empty", show=False),
         Binding("o", "jump", show=False),
+        Binding("W", "write", show=False),
     ]
 
     def __init__(
@@ -120,6 +121,10 @@ class Page(Modal[None]):
         if self._jump is not None:
             self.dismiss(None)
             self.call_later(self._jump[1])
+
+    def action_write(self) -> None:
+        """Write the page, as it is on the screen, to a file."""
+        perform(self, "screen.write")
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="box page"):

@@ -37,7 +37,7 @@ class Submit(Modal[str]):
 
     def __init__(self, file: Path | None = None) -> None:
         super().__init__()
-        self._file = file or Path.cwd() / "job.yaml"
+        self._file = file or outside.here() / "job.yaml"
         self._text = ""
         self._stamp: tuple[int, int] | None = None  # of the file that was checked last
         self._verdict: Verdict | None = None
@@ -62,7 +62,7 @@ class Submit(Modal[str]):
         folder = places().state / "drafts"
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         path = outside.free_name(folder, "job", ".yaml")
-        path.write_text(draft.TEMPLATE.format(folder=Path.cwd()))
+        path.write_text(draft.TEMPLATE.format(folder=outside.here()))
         return path
 
     def _look(self) -> None:

@@ -7,7 +7,6 @@ import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from textual.timer import Timer
@@ -124,7 +123,7 @@ class SweepActions(PictureActions):
         if self.sweep is None:
             return
         text = as_csv(self._present, self._sorted)
-        path = outside.free_name(Path.cwd(), self.sweep_id, ".csv")
+        path = outside.free_name(outside.here(), self.sweep_id, ".csv")
 
         def save() -> str:
             try:

@@ -73,7 +73,9 @@ def test_ids_are_unique() -> None:
 @pytest.mark.parametrize("action", actions.ACTIONS, ids=lambda action: action.id)
 def test_every_action_has_its_method_wherever_it_works(action: actions.Action) -> None:
     for scope in action.scopes:
-        assert any(hasattr(place, action.method) for place in PLACES[scope]), scope
+        assert any(hasattr(place, action.method) for place in (*PLACES[scope], QuarterdeckApp)), (
+            scope
+        )
 
 
 @pytest.mark.parametrize(
