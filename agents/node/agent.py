@@ -29,7 +29,7 @@ from agents.node.holdings import Holdings
 from agents.node.interfaces import interface_of
 from agents.node.meter import Meter, Samples, installed
 from agents.node.results import sources, tree
-from agents.node.results.kept import launched_at
+from agents.node.results.kept import written_from
 from agents.node.shells import shells
 from agents.node.stacks import stacks_of
 from agents.node.staging import environment
@@ -153,6 +153,7 @@ class NodeAgent:
                 self._ledger,
                 builder,
                 self._meter.condition,
+                self._written,
                 self._checkpoints,
                 self._data,
             )
@@ -593,7 +594,7 @@ class NodeAgent:
         since = None
         if written and place == "work":
             held = self._holdings.get(key)
-            since = self._holdings.kept.since(key) if held is None else launched_at(held.folder)
+            since = self._holdings.kept.since(key) if held is None else written_from(held.folder)
             if held is not None and since is None:  # it has not begun
                 return FileList(files=[], more=0, until=until)
         files, more = await asyncio.to_thread(tree.listed, folder, wanted, since)
@@ -647,6 +648,14 @@ class NodeAgent:
         if folder is None or not folder.is_dir():
             raise NotFound(f"this node has nothing of attempt {key}")
         return folder, None if held or place != "work" else self._holdings.kept.until(key)
+
+    def _written(self, key: str) -> tuple[Path, int | None] | None:
+        """An attempt's work folder, and since when its files are its own; None when it is here no more."""
+        held = self._holdings.get(key)
+        if held is not None:
+            return (held.work, written_from(held.folder)) if held.work.is_dir() else None
+        folder = self._holdings.kept.work(key)
+        return None if folder is None else (folder, self._holdings.kept.since(key))
 
     def _checkpoints(self, key: str) -> Path:
         """The checkpoint folder of an attempt's job."""

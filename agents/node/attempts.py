@@ -24,7 +24,7 @@ from agents.node import checked
 from agents.node.guard import containers, records
 from agents.node.logtail import TimeIndex, lost_bytes, read_at
 from agents.node.results import tree
-from agents.node.results.kept import launched_at
+from agents.node.results.kept import written_from
 from agents.node.staging.containers import podman_environment
 from agents.node.staging.images import Image
 from agents.node.staging.steps import Staged
@@ -462,7 +462,7 @@ class Attempt:
         plan, named = self.plan, []
         if plan is not None and self.standing.outcome == "done" and plan["first_rank"] == 0:
             named = [Pattern.parse(text) for text in plan["outputs"].values()]
-        return tree.tally(self.work, named, launched_at(self.folder), budget)
+        return tree.tally(self.work, named, written_from(self.folder), budget)
 
     def _rank_report(self, rank: dict[str, Any], clock: float) -> RankReport:
         stream = self.streams.get(rank["rank"])

@@ -13,7 +13,7 @@ from pathlib import Path
 from agents.node.attempts import Attempt, job_of
 from agents.node.guard import records
 from agents.node.guard.closed import ClosedJobs
-from agents.node.results.kept import USUAL, Kept, launched_at
+from agents.node.results.kept import USUAL, Kept, written_from
 from agents.node.staging.caches import Bounds
 from agents.node.staging.ledger import Ledger
 from jobs.base.errors import Conflict, InvalidInput, NotFound
@@ -230,7 +230,7 @@ class Holdings:
         self._closed.close(marks, now)  # first: from here on a late message finds this
         for attempt in over:
             if attempt.left is not None:
-                since = launched_at(attempt.folder)
+                since = written_from(attempt.folder)
                 self.kept.take(attempt.key, attempt.work, attempt.left, since, now)
             self._remove(attempt)
         return bool(over)

@@ -119,6 +119,14 @@ def submit(
         str | None,
         typer.Option(metavar="ACTION", help="When it stalls: warn (default), restart or fail."),
     ] = None,
+    resume: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FROM",
+            help="Later attempts begin with what was submitted (snapshot), or also with what the one "
+            "before wrote in the work folder (workdir).",
+        ),
+    ] = None,
     stall_after: Annotated[
         str | None,
         typer.Option(metavar="SPAN", help="It counts as stalled when silent for this long."),
@@ -189,6 +197,7 @@ def submit(
         "priority": priority,
         "timeout": timeout,
         "max_restarts": max_restarts,
+        "resume": resume,
         "stall_action": on_stall,
         "stall_after": stall_after,
         "seed": seed,

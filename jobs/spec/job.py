@@ -205,6 +205,11 @@ class JobSpec(_Model):
         {}, description="what rank 0's node has of these is kept when the job succeeds"
     )
     checkpoint: Checkpoint = Checkpoint()
+    resume: Literal["snapshot", "workdir"] = Field(
+        "snapshot",
+        description="what the work folder of an attempt after the first begins with: what was submitted, "
+        "or with it also what the attempt before wrote there (workdir)",
+    )
     metrics: fields.Metrics = Field(
         (),
         description="metrics that the log has: a ready set (nanogpt, keras, lightning, hf), or patterns "

@@ -105,9 +105,19 @@ class LaunchPlan(TypedDict):
     launch: NotRequired[
         str
     ]  # how ranks learn of each other (jobs.spec.launch); "torchrun" when absent
+    carried: NotRequired[Carried]  # what an earlier attempt wrote in its work folder
     image: NotRequired[ImagePin]  # what the ranks run in
     mounts: NotRequired[list[str]]  # paths of the node that they see then (jobs.spec.fields)
     meet: NotRequired[Meeting]  # to a node that is staged: see whether rank 0's node can be reached
+
+
+class Carried(TypedDict):
+    """What an earlier attempt wrote in its work folder. `key`: of the attempt; `digest`: "sha256:..." of the
+    manifest, empty where this node has the folder itself; `size`: bytes."""
+
+    key: str
+    digest: str
+    size: int
 
 
 class ImagePin(TypedDict):

@@ -131,7 +131,9 @@ def attempt(place: Path) -> None:
         if held.standing.state == "staged":
             envs, here = EnvCache(place / "envs"), Condition(None, 1 << 40)
             data = DataCache(place / "data", blobs)
-            stager = Stager(blobs, envs, ledger, {}, lambda: here, lambda key: kept, data)
+            stager = Stager(
+                blobs, envs, ledger, {}, lambda: here, lambda key: None, lambda key: kept, data
+            )
             staging = stager.stage(
                 plan, held.folder, lost=(), ports=(), progress=lambda words: None
             )

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
+from agents.controller.core.carrying import Carrier
 from agents.controller.core.copying import Copier
 from agents.controller.core.live import Live
 from agents.controller.core.plans import launch_plan
@@ -65,13 +66,14 @@ class Performer:
         datasets: Datasets,
         secrets: SecretStore,
         copier: Copier,
+        carrier: Carrier,
         applier: Applier,
         monotonic: Callable[[], float],
         ray_address: Callable[[], str | None],
     ) -> None:
         self._cluster, self._fabric, self._links = cluster, fabric, links
         self._blobs, self._secrets, self._applier = blobs, secrets, applier
-        self._datasets, self._copier = datasets, copier
+        self._datasets, self._copier, self._carrier = datasets, copier, carrier
         self._monotonic, self._ray_address = monotonic, ray_address
 
     async def drive(self, live: Live) -> None:
@@ -187,6 +189,7 @@ class Performer:
                 user=live.user,
                 data=self._datasets.of(live.spec.data, live.spec.features),
                 image=live.image,
+                carried=await self._carrier.carried(live, node_rank, node),
                 resume=resume,
             )
             while True:

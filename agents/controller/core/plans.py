@@ -24,6 +24,7 @@ def launch_plan(
     user: str,
     data: Mapping[str, DataPin],
     image: str = "",
+    carried: wire.Carried | None = None,
     resume: wire.Resume | None = None,
 ) -> wire.LaunchPlan:
     """One node's part of a gang.
@@ -32,6 +33,7 @@ def launch_plan(
         requirements: the text of the requirements file, which the caller read from the snapshot.
         data: the versions that `data:` names, by what the job calls them.
         image: digest of the image that the job runs with, once a node has resolved its name.
+        carried: what the work folder begins with of an earlier attempt's.
         resume: the copy of a checkpoint that it begins with on this node.
     """
     procs = spec.procs
@@ -67,6 +69,8 @@ def launch_plan(
         "user": user,
         "data": dict(data),
     }
+    if carried is not None:
+        plan["carried"] = carried
     if spec.image is not None:
         plan["image"] = {"ref": spec.image, "digest": image}
         plan["mounts"] = list(spec.mounts)

@@ -18,6 +18,7 @@ from sqlalchemy import Row
 from sqlmodel import Session
 
 from agents.controller.core import deadlines
+from agents.controller.core.carrying import Carrier
 from agents.controller.core.copying import Copier
 from agents.controller.core.effects import Performer
 from agents.controller.core.live import Live
@@ -99,6 +100,9 @@ class Reconciler:
         self._newest_attempt = newest_attempt
         self._begun = self._now()
         self._distrusted = False  # the registry may lack attempts that run
+        self._carrier = Carrier(
+            cluster_id, database, links, blobs, hub, tell=self.detail, now=self._now
+        )
         self._performer = Performer(
             cluster_id,
             fabric,
@@ -107,6 +111,7 @@ class Reconciler:
             datasets,
             secrets,
             copier,
+            self._carrier,
             self,
             monotonic,
             ray_address,
@@ -324,6 +329,7 @@ class Reconciler:
         if job.terminal:
             self._secrets.drop(job.id)
             self._copier.ended(job.id)
+            self._carrier.ended(job.id)
             if not live.holding:
                 self._drop(live)
         self._drive(live)

@@ -112,6 +112,22 @@ class Kept:
         return records.read_json(str(folder / _NOTE))
 
 
+CARRIED = "carried"
+"""A file of an attempt's folder, made before what an earlier attempt wrote was laid over its work folder."""
+
+
+def written_from(folder: Path) -> int | None:
+    """Since when files of a launched attempt's work folder are its own, or carried from an earlier one; in
+    ns, None when it never was launched."""
+    launched = launched_at(folder)
+    if launched is None:
+        return None
+    try:
+        return os.stat(folder / CARRIED).st_ctime_ns  # noqa: PTH116
+    except OSError:
+        return launched
+
+
 def launched_at(folder: Path) -> int | None:
     """When an attempt was launched by the clock of its file system, in ns; None when it never was."""
     try:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from agents.node.staging import checkpoints, containers, images, preflight
+from agents.node.staging import carried, checkpoints, containers, images, preflight
 from agents.node.staging.blobcache import BlobCache
 from agents.node.staging.datasets import DataCache
 from agents.node.staging.envcache import EnvCache
@@ -20,8 +20,10 @@ from agents.node.staging.ports import free_block
 from agents.node.staging.preflight import Condition
 from agents.node.staging.room import check_room
 from jobs.base import interpreters
+from jobs.base.disk import storage_full
+from jobs.base.errors import Conflict
 from jobs.snapshots.manifest import Manifest, extract
-from jobs.wire.messages import LaunchPlan
+from jobs.wire.messages import Carried, LaunchPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,7 @@ class Stager:
     ledger: Ledger
     environ: Mapping[str, str]
     condition: Callable[[], Condition]
+    written: Callable[[str], tuple[Path, int | None] | None]  # an attempt's work folder, since when
     checkpoints: Callable[[str], Path]  # of an attempt's job, by the attempt's key
     data: DataCache
 
@@ -82,13 +85,24 @@ class Stager:
             manifest = found
             if missing := self.blobs.missing(manifest.blobs):
                 return Missing(missing)
+        over = plan.get("carried")
+        brought = Manifest()
+        if over is not None and over["digest"]:
+            whole = self.blobs.manifest(over["digest"])
+            if whole is None:
+                return Missing([over["digest"].removeprefix("sha256:")])
+            brought = whole
+            if missing := self.blobs.missing(brought.blobs):
+                return Missing(missing)
         start = await self._start(plan)
         if isinstance(start, Missing):
             return start
         for pin in (plan.get("data") or {}).values():
             if missing := await asyncio.to_thread(self.data.missing, pin):
                 return Missing(missing)
-        check_room(folder.parent, manifest.total_bytes + start.total_bytes, "the code")
+        carried_bytes = over["size"] if over is not None else 0
+        total = manifest.total_bytes + start.total_bytes + carried_bytes
+        check_room(folder.parent, total, "the code")
         await preflight.check(plan, gpus, self.condition, progress)
         image = None
         if (wanted := plan.get("image")) is not None:
@@ -103,9 +117,10 @@ class Stager:
         if not (folder / "work").exists():
             progress("unpacking the code")
             # For no files a thread would cost more than the work.
-            await asyncio.to_thread(self._unpack, manifest, folder) if manifest.files else (
+            if manifest.files or over is not None:
+                await asyncio.to_thread(self._unpack, manifest, folder, over, brought)
+            else:
                 self._unpack(manifest, folder)
-            )
         for pin in (plan.get("data") or {}).values():
             progress(f"laying out {pin['version']}")
             await asyncio.to_thread(self.data.ensure, pin)
@@ -143,13 +158,42 @@ class Stager:
         missing = self.blobs.missing(found.blobs)
         return Missing(missing) if missing else found
 
-    def _unpack(self, manifest: Manifest, folder: Path) -> None:
-        """Extract beside, then rename: `work` is there only when it is whole."""
+    def _unpack(
+        self,
+        manifest: Manifest,
+        folder: Path,
+        over: Carried | None = None,
+        brought: Manifest | None = None,
+    ) -> None:
+        """Extract beside, then rename: `work` is there only when it is whole.
+
+        Args:
+            over: what an earlier attempt wrote. brought: its manifest, if it came from another node.
+        """
         beside = folder / "work.tmp"
         shutil.rmtree(beside, ignore_errors=True)
         beside.mkdir(mode=0o700)
         extract(manifest, self.blobs.path, beside)
+        if over is not None:
+            carried.mark(folder)
+            try:
+                self._lay_over(over, brought or Manifest(), folder, beside)
+            except OSError as error:
+                raise storage_full(f"cannot write to {beside}", error) from error
         beside.rename(folder / "work")
+
+    def _lay_over(self, over: Carried, brought: Manifest, folder: Path, beside: Path) -> None:
+        if not over["digest"]:
+            found = self.written(over["key"])
+            if found is None:
+                raise Conflict(f"this node has the work folder of {over['key']} no more")
+            carried.lay_over(*found, beside)
+            return
+        unpacked = folder / "carried.tmp"
+        shutil.rmtree(unpacked, ignore_errors=True)
+        extract(brought, self.blobs.path, unpacked)
+        carried.lay_over(unpacked, None, beside)
+        shutil.rmtree(unpacked, ignore_errors=True)
 
 
 def check_interpreter(asked: str | None) -> str | None:
