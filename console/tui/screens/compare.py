@@ -118,6 +118,23 @@ class CompareScreen(Frame):
     def _cross_moved(self, message: ChartPanel.Moved) -> None:
         self._look_at(self._look.moved(message.by, 0.0, self._length()))
 
+    @on(ChartPanel.Pointed)
+    def _cross_put(self, message: ChartPanel.Pointed) -> None:
+        """A click puts the crosshair on the point that is drawn there."""
+        size = message.size
+        at = metrics.compare_moment_at(
+            self._runs, self._metric, self._look, size.width, size.height, message.x, message.y
+        )
+        if at is not None:
+            self._look_at(replace(self._look, cross=at))
+
+    def do_app_back(self) -> None:
+        """The crosshair first, then the screen."""
+        if self._look.cross is not None:
+            self.do_chart_clear()
+        else:
+            self.deck.do_app_back()
+
     def do_chart_clear(self) -> None:
         self._look_at(replace(self._look, cross=None))
 

@@ -146,6 +146,15 @@ class ChartActions(LogActions):
             self.in_window(), self.metric, self.objective, self.look, *self.extent(),
             size.width, size.height, message.x, message.y,
         )  # fmt: skip
+        self._put_cross(at)
+
+    @on(ChartPanel.Pointed, "#gpus")
+    def _cross_put_on_gpus(self, message: ChartPanel.Pointed) -> None:
+        window = self.look.window(*self.extent())
+        width = self.query_one(Gpus).drawn_width
+        self._put_cross(job.gpu_moment_at(self.attempt, window, width, message.x, message.y))
+
+    def _put_cross(self, at: float | None) -> None:
         if at is not None:
             self._look_at(replace(self.look, cross=at))
             self.desks["logs"].at(at)

@@ -29,6 +29,12 @@ class Panel(LineView):
         self._lines: Sequence[Line] = ()
         self.can_focus = focusable
 
+    @property
+    def drawn_width(self) -> int:
+        """The cells that the lines were made for: less than the pane has, where they scroll."""
+        width, height = self.content_size
+        return width - 1 if len(self._lines) > height else width
+
     def count(self) -> int:
         return len(self._lines)
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+
+import pytest
 
 from console.tui.core.draw.chart import PERCENT, Sample, overlay
 from console.tui.core.draw.glyphs import ASCII, UNICODE
@@ -132,6 +135,59 @@ def test_runs_are_compared_from_their_own_beginnings() -> None:
     assert "min 2 max 3" in plain(told[0])
     assert len(told) == 12
     assert metrics.since_start({}) == {}
+
+
+def runs_of_two_speeds() -> dict[str, dict[str, list[SeriesPoint]]]:
+    """The second run logs its steps in half the time, one of them beyond the others."""
+    slow: list[SeriesPoint] = [{"step": s, "at": float(s), "value": 100.0 + s} for s in range(100)]
+    fast: list[SeriesPoint] = [
+        {"step": s, "at": s / 2, "value": 200.0 + s} for s in (*range(100), 120)
+    ]
+    return {"j1": {"loss": slow}, "j2": {"loss": fast}}
+
+
+def test_by_step_the_crosshair_of_a_comparison_is_one_step_of_all_runs() -> None:
+    runs = runs_of_two_speeds()
+    told = metrics.compare_lines(runs, {}, "loss", Look(cross=30.0), 90, 14, UNICODE)
+    said = [plain(row).split("at step ")[1] for row in told[:2]]
+    steps = {int(one.split(":")[0]) for one in said}
+    assert len(steps) == 1, said
+    by_time = Look(cross=30.0, by_time=True)
+    told = metrics.compare_lines(runs, {}, "loss", by_time, 90, 14, UNICODE)
+    assert "at step 30: 130" in plain(told[0]) and "at step 60: 260" in plain(told[1])
+
+
+@pytest.mark.parametrize("by_time", [False, True])
+@pytest.mark.parametrize("log", [False, True])
+@pytest.mark.parametrize("x", [12, 40, 70])
+def test_a_click_in_a_comparison_puts_the_crosshair_there(x: int, by_time: bool, log: bool) -> None:
+    runs, look = runs_of_two_speeds(), Look(by_time=by_time, log=log)
+    at = metrics.compare_moment_at(runs, "loss", look, 90, 14, x, 8)
+    assert at is not None
+    shown = replace(look, cross=at)
+    told = [plain(row) for row in metrics.compare_lines(runs, {}, "loss", shown, 90, 14, UNICODE)]
+    columns = {row.index("┊") for row in told if "┊" in row}
+    assert columns and max(abs(column - x) for column in columns) <= 1
+    assert metrics.compare_moment_at(runs, "loss", look, 90, 14, x, 1) is None, "the legend"
+    assert metrics.compare_moment_at(runs, "loss", look, 90, 14, 2, 8) is None, "the axis"
+    assert metrics.compare_moment_at({}, "loss", look, 90, 14, x, 8) is None
+
+
+@pytest.mark.parametrize("width", [46, 84])
+def test_a_click_on_the_gpus_marks_the_cell_under_it(width: int) -> None:
+    attempt = detail(job_view(412, "RUNNING"))["attempts"][-1]
+    held = {rank["gpus"][0]: history(600, 120, 50.0) for rank in attempt["ranks"]}
+    window = (NOW - 600, NOW)
+    for x in range(width):
+        at = job.gpu_moment_at(attempt, window, width, x, 0)
+        if at is None:
+            continue
+        drawn = job.gpu_lines(attempt, held, Look(cross=at), window, width, UNICODE)[0]
+        before = plain(drawn[: next(i for i, s in enumerate(drawn) if s.tone == "found")])
+        assert len(before) == x
+    assert job.gpu_moment_at(attempt, window, width, width // 2, 0) is not None
+    assert job.gpu_moment_at(attempt, window, width, width // 2, 999) is None
+    assert job.gpu_moment_at(None, window, width, 20, 0) is None
 
 
 def test_gpus_show_the_window_and_the_value_under_the_crosshair() -> None:

@@ -217,6 +217,24 @@ async def test_the_metric_of_a_job_name_is_remembered() -> None:
         assert "val_acc" in title(app, "metrics")
 
 
+async def test_the_mouse_puts_the_crosshair_on_gpus_and_in_a_comparison() -> None:
+    async with running(start="j412") as (pilot, app):
+        gpus = app.screen.query_one("#gpus")
+        await pilot.click("#gpus", offset=(gpus.size.width - 15, 2))
+        await settle(pilot)
+        screen = app.screen
+        assert isinstance(screen, JobScreen) and screen.look.cross is not None
+        assert "┊" in text(app, "metrics")
+    async with running(start="jobs") as (pilot, app):
+        await press(pilot, "space", "space", "C")
+        compare = app.screen.query_one("#compare")
+        await pilot.click("#compare", offset=(60, compare.size.height // 2))
+        await settle(pilot)
+        assert "┊" in text(app, "compare") and "at step" in text(app, "compare")
+        await press(pilot, "escape")
+        assert isinstance(app.screen, CompareScreen) and "┊" not in text(app, "compare")
+
+
 async def test_marked_jobs_are_compared_in_one_chart() -> None:
     async with running(start="jobs") as (pilot, app):
         await press(pilot, "C")
@@ -229,7 +247,7 @@ async def test_marked_jobs_are_compared_in_one_chart() -> None:
         assert "lr" in title(app, "compare")
         await press(pilot, "h", "h")
         assert "at step" in text(app, "compare")
-        await press(pilot, "escape")
+        await press(pilot, "escape", "escape")
         assert isinstance(app.screen, JobsScreen)
 
 

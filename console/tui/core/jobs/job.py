@@ -214,6 +214,21 @@ def gpu_lines(
     return out
 
 
+def gpu_moment_at(
+    attempt: AttemptView | None, window: tuple[float, float], width: int, x: int, y: int
+) -> float | None:
+    """The middle of what column `x` of the GPU lines shows; None beside them."""
+    names = gpu_names(attempt)
+    if not names or y >= len(names):
+        return None
+    label = max(len(name) for name in names.values()) + 1
+    room = width - label - 10
+    column = x - 1 - label
+    if not 0 <= column < room:
+        return None
+    return window[0] + (column + 0.5) / room * (window[1] - window[0])
+
+
 def bins(points: Sequence[HistoryPoint], count: int, t0: float, t1: float) -> list[float | None]:
     """Means of a history over `count` equal parts of [t0, t1]; None where nothing was measured.
 

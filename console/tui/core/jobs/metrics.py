@@ -127,19 +127,37 @@ def moment_at(
     beside the charts."""
     known = shown(series, chosen, height, objective)
     each = max(1, _each(series, height))
-    if x < GUTTER or x >= width or y // each >= len(known):
+    if y // each >= len(known):
         return None
-    t0, t1 = look.window(begin, end)
-    inside = [p for p in series[known[y // each]] if t0 <= p["at"] <= t1 and p["value"] is not None]
-    if not inside:
+    window = look.window(begin, end)
+    return _pointed([series[known[y // each]]], look, window, width, each - 1, x)
+
+
+def _pointed(
+    held: Sequence[Sequence[SeriesPoint]],
+    look: Look,
+    window: tuple[float, float],
+    width: int,
+    rows: int,
+    x: int,
+) -> float | None:
+    """When the point was logged that is drawn nearest to column `x` in a chart of these series."""
+    axes = _axes([curve(points, look, *window) for points in held], look, width, rows)
+    if axes is None or not axes.gutter <= x < width:
         return None
+    wanted = axes.x0 + (x - axes.gutter + 0.5) / (width - axes.gutter) * (axes.x1 - axes.x0)
+    inside = [
+        point
+        for points in held
+        for point in points
+        if window[0] <= point["at"] <= window[1] and point["value"] is not None
+    ]
+    return min(inside, key=lambda point: abs(_place(point, look) - wanted))["at"]
 
-    def place(point: SeriesPoint) -> float:
-        return point["at"] if look.by_time else float(point["step"])
 
-    low, high = min(map(place, inside)), max(map(place, inside))
-    wanted = low + (x - GUTTER + 0.5) / (width - GUTTER) * (max(high, low + 1) - low)
-    return min(inside, key=lambda point: abs(place(point) - wanted))["at"]
+def _place(point: SeriesPoint, look: Look) -> float:
+    """Where a point is on the x axis."""
+    return point["at"] if look.by_time else float(point["step"])
 
 
 def _title(
@@ -177,17 +195,28 @@ def _title(
     return line(*parts)
 
 
-def _drawn(
-    curves: Sequence[tuple[Curve, str]],
-    held: Sequence[Sequence[SeriesPoint]],
-    look: Look,
-    width: int,
-    rows: int,
-    glyphs: Glyphs,
-) -> list[Line]:
-    samples = [sample for one, _ in curves for sample in one.samples]
+@dataclass(frozen=True, slots=True)
+class _Axes:
+    """Where a chart draws what.
+
+    Attributes:
+        gutter: cells left of its points.
+        under: whether it has an axis below.
+    """
+
+    scale: Scale
+    marks: Sequence[ticks.Tick]
+    gutter: int
+    x0: float
+    x1: float
+    under: bool
+
+
+def _axes(curves: Sequence[Curve], look: Look, width: int, rows: int) -> _Axes | None:
+    """None where there is no point to draw."""
+    samples = [sample for one in curves for sample in one.samples]
     if not samples:
-        return [line(("  no value here", "dim"))]
+        return None
     scale = auto_scale(samples)
     if look.log:
         labels = (number(10**scale.low), number(10**scale.high))
@@ -198,23 +227,37 @@ def _drawn(
     of_y = ticks.of_logs if look.log else ticks.of_values
     marks = of_y(scale.low, scale.high, max(3, rows // 2))
     gutter = max(GUTTER, axis_cells(scale, rows - under, marks))
-    room = width - gutter
+    return _Axes(scale, marks, gutter, x0, x1, under)
+
+
+def _drawn(
+    curves: Sequence[tuple[Curve, str]],
+    held: Sequence[Sequence[SeriesPoint]],
+    look: Look,
+    width: int,
+    rows: int,
+    glyphs: Glyphs,
+) -> list[Line]:
+    axes = _axes([one for one, _ in curves], look, width, rows)
+    if axes is None:
+        return [line(("  no value here", "dim"))]
+    x0, x1, room = axes.x0, axes.x1, width - axes.gutter
     drawn = overlay(
         [(one.samples, tone) for one, tone in curves],
         width,
-        rows - under,
-        scale,
+        rows - axes.under,
+        axes.scale,
         glyphs,
         x0=x0,
         x1=x1,
         cross=cross_x(held, look),
-        gutter=gutter,
-        marks=marks,
+        gutter=axes.gutter,
+        marks=axes.marks,
     )
-    if not (under and drawn):
+    if not (axes.under and drawn):
         return drawn
     of_x = ticks.of_steps if not look.by_time else ticks.of_times if x0 > 1e8 else _of_spans
-    return [*drawn, ticks.axis(of_x(x0, x1, room // 12), x0, x1, gutter, room, glyphs)]
+    return [*drawn, ticks.axis(of_x(x0, x1, room // 12), x0, x1, axes.gutter, room, glyphs)]
 
 
 def _of_spans(low: float, high: float, most: int) -> list[ticks.Tick]:
@@ -260,17 +303,45 @@ def compare_lines(
         labels: job id -> its name.
     """
     held = {run: series.get(chosen or "", []) for run, series in runs.items()}
-    end = max((points[-1]["at"] for points in held.values() if points), default=0.0)
-    t0, t1 = look.window(0.0, end)
+    t0, t1 = look.window(0.0, _end(held))
+    cross = cross_x(list(held.values()), look)
     out: list[Line] = []
     curves: list[tuple[Curve, str]] = []
     for index, (run, points) in enumerate(held.items()):
         tone = TONES[index % len(TONES)]
         one = curve(points, look, t0, t1)
         curves.append((one, tone))
-        out.append(_legend(run, labels.get(run, ""), points, look, tone, width, glyphs))
-    rows = max(4, height - len(out))
+        out.append(_legend(run, labels.get(run, ""), points, look, cross, tone, width, glyphs))
+    rows = _rows(held, height)
     return [*out, *_drawn(curves, list(held.values()), look, width, rows, glyphs)]
+
+
+def _end(held: Series) -> float:
+    """Seconds of the longest of the runs."""
+    return max((points[-1]["at"] for points in held.values() if points), default=0.0)
+
+
+def _rows(held: Series, height: int) -> int:
+    """Lines for the chart below a line for each run."""
+    return max(4, height - len(held))
+
+
+def compare_moment_at(
+    runs: Mapping[str, Series],
+    chosen: str | None,
+    look: Look,
+    width: int,
+    height: int,
+    x: int,
+    y: int,
+) -> float | None:
+    """Seconds from the start of its run to the point that is drawn nearest to column `x`; None beside the
+    chart. Arguments as those of `compare_lines`."""
+    held = {run: series.get(chosen or "", []) for run, series in runs.items()}
+    if y < len(held):
+        return None
+    window = look.window(0.0, _end(held))
+    return _pointed(list(held.values()), look, window, width, _rows(held, height), x)
 
 
 def _legend(
@@ -278,15 +349,20 @@ def _legend(
     name: str,
     points: Sequence[SeriesPoint],
     look: Look,
+    cross: float | None,
     tone: str,
     width: int,
     glyphs: Glyphs,
 ) -> Line:
-    cross = None if look.cross is None else nearest(points, look.cross)
+    """What a curve is of, and its value under the crosshair, which is where `cross` is on the x axis: by
+    step, all values are those of one step."""
+    found = None
+    if cross is not None and points:
+        found = min(points, key=lambda point: abs(_place(point, look) - cross))
     finite = [p["value"] for p in points if p["value"] is not None]
     last = finite[-1] if finite else None
     best = f"min {number(min(finite))} max {number(max(finite))}" if finite else "no value"
-    at = "" if cross is None else f"  at step {cross['step']}: {number(cross['value'])}"
+    at = "" if found is None else f"  at step {found['step']}: {number(found['value'])}"
     return (
         Span(f" {glyphs.blocks[-1]} ", tone),
         Span(fit(run, 7), "strong"),
