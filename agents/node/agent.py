@@ -446,6 +446,9 @@ class NodeAgent:
                 base=self._environ,
                 interface=interface_of(request["node_addresses"][plan["node_rank"]]),
                 data={name: self._data.path(pin) for name, pin in (plan.get("data") or {}).items()},
+                models={
+                    name: self._data.path(pin) for name, pin in (plan.get("models") or {}).items()
+                },
             )
             write_launch(attempt.folder, plan, request, node, staged.image)
             attempt.lease = request["lease_until"]

@@ -201,12 +201,13 @@ class Holdings:
         ]
 
     def data(self) -> list[DataPin]:
-        """Versions of data sets that attempts which are not over were given."""
+        """Versions of data sets and models that attempts which are not over were given."""
         return [
             pin
             for attempt in self._attempts.values()
             if attempt.plan is not None and attempt.standing.state != "ended"
-            for pin in (attempt.plan.get("data") or {}).values()
+            for pins in (attempt.plan.get("data"), attempt.plan.get("models"))
+            for pin in (pins or {}).values()
         ]
 
     def bound(self) -> dict[str, list[int]]:

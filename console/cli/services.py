@@ -79,6 +79,12 @@ def deploy(
         str | None,
         typer.Option(help="Name of this version; by default, the number of its release."),
     ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL", help="The model's version that a service file serves (llm:4)."
+        ),
+    ] = None,
     replicas: Annotated[int | None, typer.Option(help="Number of replicas.")] = None,
     scale: Annotated[
         str | None,
@@ -131,6 +137,7 @@ def deploy(
         "least": least,
         "truths": truths,
         "version": version,
+        "model": model,
         "replicas": replicas,
         "scale": _scale(scale),
         "port": port,
@@ -147,6 +154,8 @@ def deploy(
     elif what.endswith((".yaml", ".yml")):
         raise InvalidInput(f"there is no file {what}", "Service files: docs/serving.md.")
     else:
+        if model is not None:
+            raise InvalidInput("--model goes with a service file", f"{what} is a model itself.")
         body |= {"model": what, "spec": given}
     view = cast("DeploymentView", client.act("/v1/deployments", body))
     if wait:

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 _OF_A_JOB = (
-    "kind", "command", "python", "requirements", "nodes", "procs_per_node", "launch", "resources",
-    "env", "secrets", "data", "params", "seed", "outputs", "checkpoint",
+    "kind", "command", "python", "requirements", "image", "mounts", "nodes", "procs_per_node", "launch",
+    "resources", "env", "secrets", "data", "features", "models", "params", "seed", "outputs", "checkpoint",
 )  # fmt: skip
 """The fields that make a difference to what a job computes. The rest is its name, and how it is looked
 after. Of a secret only the name is known."""

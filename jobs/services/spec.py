@@ -73,6 +73,9 @@ class ServiceSpec(BaseModel):
 
     name: fields.Name = Field(description="one name, one address at each target")
     version: fields.Text | None = Field(None, description="by default, the number of the release")
+    model: fields.ModelRef | None = Field(
+        None, description="the version of a model that it serves; the folder is in $QD_MODEL"
+    )
     command: fields.CommandField = Field(description="it listens on $HOST:$PORT")
     ready: str = Field("/", description="a path that answers 200 when a replica can take requests")
     replicas: Annotated[int, Field(ge=1, le=1000)] = 1
@@ -178,6 +181,8 @@ class ServiceSpec(BaseModel):
         """The job of one replica. Raises InvalidInput for what no job can be."""
         own = self.model_dump(exclude_unset=True, include=set(_SERVED))
         tags = {"service": self.name, "version": version}
+        if self.model is not None:
+            own["models"] = {"model": self.model}
         if any("quarterdeck_serve" in part for part in self._words()):
             own["env"] = {LOG_VARIABLE: self.log.to_text()} | dict(own.get("env", {}))
         return JobSpec.from_json(

@@ -42,6 +42,7 @@ _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,62}")
 _SET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _DATA = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}(?:@(?:[1-9][0-9]{0,8}|latest))?")
+_MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}(?:[:@][A-Za-z0-9][A-Za-z0-9._+-]{0,62})?")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _IMAGE = re.compile(
     r"(?:[a-z0-9.-]+(?::[0-9]{1,5})?/)?[a-z0-9._/-]*[a-z0-9]"
@@ -266,6 +267,9 @@ Identifier = Annotated[
     str, _matching(_IDENTIFIER, "letters, digits and _, up to 63, no digit first")
 ]
 Key = Annotated[str, _matching(_KEY, "letters, digits, '.', '_', '/' and '-', up to 63")]
+ModelRef = Annotated[
+    str, _matching(_MODEL, "a version of a model such as llm, llm:3, llm:1.4.0 or llm@production")
+]
 DataRef = Annotated[str, _matching(_DATA, "a data set such as digits or digits@1")]
 DataName = Annotated[str, _matching(_SET, "the name of a data set, without a version")]
 Kept = Annotated[bool | int, BeforeValidator(_kept)]

@@ -190,6 +190,10 @@ class JobSpec(_Model):
         None,
         description="a version of features, such as rides@2; its folder is in $QD_DATA_FEATURES",
     )
+    models: Annotated[dict[fields.Identifier, fields.ModelRef], Field(max_length=64)] = Field(
+        {},
+        description="versions of models, such as base: llm@production; the folder is in $QD_MODEL_BASE",
+    )
     params: Annotated[dict[fields.Identifier, fields.Param], Field(max_length=256)] = Field(
         {}, description="quarterdeck.params; {name} in the command is replaced"
     )
@@ -311,14 +315,15 @@ class JobSpec(_Model):
                 raise ValueError(f"{name} is in env too; allowed: one of the two")
         return value
 
-    @field_validator("data")
+    @field_validator("data", "models")
     @classmethod
-    def _data_have_variables(cls, value: dict[str, str]) -> dict[str, str]:
+    def _each_has_a_variable(cls, value: dict[str, str], info: ValidationInfo) -> dict[str, str]:
+        kind = "DATA" if info.field_name == "data" else "MODEL"
         seen: dict[str, str] = {}
         for name in value:
             other = seen.setdefault(name.upper(), name)
             if other != name:
-                raise ValueError(f"{other} and {name} would both be QD_DATA_{name.upper()}")
+                raise ValueError(f"{other} and {name} would both be QD_{kind}_{name.upper()}")
         return value
 
     @field_validator("features")

@@ -34,6 +34,7 @@ from jobs.store.modeltables import (
 from jobs.store.sweeptables import SweepTrialRow
 from jobs.store.tables import ArtifactRow, AttemptRow, RankRow
 from jobs.store.writing import Caller
+from jobs.wire.dataviews import DataPin
 from jobs.wire.modelviews import ApprovalView, EvidenceView, ModelView, StandingView
 
 
@@ -73,6 +74,28 @@ def get_model(session: Session, name: str) -> ModelRow:
     if row is None:
         raise NotFound(f"there is no model '{name}'", "`qd models` lists them.")
     return row
+
+
+def pins(session: Session) -> dict[str, DataPin]:
+    """Every version by its name, with what a node needs to bring it."""
+    query = select(ModelRow.name, ModelVersionRow.number, ModelVersionRow.digest).where(
+        ModelVersionRow.model_id == ModelRow.id
+    )
+    return {
+        version_name(name, number): DataPin(
+            version=version_name(name, number), manifest=digest, file=None
+        )
+        for name, number, digest in session.exec(query).all()
+    }
+
+
+def pin(session: Session, ref: ModelRef) -> DataPin:
+    """What a node needs of one. Raises NotFound, and Conflict for one that is archived."""
+    model, row = get_version(session, ref)
+    name = version_name(model.name, row.number)
+    if row.archived_at is not None:
+        raise Conflict(f"{name} is archived", "Name a version that is not.")
+    return DataPin(version=name, manifest=row.digest, file=None)
 
 
 def get_version(session: Session, ref: ModelRef) -> tuple[ModelRow, ModelVersionRow]:

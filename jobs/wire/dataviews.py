@@ -8,9 +8,9 @@ from typing_extensions import TypedDict
 
 
 class DataPin(TypedDict):
-    """A version as a node brings it to a job."""
+    """A version, of a data set or of a model, as a node brings it to a job."""
 
-    version: str  # "digits@3"
+    version: str  # "digits@3"; of a model "digits:3"
     manifest: str  # "sha256:..."
     file: str | None  # the one file that it was added from; None for a folder
 

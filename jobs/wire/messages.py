@@ -99,6 +99,7 @@ class LaunchPlan(TypedDict):
     user: str
     checkpoint: NotRequired[str | None]  # "sha256:..." of the manifest that its folder begins with
     data: NotRequired[dict[str, DataPin]]  # what the job calls it -> the version
+    models: NotRequired[dict[str, DataPin]]  # the same of versions of models
     copy: NotRequired[Copied]  # whether its checkpoints are copied; absent when they are not
     resume: NotRequired[Resume]  # the newest copy, unless the node has something newer
     metrics: NotRequired[list[dict[str, str]]]  # patterns on log lines (jobs.metrics.patterns)

@@ -16,6 +16,7 @@ from jobs.base.units import format_size
 from jobs.data.names import DataRef, check_name, parse_ref
 from jobs.features.names import parse_ref as parse_features
 from jobs.life.lifecycle import Note
+from jobs.models.names import parse_ref as parse_model
 from jobs.snapshots.manifest import Manifest
 from jobs.spec.job import JobSpec
 from jobs.store import datasets, reading, writing
@@ -92,10 +93,13 @@ def _stored(controller: Controller, digest: str) -> Manifest:
 
 
 async def with_data(controller: Controller, spec: JobSpec) -> JobSpec:
-    """The same job with the exact versions of its data and features. Raises NotFound."""
+    """The same job with the exact versions of its data, features and models. Raises NotFound."""
     if spec.data:
         wanted = {name: parse_ref(text) for name, text in spec.data.items()}
         spec = spec.model_copy(update={"data": await controller.datasets.pinned(wanted)})
+    if spec.models:
+        models = {name: parse_model(text) for name, text in spec.models.items()}
+        spec = spec.model_copy(update={"models": await controller.datasets.pinned_models(models)})
     if spec.features is not None:
         ref = parse_features(spec.features)
         exact = await controller.datasets.pinned_features(ref)

@@ -10,7 +10,7 @@ import socket
 import ssl
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
@@ -28,6 +28,7 @@ from jobs.models.signers import Signers
 from jobs.services import rollout as ro
 from jobs.services.spec import ServiceSpec
 from jobs.store import models
+from jobs.store.modeltables import ModelVersionRow
 from jobs.store.writing import Caller
 from jobs.wire.serviceviews import DeploymentView, PredictView, TargetName
 
@@ -88,10 +89,13 @@ class Version:
     main: str
 
 
-def servable(
+def allowed(
     session: Session, ref: ModelRef, target: TargetName, now: float, signers: Signers
-) -> Version:
-    """The version, if it may be served there now. Raises as `deploy_model` does."""
+) -> ModelVersionRow:
+    """The version, if it may be served there now.
+
+    Raises NotFound, Conflict when it is archived, and NotAllowed when production needs its approval.
+    """
     model, row = models.get_version(session, ref)
     name = version_name(model.name, row.number)
     if row.archived_at is not None:
@@ -102,12 +106,21 @@ def servable(
             f"{name} may not be deployed to production: {where.reason}",
             f"`qd model show {name}` says what it needs; --to staging takes it as it is.",
         )
+    return row
+
+
+def servable(
+    session: Session, ref: ModelRef, target: TargetName, now: float, signers: Signers
+) -> Version:
+    """The version, if our model server may serve it there now. Raises as `deploy_model` does."""
+    row = allowed(session, ref, target, now, signers)
     if row.format != "onnx" or row.main is None:
+        name = version_name(ref.name, row.number)
         raise InvalidInput(
             f"{name} is not an ONNX model but {row.format}, which the model server cannot load",
-            "Write a service file with a command that serves it: docs/serving.md.",
+            f"Write a service file with `model: {name}` and a command that serves it: docs/serving.md.",
         )
-    return Version(model.name, str(row.number), row.digest, row.main)
+    return Version(ref.name, str(row.number), row.digest, row.main)
 
 
 def model_service(version: Version, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -147,14 +160,19 @@ async def deploy(
     target: TargetName,
     snapshot: str | None,
 ) -> DeploymentView:
-    """Record a release, durably, and return; rolling it out is the controller's business.
+    """Record a release, durably, and return; rolling it out is the controller's business. The model that
+    it names is held to what `deploy_model` holds its own to.
 
     Raises:
         InvalidInput: the spec is wrong, its snapshot is not here, its port is another service's, or no
             node could ever run a replica.
-        Conflict: another release is being rolled out.
+        NotFound: no such model. NotAllowed: it is not approved.
+        Conflict: another release is being rolled out, or the model is archived.
     """
     checked = await asyncio.to_thread(ServiceSpec.from_json, dict(spec))
+    digest, check = None, None
+    if checked.model is not None:
+        checked, digest, check = await _of_a_model(controller, who, checked, checked.model, target)
     job = checked.job(checked.version or "1")
     manifest = await asyncio.to_thread(stored_manifest, controller, snapshot)
     check_fits(controller, job)
@@ -165,6 +183,29 @@ async def deploy(
         port=_port(controller, checked, target),
         snapshot=snapshot,
         size=(len(manifest.files), manifest.total_bytes) if manifest is not None else None,
+        digest=digest,
+        check=check,
+    )
+
+
+async def _of_a_model(
+    controller: Controller, who: Caller, spec: ServiceSpec, ref: str, target: TargetName
+) -> tuple[ServiceSpec, str, Callable[[Session], object]]:
+    """A program that serves a version of a model: with the exact version, its digest, and what is checked
+    once more when the release is recorded."""
+    wanted, signers = parse_ref(ref), await controller.signers()
+
+    def decide(session: Session, now: float) -> Done[ModelVersionRow]:
+        return Done(allowed(session, wanted, target, now, signers))
+
+    row = await act(controller, who, "service.deploy", f"{ref}@{target}", decide)
+    exactly = ModelRef(wanted.name, number=row.number)
+    pinned = await controller.datasets.pinned_models({"model": exactly})
+    more = pinned if spec.version is not None else {**pinned, "version": str(row.number)}
+    return (
+        ServiceSpec.from_json(spec.to_json() | more),
+        row.digest,
+        lambda session: allowed(session, exactly, target, controller.now(), signers),
     )
 
 

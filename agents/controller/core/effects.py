@@ -190,6 +190,7 @@ class Performer:
                 data=self._datasets.of(live.spec.data, live.spec.features),
                 image=live.image,
                 carried=await self._carrier.carried(live, node_rank, node),
+                models=self._datasets.of(live.spec.models),
                 resume=resume,
             )
             while True:

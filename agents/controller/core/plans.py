@@ -25,6 +25,7 @@ def launch_plan(
     data: Mapping[str, DataPin],
     image: str = "",
     carried: wire.Carried | None = None,
+    models: Mapping[str, DataPin] | None = None,
     resume: wire.Resume | None = None,
 ) -> wire.LaunchPlan:
     """One node's part of a gang.
@@ -34,6 +35,7 @@ def launch_plan(
         data: the versions that `data:` names, by what the job calls them.
         image: digest of the image that the job runs with, once a node has resolved its name.
         carried: what the work folder begins with of an earlier attempt's.
+        models: those that `models:` names.
         resume: the copy of a checkpoint that it begins with on this node.
     """
     procs = spec.procs
@@ -74,6 +76,8 @@ def launch_plan(
     if spec.image is not None:
         plan["image"] = {"ref": spec.image, "digest": image}
         plan["mounts"] = list(spec.mounts)
+    if models:
+        plan["models"] = dict(models)
     if spec.copying != "off":
         plan["copy"] = {"what": spec.copying, "asked": spec.checkpoint.copying is not None}
     if resume is not None:

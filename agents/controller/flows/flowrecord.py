@@ -41,10 +41,11 @@ from jobs.flows.course import (
 )
 from jobs.flows.references import Reference, filled, template
 from jobs.flows.spec import CHECK_FILE, PipelineSpec, Step
+from jobs.models.names import parse_ref as parse_model
 from jobs.snapshots.manifest import FileEntry, Manifest
 from jobs.spec.command import Scalar, as_text
 from jobs.spec.job import JobSpec
-from jobs.store import datasets, features, flowwriting, sweepwriting
+from jobs.store import datasets, features, flowwriting, models, sweepwriting
 from jobs.store import writing as registry
 from jobs.store.entering import Entered, Entry, enter_jobs
 from jobs.store.flowtables import PipelineRow
@@ -294,6 +295,11 @@ class _Pass:
             "tags": {**base.tags, "pipeline": f"p{self._row.id}", "step": task.step},
             "data": {name: self._pinned(text) for name, text in named.items()},
         }
+        if base.models:
+            values["models"] = {
+                name: models.pin(self._session, parse_model(text))["version"]
+                for name, text in base.models.items()
+            }
         if base.features is not None:
             exact = features.pin(features.get(self._session, parse_features(base.features)))
             values["features"] = exact["version"].removeprefix(pin_name(""))

@@ -443,7 +443,8 @@ class Services:
             )
         wild = kept.row.bind in ("0.0.0.0", "*", "::", "[::]")  # noqa: S104 - compared, not bound
         host = "127.0.0.1" if wild else kept.row.bind.strip("[]")
-        is_model = kept.releases[kept.deployment.live].digest is not None
+        release = kept.releases[kept.deployment.live]
+        is_model = release.digest is not None and "model" not in release.spec
         key = self._own_key if kept.row.keyed else None
         sha256 = self._certificate(kept).get("sha256", "") if kept.row.tls else None
         return Address(host, kept.row.port, is_model, key, sha256)

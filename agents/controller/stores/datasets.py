@@ -12,8 +12,9 @@ from agents.controller.stores.database import Database
 from jobs.base.errors import NotFound
 from jobs.data.names import DataRef
 from jobs.features.names import FeatureRef, pin_name
+from jobs.models.names import ModelRef
 from jobs.snapshots.manifest import Manifest
-from jobs.store import datasets, features
+from jobs.store import datasets, features, models
 from jobs.wire.dataviews import DataPin
 
 _HELD = 4
@@ -30,7 +31,7 @@ class Datasets:
 
     async def load(self) -> None:
         def read(session: Session) -> dict[str, DataPin]:
-            return datasets.pins(session) | features.pins(session)
+            return datasets.pins(session) | features.pins(session) | models.pins(session)
 
         self._pins = await self._db.read(read)
 
@@ -68,6 +69,20 @@ class Datasets:
         row = await self._db.read(lambda session: features.pin(features.get(session, ref)))
         self.note(row)
         return row["version"].removeprefix(pin_name(""))
+
+    async def pinned_models(self, wanted: Mapping[str, ModelRef]) -> dict[str, str]:
+        """The exact version of each model: `llm@production` becomes `llm:3`.
+
+        Raises NotFound, and Conflict for one that is archived.
+        """
+
+        def read(session: Session) -> dict[str, DataPin]:
+            return {name: models.pin(session, ref) for name, ref in wanted.items()}
+
+        found = await self._db.read(read) if wanted else {}
+        for pin in found.values():
+            self.note(pin)
+        return {name: pin["version"] for name, pin in found.items()}
 
     def of(self, data: Mapping[str, str], transform: str | None = None) -> dict[str, DataPin]:
         """What a node needs of each version that a job names, its features among them: they are read-only

@@ -113,7 +113,7 @@ def container(
     options += _mount(node.folder, node.folder)
     options += _mount(node.checkpoints, node.checkpoints)
     options += _mount(WORKER_FOLDER, WORKER_FOLDER, readonly=True)
-    for path in node.data.values():
+    for path in (*node.data.values(), *node.models.values()):
         options += _mount(path, path, readonly=True)
     for text in plan.get("mounts", ()):
         source, target, readonly = mount_of(text)

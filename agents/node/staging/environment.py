@@ -85,6 +85,7 @@ class Node:
         base: see `base_environment`.
         interface: the network interface that has the node's address in the cluster, if one has.
         data: where the versions of data sets lie, by what the job calls them.
+        models: where those of models lie.
     """
 
     folder: Path
@@ -95,6 +96,7 @@ class Node:
     base: Mapping[str, str]
     interface: str | None = None
     data: Mapping[str, Path] = field(default_factory=dict)
+    models: Mapping[str, Path] = field(default_factory=dict)
 
 
 def common(plan: LaunchPlan, request: LaunchRequest, node: Node) -> dict[str, str]:
@@ -117,9 +119,12 @@ def common(plan: LaunchPlan, request: LaunchRequest, node: Node) -> dict[str, st
         "QD_WORK_DIR": str(node.folder / "work"),
         "QD_PARAMS": json.dumps(plan["params"]),
         **{f"QD_DATA_{name.upper()}": str(path) for name, path in node.data.items()},
+        **{f"QD_MODEL_{name.upper()}": str(path) for name, path in node.models.items()},
     }
     if node.data:
         env["QD_DATA"] = json.dumps({name: str(path) for name, path in node.data.items()})
+    if len(node.models) == 1:
+        (env["QD_MODEL"],) = map(str, node.models.values())
     if plan["nnodes"] > 1 and node.interface:
         # Gloo takes what the host's own name resolves to, which on many machines is 127.0.x.1. NCCL
         # looks at the interfaces by itself, and may have better ones than the cluster's.

@@ -97,7 +97,8 @@ class Stager:
         start = await self._start(plan)
         if isinstance(start, Missing):
             return start
-        for pin in (plan.get("data") or {}).values():
+        pins = [*(plan.get("data") or {}).values(), *(plan.get("models") or {}).values()]
+        for pin in pins:
             if missing := await asyncio.to_thread(self.data.missing, pin):
                 return Missing(missing)
         carried_bytes = over["size"] if over is not None else 0
@@ -121,7 +122,7 @@ class Stager:
                 await asyncio.to_thread(self._unpack, manifest, folder, over, brought)
             else:
                 self._unpack(manifest, folder)
-        for pin in (plan.get("data") or {}).values():
+        for pin in pins:
             progress(f"laying out {pin['version']}")
             await asyncio.to_thread(self.data.ensure, pin)
         if start.files:

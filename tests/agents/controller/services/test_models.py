@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pwd
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -152,3 +153,62 @@ async def test_files_are_predicted_by_a_job_which_a_kill_does_not_confuse(
     await plane.post(f"/v1/models/{version}/archive", {"reason": "old"})
     with pytest.raises(Conflict, match="is archived"):
         await plane.post("/v1/predictions", body | {"key": "m"})
+
+
+async def test_a_program_serves_a_version_that_is_held_to_the_same_rules(plane: Plane) -> None:
+    version = await take_in(plane, {"weights.txt": b"forty-two\n", "sub/more.txt": b"x"}, "llm")
+    command = f"exec {sys.executable} -m http.server --bind $HOST --directory $QD_MODEL $PORT"
+    spec = {
+        "name": "chat", "model": "llm", "command": ["bash", "-c", command], "ready": "/weights.txt",
+        "resources": {"cpu": 0.25},
+    }  # fmt: skip
+
+    async def serve(**more: Any) -> Any:
+        return await plane.post("/v1/deployments", {"spec": spec, **more})
+
+    with pytest.raises(NotAllowed, match=r"llm:1 may not be deployed to production"):
+        await serve(target="production")
+    with pytest.raises(NotFound, match="no model 'nothing'"):
+        await plane.post(
+            "/v1/deployments", {"spec": {**spec, "model": "nothing"}, "target": "staging"}
+        )
+    await approve(plane, version)
+    await serve(target="production")
+
+    async def live() -> dict[str, Any] | None:
+        view: dict[str, Any] = await plane.get("/v1/deployments/chat")
+        return view if view["settled"] and view["live"] is not None else None
+
+    view = await until(live, lambda: str(plane.controller.problems()))
+    assert view["live"] == "1", "the version's number"
+    path = "/v1/deployments/chat/predict?target=production"
+    answer = await plane.post(path, {"path": "/weights.txt"})
+    assert (answer["status"], answer["body"]) == (200, "forty-two\n")
+    jobs = (await plane.get("/v1/jobs"))["jobs"]
+    (job,) = [one for one in jobs if one["name"].startswith("chat")]
+    assert (await plane.get(f"/v1/jobs/{job['id']}"))["spec"]["models"] == {"model": "llm:1"}
+    await plane.post(f"/v1/models/{version}/archive", {})
+    with pytest.raises(Conflict, match="llm:1 is archived"):
+        await plane.post(
+            "/v1/deployments", {"spec": {**spec, "model": "llm:1"}, "target": "staging"}
+        )
+
+
+async def test_a_job_names_versions_of_models(plane: Plane) -> None:
+    await take_in(plane, {"w.txt": b"one"}, "base")
+    await take_in(plane, {"w.txt": b"two"}, "base")
+    await take_in(plane, {"w.txt": b"judge"}, "other")
+    script = 'cat $QD_MODEL_OLD/w.txt $QD_MODEL_JUDGE/w.txt; echo " ${QD_MODEL:-none}"'
+    spec = {"command": ["bash", "-c", script], "models": {"old": "base:1", "judge": "other"}}
+    made = await plane.post("/v1/jobs", {"spec": spec, "key": "k1"})
+
+    async def ended() -> dict[str, Any] | None:
+        view: dict[str, Any] = await plane.get(f"/v1/jobs/{made['id']}")
+        return view if view["state"] in ("SUCCEEDED", "FAILED") else None
+
+    view = await until(ended)
+    assert view["spec"]["models"] == {"old": "base:1", "judge": "other:1"}
+    lines = [line["line"] for line in await plane.lines(f"/v1/jobs/{made['id']}/logs")]
+    assert lines[0] == "onejudge none"
+    with pytest.raises(NotFound, match="no model 'nobody'"):
+        await plane.post("/v1/jobs", {"spec": {**spec, "models": {"x": "nobody"}}, "key": "k2"})
