@@ -21,6 +21,7 @@ from typing import Any
 from sqlalchemy import Table, bindparam, text
 from sqlmodel import Session, col, select
 
+from jobs.base.errors import Damaged
 from jobs.base.times import rfc3339
 from jobs.store import runfacts
 from jobs.store import writing as registry
@@ -34,6 +35,8 @@ _STEPS = 2**63
 _PLACES = 1 << 24
 """More than the points of any chunk: a cursor is a chunk's id times this, plus points read of it."""
 _NAN = math.nan
+_FORMAT = b"\x01"
+"""Version of the format in which points are stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,18 +95,25 @@ class Points:
         return {self.names[which]: self[i] for which, i in last.items()}
 
     def to_bytes(self) -> bytes:
-        """All but the names, little-endian, column after column."""
-        return b"".join(
-            _portable(column).tobytes()
-            for column in (self.steps, self.ats, self.values, self.which)
-        )
+        """All but the names: the version of the format, then column after column, little-endian."""
+        columns = (self.steps, self.ats, self.values, self.which)
+        return b"".join((_FORMAT, *(_portable(column).tobytes() for column in columns)))
 
     @classmethod
     def from_bytes(cls, names: list[str], data: bytes) -> Points:
-        """The inverse of `to_bytes`."""
-        size = len(data) // (24 if len(names) == 1 else 28)
+        """The inverse of `to_bytes`. What was stored before there were versions is columns alone, whose
+        length is a multiple of four.
+
+        Raises Damaged for a version that is not known here.
+        """
+        at = len(data) % 4
+        if at and data[:1] != _FORMAT:
+            raise Damaged(
+                f"metric points are stored in a format that this version does not know ({data[0]})",
+                "A newer version of Quarterdeck has written them: use that one.",
+            )
+        size = (len(data) - at) // (24 if len(names) == 1 else 28)
         columns: tuple[array[Any], ...] = (array("q"), array("d"), array("d"), array("I"))
-        at = 0
         for column in columns:
             end = at + size * column.itemsize
             column.frombytes(data[at:end])

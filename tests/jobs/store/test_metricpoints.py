@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jobs.base.errors import Damaged
 from jobs.store.metricpoints import Point, Points, pack, parse_points
 
 
@@ -88,6 +89,11 @@ numbers = st.floats(allow_nan=False, allow_infinity=False)
 def test_bytes_and_lines_hold_any_points(points: list[Point]) -> None:
     packed = pack(points)
     assert list(packed) == points
-    assert list(Points.from_bytes(packed.names, packed.to_bytes())) == points
+    stored = packed.to_bytes()
+    assert list(Points.from_bytes(packed.names, stored)) == points
+    assert list(Points.from_bytes(packed.names, stored[1:])) == points, "as an older version stored"
+    if points:
+        with pytest.raises(Damaged, match="does not know"):
+            Points.from_bytes(packed.names, b"\x02" + stored[1:])
     data = lines(*(line(p.name, p.step, p.at, p.value) for p in points))
     assert list(parse_points(data)) == points
