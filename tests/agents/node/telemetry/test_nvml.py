@@ -90,6 +90,17 @@ def run(library: Path, tmp_path: Path) -> Runner:
     return Runner(library, tmp_path / "state")
 
 
+@pytest.mark.parametrize("gpus", [1, 3])
+def test_it_keeps_to_the_contract(run: Runner, gpus: int) -> None:
+    run(
+        f"""
+from tests.agents.node.telemetry.contract import keeps
+state(count={gpus}, gpu0_util=37)
+keeps(open_source(), {gpus})
+"""
+    )
+
+
 def test_everything_that_a_healthy_gpu_tells(run: Runner) -> None:
     facts, driver, problems, first, second = run(
         """

@@ -13,6 +13,7 @@ from agents.node.telemetry import open_gpus
 from agents.node.telemetry.processes import Process, parse_stat, process_table, trees
 from agents.node.telemetry.simulated import MEMORY, SimulatedGpus, utilisation
 from jobs.base.errors import InvalidInput
+from tests.agents.node.telemetry.contract import keeps
 
 GIB = 2**30
 
@@ -32,6 +33,11 @@ class World:
         return SimulatedGpus(
             count, "n1", lambda: self.now, lambda: {p.pid: p for p in self.processes}
         )
+
+
+@pytest.mark.parametrize("gpus", [0, 1, 3])
+def test_they_keep_to_the_contract_of_real_ones(gpus: int) -> None:
+    keeps(open_gpus(gpus, node="n1"), gpus)
 
 
 def test_facts_are_marked_and_stay_the_same_after_a_restart() -> None:
