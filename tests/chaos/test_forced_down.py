@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -76,6 +77,9 @@ def test_everything_is_stopped(
     cluster = Cluster(home, simulate_gpus=1)
     where = cluster.places
     with ExitStack() as stack:
+        stack.callback(
+            shutil.rmtree, home, ignore_errors=True
+        )  # last, once nothing is mounted there
         stack.enter_context(small_disks({where.state: SMALL, where.node: LARGE}))
         if not where.state.is_mount():
             pytest.skip("a small file system cannot be mounted here")
