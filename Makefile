@@ -11,7 +11,7 @@ DEMO_CLUSTER := $(if $(filter 0,$(GPUS)),--simulate-gpus 2)
 DEMO_JOB := $(if $(filter 1,$(GPUS)),,--gpus 2)
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: demo demo-loop test docs check lint types contracts playbooks wheelhouse format bench test-cluster test-chaos test-hosts test-packages test-programs test-containers test-api test-parquet test-gpu pictures lock schema clean help
+.PHONY: demo demo-loop test docs check lint types contracts playbooks wheelhouse format bench test-cluster test-chaos survival test-hosts test-packages test-programs test-containers test-api test-parquet test-gpu pictures lock schema clean help
 
 help: ## what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -90,6 +90,9 @@ format: $(VENV)/.dev ## put the code into shape
 
 test-chaos: $(VENV)/.dev ## kill every part for real, on one host (SHORT=1: the quick ones)
 	$(PYTEST) tests/chaos $(if $(SHORT),-m "not slow")
+
+survival: $(VENV)/.dev ## do to a cluster what docs/survival.md lists, and write down what happens (QUICK=1)
+	$(BIN)/python -m tests.chaos.table $(if $(QUICK),--quick)
 
 test-cluster: $(VENV)/.dev ## several hosts in network namespaces; needs root (SHORT=1: the quick ones)
 	$(PYTEST) tests/cluster $(if $(SHORT),-m "not slow")

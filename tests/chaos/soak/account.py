@@ -11,10 +11,12 @@ from typing import Any
 from tests.chaos.soak.load import GRACE, KINDS
 from tests.chaos.soak.truth import Ask, Fault, Life, Run
 
-RECOVERY = {"raylet": 45.0, "gcs_server": 45.0, "ray": 45.0, "supervisor": 45.0}
+RECOVERY = {"raylet": 45.0, "gcs_server": 45.0, "ray": 45.0, "supervisor": 45.0, "tmp": 45.0}
 """Seconds after a fault of a part until the rest of the cluster need not show it any more."""
 _RECOVERY = 20.0
-AGENTS = ("agent", "fork server", "raylet", "ray", "gcs_server")
+HURTS = ("kill", "damage")
+"""What is done to a rank, after which its attempt may end badly."""
+AGENTS = ("agent", "fork server", "raylet", "ray", "gcs_server", "tmp")
 """What takes the agent, or what starts guards for it, along."""
 LAUNCH = 1.0
 """Seconds around the start of its ranks in which an agent that dies may take an attempt along. One whose
@@ -96,7 +98,7 @@ def ended_well(job: Job, faults: Sequence[Fault]) -> Iterator[str]:
     """A job ended as its script did, unless somebody cancelled it or killed a part of it: what is done
     to the control plane is nothing to it."""
     view, attempts = job.view, job.view["attempts"]
-    hit = {fault.run: fault for fault in faults if fault.run and fault.what == "kill"}
+    hit = {fault.run: fault for fault in faults if fault.run and fault.what in HURTS}
     for attempt in attempts:
         run: Run = (job.id, attempt["number"])
         state = attempt["state"]
@@ -132,7 +134,9 @@ def _excused(job: Job, run: Run, faults: Sequence[Fault]) -> bool:
         launched = started + (LAUNCH if those else max(RECOVERY.values()))
         if fault.part in AGENTS and fault.began < launched and started - LAUNCH < fault.until:
             return True
-        away = fault.part not in ("rank", "database", "disk") and fault.began < ended < over
+        away = (
+            fault.part not in ("rank", "database", "disk", "request") and fault.began < ended < over
+        )
         if job.kind == "leased" and away:
             return True
     return False
@@ -152,7 +156,7 @@ def calm(faults: Iterable[Fault], begin: float, end: float) -> float:
     """Seconds between two moments in which no fault lasted nor was recovered from."""
     total = 0.0
     for fault in sorted(faults, key=lambda fault: fault.began):
-        if fault.part != "rank":
+        if fault.part not in ("rank", "request"):  # a request is no excuse for anything
             total += max(0.0, min(fault.began, end) - begin)
             begin = max(begin, fault.until + RECOVERY.get(fault.part, _RECOVERY))
     return total + max(0.0, end - begin)
@@ -174,7 +178,7 @@ def trials(
     for x, number in xs.items():
         if number > 1:
             yield f"the point {x} was given to {number} trials"
-    killed = {fault.run[0] for fault in faults if fault.run and fault.what == "kill"}
+    killed = {fault.run[0] for fault in faults if fault.run and fault.what in HURTS}
     states = {"COMPLETE": "COMPLETE", "FAILED": "FAIL", "CANCELLED": "FAIL", "PRUNED": "PRUNED"}
     for view, trial in zip(views, study, strict=False):
         name = f"trial {view['number']} ({view['job']})"

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import shutil
 import signal
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +17,7 @@ import psutil
 
 from agents.supervisor import record as records
 from agents.supervisor.process import Identity
+from jobs.base.errors import InvalidInput, Unreachable
 from tests.chaos.cluster import Cluster
 from tests.chaos.soak.truth import Fault, Run, Truth, clock, lives
 
@@ -44,12 +47,18 @@ WEIGHTS: dict[tuple[str, str], float] = {
     ("stop", "guard"): 2,
     ("lock", "database"): 3,
     ("fill", "disk"): 2,
+    ("clean", "tmp"): 1,
+    ("damage", "rank"): 1,
+    ("ask", "request"): 1,
 }
 """How likely each thing is."""
 _SHORTEST, _LONGEST = 0.5, 8.0
 _VERY_LONG = 20.0
 """Seconds that something is stopped, locked or full. Now and then an agent is stopped for very long:
 longer than a short lease with its grace."""
+
+NOTICED = 10.0
+"""Seconds until the supervisor has seen that Ray's folder is gone, and ended Ray."""
 
 RANK_PARTS = ("rank", "guard")
 OF_RAY = {"raylet": "raylet", "gcs_server": "gcs_server", "agent": "ray::AgentActor"}
@@ -145,6 +154,10 @@ class Trouble:
             return lambda: self._lock(seconds)
         if what == "fill":
             return lambda: self._fill(seconds)
+        if what == "clean":
+            return self._clean
+        if what == "ask":
+            return self._ask
         run: Run | None = None
         if part in RANK_PARTS:
             run, process = self._of_a_job(part)
@@ -172,6 +185,15 @@ class Trouble:
         self, what: str, part: str, process: psutil.Process, run: Run | None, seconds: float
     ) -> None:
         now = clock()
+        if what == "damage":
+            with contextlib.suppress(psutil.Error, OSError):
+                attempt = Path(process.cwd()).parent
+                for name in ("state.json", "handle.json"):
+                    (attempt / name).write_bytes(self._random.randbytes(200))
+                self._truth.faults.append(Fault(what, part, now, now, run, process.pid))
+            if run:
+                self._hits[run[0]] = self._hits.get(run[0], 0) + 1
+            return
         if what == "kill":
             process.kill()
             self._truth.faults.append(Fault(what, part, now, now, run, process.pid))
@@ -206,6 +228,27 @@ class Trouble:
             while True:
                 file.write(bytes(4096))
         self._lasts(Fault("fill", "disk", now, now + seconds), ballast.unlink)
+
+    def _clean(self) -> None:
+        """Take away what Ray has below /tmp."""
+        now = clock()
+        shutil.rmtree(self._cluster.places.ray_temp, ignore_errors=True)
+        self._truth.faults.append(Fault("clean", "tmp", now, now + NOTICED))
+
+    def _ask(self) -> None:
+        """Send what no client would send; nobody else may have to wait for it."""
+        now, body = clock(), {"spec": {f"x{n}": n for n in range(200_000)}}
+        self._truth.faults.append(Fault("ask", "request", now, now))
+        client = self._cluster.client
+
+        def post() -> None:
+            with contextlib.suppress(
+                InvalidInput, Unreachable
+            ):  # what else comes of it is an error
+                answer = client.post("/v1/jobs", body)
+                self._truth.remark(f"a hostile request was taken: {answer}")
+
+        threading.Thread(target=post, daemon=True).start()
 
     def _lasts(self, fault: Fault, undo: Callable[[], None]) -> None:
         self._truth.faults.append(fault)

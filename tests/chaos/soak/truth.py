@@ -83,7 +83,7 @@ def _life(job: str, where: dict[str, int], facts: list[list[str]]) -> Life:
 class Fault:
     """Something that was done to the cluster."""
 
-    what: str  # "kill", "stop", "lock", "fill"
+    what: str  # "kill", "stop", "lock", "fill", "clean", "damage", "ask"
     part: str  # "controller", "rank", ...
     began: float
     until: float  # when it was over; as `began` for a kill
