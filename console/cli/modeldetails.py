@@ -99,7 +99,8 @@ def _head(detail: ModelDetail) -> None:
 
 def _lineage(lineage: Mapping[str, Any]) -> None:
     if lineage["kind"] != "run":
-        facts([("origin", neutralise(str(lineage.get("origin") or "")))])
+        carried = ("features", _features(lineage))
+        facts([("origin", neutralise(str(lineage.get("origin") or ""))), carried])
         return
     git = lineage.get("git") or {}
     sweep = lineage.get("sweep")
@@ -117,9 +118,15 @@ def _lineage(lineage: Mapping[str, Any]) -> None:
             ("params", _shown(params) if params else ""),
             ("seed", "" if lineage.get("seed") is None else str(lineage["seed"])),
             ("data", _shown(lineage["data"]) if lineage.get("data") else ""),
+            ("features", _features(lineage)),
             ("nodes", neutralise(", ".join(lineage.get("nodes") or []))),
         ]
     )
+
+
+def _features(lineage: Mapping[str, Any]) -> str:
+    carried = lineage.get("features")
+    return f"{carried['version']} {carried['digest'][:19]}; it takes raw rows" if carried else ""
 
 
 def _git(git: Mapping[str, Any]) -> str:

@@ -32,6 +32,15 @@ _CHUNK = 1 << 20
 _LEFT_OUT = frozenset({".git", ".cache", "__pycache__", ".ipynb_checkpoints"})
 """Folders that are no part of a model: what git, hubs and Python leave in one."""
 
+Transform = Annotated[
+    str | None,
+    typer.Option(
+        "--features",
+        metavar="NAME[@V]",
+        help="Features that become part of it, so that it takes raw rows; by default the run's.",
+    ),
+]
+
 
 def register(
     run: JobId,
@@ -40,6 +49,7 @@ def register(
         list[str] | None,
         typer.Option(metavar="NAME", help="Only this output of the job; repeatable."),
     ] = None,
+    features: Transform = None,
     label: Label = None,
     tag: Tags = None,
     as_json: Json = False,
@@ -52,7 +62,7 @@ def register(
         "name": name, "run": run, "outputs": output or [], "label": label, "tags": tags_of(tag),
     }  # fmt: skip
     client = Client.from_environment().with_timeout(_TIMEOUT)
-    _published(client.act("/v1/models", body), as_json)
+    _published(client.act("/v1/models", body | _carried(features)), as_json)
 
 
 def take_in(
@@ -60,6 +70,7 @@ def take_in(
         Path, typer.Argument(metavar="FILE|DIR", help="The files to import.", show_default=False)
     ],
     name: ModelName,
+    features: Transform = None,
     label: Label = None,
     tag: Tags = None,
     as_json: Json = False,
@@ -82,7 +93,13 @@ def take_in(
         "name": name, "manifest": manifest.digest, "origin": origin, "label": label,
         "tags": tags_of(tag),
     }  # fmt: skip
-    _published(client.with_timeout(_TIMEOUT).act("/v1/models", body), as_json)
+    client = client.with_timeout(_TIMEOUT)
+    _published(client.act("/v1/models", body | _carried(features)), as_json)
+
+
+def _carried(features: str | None) -> dict[str, str]:
+    """Said only where there is something to say: an older controller knows no features."""
+    return {} if features is None else {"features": features}
 
 
 def _files(root: Path) -> list[tuple[str, Path]]:

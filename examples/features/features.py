@@ -11,5 +11,5 @@ def transform(rows):
     angle = 2 * np.pi * hour / 24
     minutes = np.where(np.isnan(rows["minutes"]), USUAL_MINUTES, rows["minutes"])
     price = np.where(np.isnan(rows["price"]), USUAL_PRICE, rows["price"])
-    columns = [np.log1p(rows["km"]), minutes / 60, np.sin(angle), np.cos(angle), price]
+    columns = [rows["km"] / 10, minutes / 60, np.sin(angle), np.cos(angle), price]
     return {"x": np.stack(columns, axis=1).astype(np.float32)}

@@ -29,6 +29,8 @@ from jobs.spec.problems import Problem
 
 DECLARATION = "features.json"
 """The declaration in a version's folder."""
+FOLDER = "features"
+"""Where the files of a version are among those of a model that was registered with it."""
 MAX_COLUMNS = 1000
 ROWS = "rows"
 """What a job that builds features calls the rows themselves; tables have their own names."""

@@ -26,6 +26,10 @@ _LIBRARIES = {
 }  # fmt: skip
 
 
+_DEEPEST = 10
+"""Data sets that were made from one another, as far as a tree shows them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Branch:
     """One line of the tree, and what is below it."""
@@ -37,7 +41,8 @@ class Branch:
 def tree(detail: Mapping[str, Any]) -> Branch:
     """A version with what it comes from, then what was said of it, then where it is used."""
     lineage = detail["lineage"]
-    origin = _of_run(detail) if lineage["kind"] == "run" else _leaf(f"import {lineage['origin']}")
+    imported = Branch(f"import {lineage.get('origin')}", _features(lineage))
+    origin = _of_run(detail) if lineage["kind"] == "run" else imported
     below = [origin, _files(detail)]
     below += [_gate(one) for one in reversed(detail["gates"])]
     below += [_leaf(_decision(one)) for one in reversed(detail["decisions"])]
@@ -51,29 +56,53 @@ def _leaf(text: str) -> Branch:
 
 def _of_run(detail: Mapping[str, Any]) -> Branch:
     lineage = detail["lineage"]
-    below = [f"snapshot {_short(lineage['snapshot'])}"] if lineage.get("snapshot") else []
+    below: list[Branch] = []
+    if lineage.get("snapshot"):
+        below.append(_leaf(f"snapshot {_short(lineage['snapshot'])}"))
     if git := lineage.get("git"):
         changed = ", with changes" if git.get("dirty") else ""
-        below.append(f"git {git.get('commit', '')[:12]} on {git.get('branch', '')}{changed}")
-    for name, version in sorted((lineage.get("data") or {}).items()):
-        below.append(f"data {name} = {version}")
+        commit = f"git {git.get('commit', '')[:12]} on {git.get('branch', '')}{changed}"
+        below.append(_leaf(commit))
+    below += _data(lineage.get("data") or {}, lineage.get("made") or {})
+    below += _features(lineage)
     if sweep := lineage.get("sweep"):
-        below.append(f"sweep {sweep['id']}, trial {sweep['trial']}")
+        below.append(_leaf(f"sweep {sweep['id']}, trial {sweep['trial']}"))
     params = {**(lineage.get("params") or {})}
     if lineage.get("seed") is not None:
         params["seed"] = lineage["seed"]
     if params:
-        below.append("parameters " + ", ".join(f"{k}={_plain(v)}" for k, v in params.items()))
+        said = ", ".join(f"{k}={_plain(v)}" for k, v in params.items())
+        below.append(_leaf(f"parameters {said}"))
     where = f"{counted(lineage.get('ranks', 0), 'rank')} on {', '.join(lineage['nodes']) or '?'}"
     gpus = lineage.get("gpus") or []
-    below.append(where + (f", {counted(len(gpus), 'GPU')}" if gpus else ""))
+    below.append(_leaf(where + (f", {counted(len(gpus), 'GPU')}" if gpus else "")))
     if detail["metrics"]:
         values = (f"{n} {'nan' if v is None else f'{v:.6g}'}" for n, v in detail["metrics"].items())
-        below.append("metrics " + ", ".join(values))
+        below.append(_leaf("metrics " + ", ".join(values)))
     text = f"run {lineage['run']} {lineage['name']}, by {lineage['user']}"
     if lineage.get("ended_at"):
         text += f", {lineage['ended_at']}"
-    return Branch(text, [_leaf(line) for line in below])
+    return Branch(text, below)
+
+
+def _features(lineage: Mapping[str, Any]) -> list[Branch]:
+    carried = lineage.get("features")
+    if not carried:
+        return []
+    return [_leaf(f"features {carried['version']} {_short(carried['digest'])}")]
+
+
+def _data(data: Mapping[str, str], made: Mapping[str, Any], depth: int = 0) -> list[Branch]:
+    """Versions that were read, each with what a job made it from."""
+    found = []
+    for name, version in sorted(data.items()):
+        origin, below = made.get(version), list[Branch]()
+        if origin is not None and depth < _DEEPEST:
+            below += _features(origin)
+            below += _data(origin.get("data") or {}, made, depth + 1)
+        by = f", made by {origin['run']}" if origin is not None else ""
+        found.append(Branch(f"data {name} = {version}{by}", below))
+    return found
 
 
 def _files(detail: Mapping[str, Any]) -> Branch:
@@ -144,6 +173,9 @@ def openlineage(detail: Mapping[str, Any], cluster: str) -> dict[str, Any]:
     if lineage.get("snapshot"):
         facets = _version(lineage["snapshot"])
         inputs.append({"namespace": namespace, "name": "snapshot", "facets": facets})
+    if carried := lineage.get("features"):
+        name, facets = carried["version"].partition("@")[0], _version(carried["version"])
+        inputs.append({"namespace": namespace, "name": f"features/{name}", "facets": facets})
     job: dict[str, Any] = {"namespace": namespace, "name": lineage.get("name") or detail["name"]}
     git = lineage.get("git")
     if git:
@@ -200,6 +232,9 @@ def provenance(detail: Mapping[str, Any], cluster: str) -> dict[str, Any]:
         )
     for name, version in sorted((lineage.get("data") or {}).items()):
         depends.append({"name": f"data/{name}", "uri": f"urn:quarterdeck:data:{version}"})
+    if carried := lineage.get("features"):
+        sha256 = carried["digest"].removeprefix("sha256:")
+        depends.append({"name": f"features/{carried['version']}", "digest": {"sha256": sha256}})
     kind = lineage["kind"]
     external = {
         name: lineage[name]

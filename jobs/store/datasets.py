@@ -16,6 +16,9 @@ from jobs.store.datatables import DataVersionRow
 from jobs.store.writing import Caller
 from jobs.wire.dataviews import DataPin, DataVersionDetail, DataVersionView
 
+MAX_ANCESTORS = 100
+"""Versions that the lineage of one names."""
+
 
 def add(
     session: Session,
@@ -131,6 +134,24 @@ def pins(session: Session) -> dict[str, DataPin]:
         f"{name}@{number}": DataPin(version=f"{name}@{number}", manifest=digest, file=file)
         for name, number, digest, file in session.exec(query).all()
     }
+
+
+def ancestry(session: Session, data: Mapping[str, str]) -> dict[str, Any]:
+    """What versions were made from, those that they were made from included: by version."""
+    found: dict[str, Any] = {}
+    todo = list(data.values())
+    while todo and len(found) < MAX_ANCESTORS:
+        version = todo.pop(0)
+        name, _, number = version.partition("@")
+        query = select(DataVersionRow).where(
+            DataVersionRow.name == name, DataVersionRow.number == int(number or 0)
+        )
+        row = session.exec(query).first()
+        if row is None or row.lineage is None or version in found:
+            continue
+        found[version] = {key: row.lineage.get(key) for key in ("run", "data", "features")}
+        todo += (row.lineage.get("data") or {}).values()
+    return found
 
 
 def pin(row: DataVersionRow) -> DataPin:

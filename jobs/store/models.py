@@ -22,7 +22,7 @@ from jobs.models.gates import Measured
 from jobs.models.names import ModelRef, version_name
 from jobs.models.signers import Signers, statement
 from jobs.models.sshsig import BadSignature
-from jobs.store import reading
+from jobs.store import datasets, features, reading
 from jobs.store.modeltables import (
     ApprovalRow,
     GateRow,
@@ -284,6 +284,8 @@ def run_of(session: Session, ref: RunRef) -> Run:
         "params": trial.params if trial else spec.get("params"),
         "seed": spec.get("seed"),
         "data": spec.get("data"),
+        "made": datasets.ancestry(session, spec.get("data") or {}),
+        "features": features.named(session, spec.get("features")),
         "python": spec.get("python"),
         "requirements": spec.get("requirements"),
         "snapshot": job.snapshot,

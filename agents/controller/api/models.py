@@ -46,6 +46,7 @@ class PublishRequest(_Request):
     run: str | None = None
     outputs: Annotated[list[str], Field(max_length=1000)] = []
     manifest: str | None = None
+    features: Annotated[str | None, Field(max_length=200)] = None
     origin: Annotated[str, Field(max_length=1000)] = ""
     label: str | None = None
     tags: Annotated[dict[str, str], Field(max_length=100)] = {}
@@ -96,6 +97,7 @@ async def publish(
             request.name,
             request.run,
             outputs=request.outputs,
+            transform=request.features,
             label=request.label,
             tags=request.tags,
         )
@@ -107,6 +109,7 @@ async def publish(
             request.name,
             request.manifest,
             origin=request.origin or "files",
+            transform=request.features,
             label=request.label,
             tags=request.tags,
         )

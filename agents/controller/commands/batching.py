@@ -69,6 +69,7 @@ def job(version: Version, batch: Batch) -> JobSpec:
     words += ["--rows", str(batch.rows)] if batch.rows is not None else []
     words += ["--features", ",".join(batch.features)] if batch.features else []
     words += ["--allow-nan"] if batch.allow_nan else []
+    words += version.words
     given = {"cpu": batch.cpus, "gpu": batch.gpus}
     return JobSpec.from_json(
         {

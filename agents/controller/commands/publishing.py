@@ -19,14 +19,15 @@ from sqlmodel import Session
 from agents.controller.commands.acting import Done, act
 from agents.controller.controller import Controller
 from agents.controller.stores.blobs import BlobStore
-from jobs.base.errors import InvalidInput, NotAllowed, NotFound
+from jobs.base.errors import Conflict, InvalidInput, NotAllowed, NotFound
 from jobs.base.units import format_size
+from jobs.features.declaration import FOLDER as FEATURES
 from jobs.models import formats, onnxfile
 from jobs.models.formats import Format, Look
 from jobs.models.names import check_tag, model_name, version_label, version_name
 from jobs.snapshots.manifest import FileEntry, Manifest
 from jobs.snapshots.patterns import below
-from jobs.store import models, reading
+from jobs.store import features, models, reading
 from jobs.store.models import Content, Run, Source
 from jobs.store.tables import ArtifactRow
 from jobs.store.writing import Caller
@@ -42,10 +43,15 @@ async def register(
     run: str,
     *,
     outputs: Sequence[str] = (),
+    transform: str | None = None,
     label: str | None = None,
     tags: Mapping[str, str] | None = None,
 ) -> PublishView:
     """Make a version of what a run has left, all of it unless outputs are named.
+
+    Args:
+        transform: features whose files become part of it, so that it takes raw rows; by default those that
+            the run names.
 
     Raises:
         NotFound: no such run or output, or its bytes are gone.
@@ -54,14 +60,17 @@ async def register(
     """
     _check(name, label, tags)
 
-    def look(session: Session) -> tuple[Run, dict[str, ArtifactRow]]:
+    def look(session: Session) -> tuple[Run, dict[str, ArtifactRow], dict[str, str] | None]:
         found = models.run_of(session, reading.resolve(session, run))
-        return found, _chosen(found, outputs)
+        named = features.named(session, transform) or found.source.lineage["features"]
+        return found, _chosen(found, outputs), named
 
-    found, chosen = await controller.db.read(look)
+    found, chosen, carried = await controller.db.read(look)
     manifest = await asyncio.to_thread(_gathered, controller.blobs, chosen)
+    manifest = await asyncio.to_thread(_with_features, controller.blobs, manifest, carried)
     lineage = {
         **found.source.lineage,
+        "features": carried,
         "outputs": {name: row.digest for name, row in sorted(chosen.items())},
     }
     source = Source(lineage, found.source.metrics, found.source.job, found.source.author)
@@ -75,6 +84,7 @@ async def take_in(
     digest: str,
     *,
     origin: str,
+    transform: str | None = None,
     label: str | None = None,
     tags: Mapping[str, str] | None = None,
 ) -> PublishView:
@@ -87,7 +97,10 @@ async def take_in(
     """
     _check(name, label, tags)
     manifest = await asyncio.to_thread(_sent, controller.blobs, digest)
-    source = Source({"kind": "import", "run": None, "origin": origin, "user": who.user}, {})
+    carried = await controller.db.read(lambda session: features.named(session, transform))
+    manifest = await asyncio.to_thread(_with_features, controller.blobs, manifest, carried)
+    facts = {"kind": "import", "run": None, "origin": origin, "user": who.user}
+    source = Source(facts | ({"features": carried} if carried else {}), {})
     return await _publish(controller, who, name, manifest, source, label, tags, origin)
 
 
@@ -138,6 +151,31 @@ def _gathered(blobs: BlobStore, chosen: Mapping[str, ArtifactRow]) -> Manifest:
     _all_here(blobs, manifest)
     blobs.put(manifest.digest, io.BytesIO(manifest.to_bytes()))
     return manifest
+
+
+def _with_features(
+    blobs: BlobStore, manifest: Manifest, carried: Mapping[str, str] | None
+) -> Manifest:
+    """The same files, with those of features in a folder of their own: an approval of the version is one
+    of its features too. Blocking.
+
+    Raises Conflict when files of the model are there.
+    """
+    if carried is None:
+        return manifest
+    taken = [e.path for e in manifest.files if e.path.split("/")[0] == FEATURES]
+    if taken:
+        raise Conflict(
+            f"the model has {taken[0]}, and its features would be in {FEATURES}/",
+            "Choose the outputs that are the model: --output.",
+        )
+    more = [
+        FileEntry(f"{FEATURES}/{entry.path}", entry.mode, entry.size, entry.sha256)
+        for entry in Manifest.from_bytes(blobs.read(carried["digest"])).files
+    ]
+    whole = Manifest.of([*manifest.files, *more])
+    blobs.put(whole.digest, io.BytesIO(whole.to_bytes()))
+    return whole
 
 
 def _shared(folders: Sequence[Sequence[str]]) -> int:

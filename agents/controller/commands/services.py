@@ -23,11 +23,13 @@ from agents.controller.commands.submitting import check_fits, stored_manifest
 from agents.controller.controller import Controller
 from agents.controller.services.kept import Address
 from jobs.base.errors import Conflict, InvalidInput, NotAllowed, Unreachable
+from jobs.features.declaration import FOLDER as FEATURES
+from jobs.features.names import parse_ref as parse_features
 from jobs.models.names import ModelRef, parse_ref, version_name
 from jobs.models.signers import Signers
 from jobs.services import rollout as ro
 from jobs.services.spec import ServiceSpec
-from jobs.store import models
+from jobs.store import features, models
 from jobs.store.modeltables import ModelVersionRow
 from jobs.store.writing import Caller
 from jobs.wire.serviceviews import DeploymentView, PredictView, TargetName
@@ -81,12 +83,19 @@ async def deploy_model(
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """A version of a model that may be served. `main` is the file to load."""
+    """A version of a model that may be served. `main` is the file to load. `raw`: features are among its
+    files, so that it takes raw rows."""
 
     model: str
     number: str
     digest: str
     main: str
+    raw: bool = False
+
+    @property
+    def words(self) -> list[str]:
+        """What tells our programs of its features."""
+        return ["--transform", FEATURES] if self.raw else []
 
 
 def allowed(
@@ -114,13 +123,27 @@ def servable(
 ) -> Version:
     """The version, if our model server may serve it there now. Raises as `deploy_model` does."""
     row = allowed(session, ref, target, now, signers)
+    name = version_name(ref.name, row.number)
     if row.format != "onnx" or row.main is None:
-        name = version_name(ref.name, row.number)
         raise InvalidInput(
             f"{name} is not an ONNX model but {row.format}, which the model server cannot load",
             f"Write a service file with `model: {name}` and a command that serves it: docs/serving.md.",
         )
-    return Version(ref.name, str(row.number), row.digest, row.main)
+    return Version(ref.name, str(row.number), row.digest, row.main, _raw(session, name, row))
+
+
+def _raw(session: Session, name: str, row: ModelVersionRow) -> bool:
+    """Whether a version has features. Raises InvalidInput for those that cannot be served."""
+    carried = row.lineage.get("features")
+    if carried is None:
+        return False
+    if not features.get(session, parse_features(carried["version"])).declaration["rowwise"]:
+        raise InvalidInput(
+            f"{name} has the features {carried['version']}, which look at other rows "
+            "(`rowwise: false`), so a request cannot have them",
+            "Serve features that need nothing but the row itself.",
+        )
+    return True
 
 
 def model_service(version: Version, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -137,7 +160,7 @@ def model_service(version: Version, options: Mapping[str, Any]) -> dict[str, Any
         **named,
         **options,
         "version": version.number,
-        "command": [*command, "--version", version.number, version.main],
+        "command": [*command, "--version", version.number, *version.words, version.main],
     }
 
 

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import uvicorn
 
-from .app import Application, Limits
+from .app import Application, Limits, Runnable
 from .inferlog import FOLDER, Recorder, options_of_process
 from .model import Model
+from .raw import RawModel
 
 NOTICE = 1.0
 """Seconds for which it answers after it has said that it is not ready: the front looks twice a second."""
@@ -39,6 +40,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--max-body", type=int, default=Limits.body, help="bytes")
     parser.add_argument("--max-running", type=int, default=Limits.running, help="requests at once")
     parser.add_argument("--body-timeout", type=float, default=Limits.patience, help="seconds")
+    parser.add_argument("--transform", type=Path, help="a version of features, before the model")
     parser.add_argument("--allow-nan", action="store_true", help="pass on NaN and infinities")
     parser.add_argument(
         "--log-sample", type=float, help="share of the requests in the inference log"
@@ -50,7 +52,9 @@ def arguments() -> argparse.Namespace:
 
 async def serve(args: argparse.Namespace) -> None:
     limits = Limits(args.max_body, args.body_timeout, args.max_running)
-    model = Model(args.model, args.threads)
+    model: Runnable = Model(args.model, args.threads)
+    if args.transform is not None:
+        model = RawModel(model, args.transform)
     options = options_of_process(args.log_sample, args.log_max, args.log_redact)
     folder = Path(os.environ.get("QD_WORK_DIR", ".")) / FOLDER
     recorder = Recorder(options, folder, args.version)

@@ -41,11 +41,13 @@ class BadRequest(Exception):
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
-    """A model's input or output. In `shape` -1 is free."""
+    """A model's input or output. In `shape` -1 is free. `missing`: it may have NaN, null in JSON, or empty
+    text."""
 
     name: str
     datatype: str
     shape: tuple[int, ...]
+    missing: bool = False
 
     def to_json(self) -> dict[str, Any]:
         return {"name": self.name, "datatype": self.datatype, "shape": list(self.shape)}
@@ -128,8 +130,10 @@ def _tensors(
                 raise BadRequest(f"input '{name}': {size} bytes of data are missing after the JSON")
             found[name] = _from_bytes(rest[used : used + size], spec, shape)
             used += size
-        if not allow_nan and found[name].dtype.kind == "f" and not np.isfinite(found[name]).all():
-            raise BadRequest(f"input '{name}' has values that are not finite")
+        if not allow_nan and found[name].dtype.kind == "f":
+            bad = np.isinf(found[name]) if spec.missing else ~np.isfinite(found[name])
+            if bad.any():
+                raise BadRequest(f"input '{name}' has values that are not finite")
     missing = [name for name in specs if name not in found]
     if missing:
         raise BadRequest(f"input '{missing[0]}' is missing")
@@ -165,6 +169,9 @@ def _from_json(item: dict[str, Any], spec: TensorSpec, shape: tuple[int, ...]) -
     data = item.get("data")
     if not isinstance(data, list):
         raise BadRequest(f"input '{spec.name}' has no data")
+    if spec.missing and None in data:
+        nothing = "" if spec.datatype == "BYTES" else float("nan")
+        data = [nothing if value is None else value for value in data]
     try:
         if spec.datatype == "BYTES":
             array = np.array(_flat(data), dtype=np.object_)

@@ -132,6 +132,7 @@ def _lineage(lineage: Mapping[str, Any], width: int) -> list[Line]:
     out += fact("git", commit, width)
     out += fact("snapshot", (lineage.get("snapshot") or "")[:19], width)
     out += fact("data", _text(lineage.get("data")), width)
+    out += fact("features", (lineage.get("features") or {}).get("version", ""), width)
     out += fact("params", _text(lineage.get("params")), width)
     return out + fact("command", _text(lineage.get("command")), width)
 

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from agents.controller.commands import batching, services
+from console.cli.upload import send_blobs
 from jobs.base.errors import InvalidInput, NotFound
+from jobs.models import lineage
+from jobs.models.names import ModelRef
+from jobs.snapshots.manifest import FileEntry, Manifest
 from tests import features
 from tests.agents.controller.commands.test_datasets import add as add_data
 from tests.agents.controller.conftest import Plane, until
+from tests.agents.node.worker.features.test_raw import echo
 from tests.features import RIDES
 
 ROUTE = "/v1/features/rides/builds"
@@ -91,10 +99,10 @@ async def test_a_build_becomes_a_version_that_knows_what_it_is_made_of(
     assert [one["data"] for one in job["artifacts"]] == ["rides-x@1"]
     view = await plane.get("/v1/data/rides-x@1")
     assert (view["file"], view["files"]) == ("rides.csv", 1)
-    lineage, made_with = view["lineage"], await plane.get("/v1/features/rides@1")
-    assert lineage["run"] == f"{job['id']}.1"
-    assert lineage["data"] == {"rows": "rides@1", "fuel": "fuel@1"}
-    assert lineage["features"] == {"version": "rides@1", "digest": made_with["digest"]}
+    origin, made_with = view["lineage"], await plane.get("/v1/features/rides@1")
+    assert origin["run"] == f"{job['id']}.1"
+    assert origin["data"] == {"rows": "rides@1", "fuel": "fuel@1"}
+    assert origin["features"] == {"version": "rides@1", "digest": made_with["digest"]}
     # The same again is the same version, and a job may name it at once.
     again = await built(plane, asked | {"tables": {"fuel": "fuel"}})
     assert [one["data"] for one in again["artifacts"]] == ["rides-x@1"]
@@ -200,3 +208,83 @@ async def test_features_are_built_and_used_by_name(plane: Plane, tmp_path: Path)
     }
     with pytest.raises(InvalidInput, match="a is a job, which leaves no data"):
         await plane.post("/v1/pipelines", {"spec": {"name": "p", "steps": bare}})
+
+
+def imported(plane: Plane, path: Path) -> str:
+    """The digest of a manifest of this one file, in the store."""
+    data = path.read_bytes()
+    digest = hashlib.sha256(data).hexdigest()
+    manifest = Manifest.of([FileEntry("model.onnx", 0o644, len(data), digest)])
+    blobs: dict[str, bytes | Path] = {
+        digest: data,
+        manifest.digest.removeprefix("sha256:"): manifest.to_bytes(),
+    }
+    send_blobs(plane.client, blobs, told=lambda done, total: None)
+    return manifest.digest
+
+
+async def test_a_model_of_a_run_with_features_has_them_among_its_files(
+    plane: Plane, tmp_path: Path
+) -> None:
+    asked = await given(plane, tmp_path)
+    await built(plane, asked | {"tables": {"fuel": "fuel"}})
+    job = await plane.submit(
+        "echo weights > m.bin",
+        outputs={"m": "m.bin"},
+        data={"train": "rides-x"},
+        features="rides",
+    )
+    assert (await plane.wait(job))["state"] == "SUCCEEDED"
+    made = await plane.post("/v1/models", {"name": "fares", "run": job})
+    detail = await plane.get(f"/v1/models/{made['id']}")
+    paths = [one["path"] for one in detail["contents"]]
+    assert paths == ["features/features.json", "features/features.py", "m.bin"]
+    version = await plane.get("/v1/features/rides@1")
+    carried = {"version": "rides@1", "digest": version["digest"]}
+    assert detail["lineage"]["features"] == carried
+    made_of = detail["lineage"]["made"]["rides-x@1"]
+    assert (made_of["features"], made_of["data"]["rows"]) == (carried, "rides@1")
+    drawn = "\n".join(lineage.drawn(lineage.tree(detail)))
+    for text in (
+        "data train = rides-x@1, made by j1.1",
+        "data rows = rides@1",
+        "features rides@1 ",
+    ):
+        assert text in drawn
+    names = [one["name"] for one in lineage.openlineage(detail, "c")["inputs"]]
+    assert "features/rides" in names
+    # Other features are other bytes, so an approval of one is none of the other.
+    features.write(tmp_path / "features", features.HARD + "\n# changed\n")
+    await features.add(plane.client, "rides", tmp_path / "features")
+    other = await plane.post("/v1/models", {"name": "fares", "run": job, "features": "rides@2"})
+    assert (other["id"], other["digest"] == made["digest"]) == ("fares:2", False)
+
+
+async def test_a_model_with_features_is_served_behind_them(plane: Plane, tmp_path: Path) -> None:
+    await features.add(plane.client, "rides", features.write(tmp_path / "f"))
+    whole = features.write(tmp_path / "g", given={**RIDES, "rowwise": False})
+    await features.add(plane.client, "whole", whole)
+    manifest = await asyncio.to_thread(imported, plane, echo(tmp_path / "model.onnx"))
+    for name, transform in (("fares", "rides@1"), ("odd", "whole"), ("plain", None)):
+        body = {"name": name, "manifest": manifest, "features": transform}
+        await plane.post("/v1/models", body)
+    controller = plane.controller
+
+    async def version(name: str) -> services.Version:
+        ref = ModelRef(name)
+        signers = await controller.signers()
+        return await controller.db.read(
+            lambda s: services.servable(s, ref, "staging", controller.now(), signers)
+        )
+
+    served = await version("fares")
+    command = services.model_service(served, {"python": "python"})["command"]
+    assert command[-3:] == ["--transform", "features", "model.onnx"]
+    spec = batching.job(served, batching.Batch(("/in.csv",), "/out", python="python"))
+    assert spec.argv()[-5:] == ["--transform", "features", "--", "model.onnx", "/in.csv"]
+    command = services.model_service(await version("plain"), {"python": "python"})["command"]
+    assert "--transform" not in command
+    with pytest.raises(InvalidInput, match=r"whole@1, which look at other rows"):
+        await version("odd")
+    with pytest.raises(NotFound, match="there are no features nothing"):
+        await plane.post("/v1/models", body | {"name": "x", "features": "nothing"})

@@ -11,7 +11,10 @@ from pathlib import Path
 
 import quarterdeck
 
+from ..app import Runnable
+from ..features.transform import content
 from ..model import Model
+from ..raw import RawModel
 from .ledger import Ledger, digest
 from .run import Batch, Options, summary
 from .units import UNIT, look_at
@@ -28,6 +31,7 @@ def arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--rows", type=int, default=Options.rows, help="of one inference")
     parser.add_argument("--features", default="", help="columns of the input, with commas between")
     parser.add_argument("--threads", type=int, default=1, help="that one inference may use")
+    parser.add_argument("--transform", type=Path, help="a version of features, before the model")
     parser.add_argument("--allow-nan", action="store_true", help="pass on NaN and infinities")
     return parser.parse_args(words)
 
@@ -45,11 +49,15 @@ def main(words: Sequence[str] | None = None) -> int:
         "allow_nan": options.allow_nan,
         "threads": args.threads,
     }
+    if args.transform is not None:
+        about["transform"] = content(args.transform)
     first = quarterdeck.rank == 0
     ledger = Ledger(args.out, os.environ.get("QD_RUN", f"pid{os.getpid()}"))
     size = int(os.environ.get("QD_BATCH_UNIT", str(UNIT)))
     units = ledger.open(about, sources, size, first=first)
-    model = Model(args.model, args.threads)
+    model: Runnable = Model(args.model, args.threads)
+    if args.transform is not None:
+        model = RawModel(model, args.transform)
 
     def say(told: dict[str, float]) -> None:
         if first:

@@ -14,6 +14,7 @@ import numpy as np
 
 from ..app import Runnable
 from ..oip import Array
+from ..raw import RawModel
 from .ledger import Ledger, put
 from .mapping import Input, assign, tensors
 from .tables import Bad, Table, Writer, read
@@ -121,7 +122,10 @@ class Batch:
         put(beside, out)
 
     def _predict(self, table: Table, bad: list[Bad]) -> tuple[Table, dict[str, Array]]:
-        good, inputs = tensors(table, self._inputs, bad, allow_nan=self._options.allow_nan)
+        if isinstance(self._model, RawModel):
+            good, inputs = self._model.tensors(table, self._inputs, bad)
+        else:
+            good, inputs = tensors(table, self._inputs, bad, allow_nan=self._options.allow_nan)
         if not inputs:
             return good, {}
         try:

@@ -8,6 +8,7 @@ repeated. A row then gets the same numbers whichever rows it comes with.
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import importlib.util
 import json
@@ -197,6 +198,15 @@ class Features:
                         "them, or at something that changes; declare `rowwise: false` if it is meant to"
                     )
                     raise FeatureError(f"row {row}: {why}", {row: why})
+
+
+def content(folder: Path) -> str:
+    """A digest of all that is in a version's folder."""
+    whole = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        name = str(path.relative_to(folder)).encode()
+        whole.update(b"%d %s %s\n" % (len(name), name, hashlib.sha256(path.read_bytes()).digest()))
+    return whole.hexdigest()
 
 
 def same(one: Array, other: Array) -> bool:
