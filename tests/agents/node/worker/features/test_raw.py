@@ -37,7 +37,8 @@ INPUTS = [
 
 def echo(path: Path) -> Path:
     """A model that gives back what it gets: its answers are the features themselves."""
-    kind, shape = TensorProto.DOUBLE, ["n", 4]
+    kind = TensorProto.DOUBLE
+    shape: list[str | int | None] = ["n", 4]
     graph = helper.make_graph(
         [
             helper.make_node("Identity", ["x"], ["features"]),
