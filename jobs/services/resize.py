@@ -1,7 +1,8 @@
 """How many replicas the releases of a deployment have: what a person sets, and what scaling decides. Pure.
 
 While a rollout is open both versions keep what they have and may grow: the one before must be able to take
-all requests back at any moment. A version that is only kept warm is not scaled.
+all requests back at any moment, and the new one, which grows with it, to get them. A version that is only
+kept warm is not scaled.
 """
 
 from __future__ import annotations
@@ -33,9 +34,8 @@ def first(deployment: Deployment, event: Deployed, now: float) -> Release:
 
 def scaled(deployment: Deployment) -> list[Release]:
     """The releases that are scaled automatically now."""
-    rollout = deployment.rollout
-    stepping = rollout is not None and rollout.phase in ("stepping", "paused")
-    numbers = {deployment.live, rollout.new if rollout is not None and stepping else None}
+    heir = _heir(deployment)
+    numbers = {deployment.live, heir.number if heir is not None else None}
     return [one for one in deployment.releases if one.number in numbers and one.scale is not None]
 
 
@@ -55,8 +55,8 @@ def handle(deployment: Deployment, event: Scaled | Short | Rescale, now: float) 
             return Result(deployment)
         note = Note(
             "service.short",
-            f"{_what(deployment, release)} has no room for all of its "
-            f"{counted(release.replicas, 'replica')}: {event.reason}",
+            f"{_what(deployment, release)} finds no room for "
+            f"{'another' if release.replicas > 1 else 'a'} replica: {event.reason}",
             "warning",
         )
         deployment = deployment.having(replace(release, short=bool(event.reason)))
@@ -71,7 +71,24 @@ def handle(deployment: Deployment, event: Scaled | Short | Rescale, now: float) 
     if decision.capacity is not None:
         new = replace(new, capacity=decision.capacity, learned=now)
     note = Note("service.scaled", f"{_change(deployment, release, new)}: {decision.reason}")
-    return Result(deployment.having(new), (note,))
+    after = deployment.having(new)
+    heir = _heir(deployment)
+    if heir is None or heir.scale is None or heir.number == release.number:
+        return Result(after, (note,))
+    replicas = max(heir.replicas, heir.scale.within(new.replicas))
+    if replicas == heir.replicas:
+        return Result(after, (note,))
+    grown = _sized(heir, replicas, now, f"as many as {release.version} has")
+    with_it = Note("service.scaled", f"{_change(deployment, heir, grown)}: {grown.why}")
+    return Result(after.having(grown), (note, with_it))
+
+
+def _heir(deployment: Deployment) -> Release | None:
+    """The version that is being rolled out, once it serves."""
+    rollout = deployment.rollout
+    if rollout is None or rollout.phase not in ("stepping", "paused"):
+        return None
+    return deployment.release(rollout.new)
 
 
 def _rescaled(deployment: Deployment, event: Rescale, now: float) -> Result:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from jobs.services.spec import load_service
 from jobs.spec.job import load_job
 from jobs.spec.launch import launcher
 from jobs.sweeps.spec import load_sweep
@@ -33,6 +34,14 @@ def test_a_program_of_others_has_a_valid_job_file(path: Path) -> None:
     assert f"{path.parent.name}/job.yaml" in (EXAMPLES / "programs" / "README.md").read_text() or (
         path.parent.name in ("ray-tune", "ray-data")
     )
+
+
+def test_the_scaled_service_is_valid_and_its_programs_are_there() -> None:
+    spec = load_service(EXAMPLES / "scaling" / "service.yaml")
+    assert spec.scale is not None
+    assert (spec.scale.min, spec.scale.max, spec.scale.quiet) == (0, 3, 30)
+    assert spec.command == "python app.py"
+    assert all((EXAMPLES / "scaling" / name).is_file() for name in ("app.py", "load.py"))
 
 
 def test_digits_is_a_gang_of_two_with_a_model_and_an_objective() -> None:

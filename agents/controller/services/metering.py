@@ -62,6 +62,16 @@ def _service(page: Page, number: int, view: DeploymentView, said: Mapping[str, A
             int(rollout is not None and rollout["phase"] == phase),
             where | {"phase": phase},
         )
+    scaling = view["scaling"]
+    for bound, count in (
+        () if scaling is None else (("min", scaling["min"]), ("max", scaling["max"]))
+    ):
+        page.gauge(
+            "qd_service_replicas_bound",
+            "Between how many replicas it is scaled.",
+            count,
+            where | {"bound": bound},
+        )
     for version in view["versions"]:
         which = where | {"version": version["version"], "release": str(version["release"])}
         name = backend_name(number, version["release"])

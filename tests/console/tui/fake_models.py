@@ -5,7 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from jobs.wire.modelviews import ApprovalView, EvidenceView, ModelDetail, ModelState
-from jobs.wire.serviceviews import ComparedView, DeploymentView, RolloutView, VersionView
+from jobs.wire.serviceviews import (
+    ComparedView,
+    DeploymentView,
+    RolloutView,
+    ScalingView,
+    VersionView,
+)
 from tests.console.tui.fake_views import at
 
 
@@ -204,6 +210,29 @@ def deployment(name: str, target: Any = "production", **over: Any) -> Deployment
         "scaling": None,
         "settled": True,
         "problem": "",
+    }
+    view.update(over)  # type: ignore[typeddict-item]
+    return view
+
+
+def scaling(**over: Any) -> ScalingView:
+    view: ScalingView = {
+        "version": "digits:3",
+        "min": 0,
+        "max": 4,
+        "concurrency": 8.0,
+        "latency": 0.2,
+        "quiet": 120.0,
+        "idle": 300.0,
+        "hold": 60.0,
+        "queue": 100,
+        "replicas": 3,
+        "ready": 2,
+        "load": 20.0,
+        "held": 0,
+        "since": at(95),
+        "reason": "20 requests in progress, at most 8 for each replica",
+        "blocked": "",
     }
     view.update(over)  # type: ignore[typeddict-item]
     return view

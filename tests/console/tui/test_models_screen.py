@@ -13,14 +13,21 @@ from console.tui.core.models.detail import detail_lines
 from console.tui.core.models.list import model_filter, rows
 from console.tui.core.services import commands
 from console.tui.core.services import detail as service_detail
-from console.tui.core.services.list import milliseconds, ready, share
+from console.tui.core.services.list import COLUMNS, milliseconds, ready, share, verdict
 from console.tui.core.services.monitor import Watched, monitor_lines
 from console.tui.screens.modals import Confirm
 from console.tui.screens.sweepask import Ask
 from console.tui.source import _ACTS
 from jobs.base.errors import NotAllowed, NotFound, Unreachable
 from tests.console.tui import fake_models, fake_monitors
-from tests.console.tui.fake_models import deployment, deployments, rollout, served, versions
+from tests.console.tui.fake_models import (
+    deployment,
+    deployments,
+    rollout,
+    scaling,
+    served,
+    versions,
+)
 from tests.console.tui.fake_views import NOW
 from tests.console.tui.fakes import FakeClock, FakeSource
 from tests.console.tui.pilots import press, running, screen_text, settle, text
@@ -339,6 +346,24 @@ def test_warm_versions_are_not_counted_among_those_that_should_serve() -> None:
     assert [milliseconds(s) for s in (None, 0.00042, 0.0123, 0.1404, 0.9999, 2.1)] == [
         "-", "0.42ms", "12.3ms", "140ms", "1.0s", "2.1s",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("cells", [66, 106])
+def test_a_scaled_service_says_how_and_why_it_cannot(cells: int) -> None:
+    view = deployment("a", scaling=scaling(), versions=[served(1, "digits:3", 100.0, 2)])
+    assert verdict(view) == "scaled to 3: 20 requests in progress, at most 8 for each replica"
+    short = deployment("a", scaling=scaling(blocked="j7 is queued: needs 1 GPU\x1b[2J"))
+    assert verdict(short).startswith("no room for all replicas: j7 is queued: needs 1 GPU")
+    lines = service_detail.detail_lines(short, NOW, cells, UNICODE)
+    told = " ".join(" ".join(plain(part) for part in lines).split())
+    assert "2 of 3 replicas ready, scaled between 0 and 4" in told
+    assert "8 requests in progress for each, p95 200ms" in told
+    assert "\x1b" not in told and max(width(part) for part in lines) <= cells
+    none = served(1, "a", 100.0, 0)
+    none["replicas"] = 0
+    asleep = deployment("a", versions=[none], scaling=scaling(replicas=0, ready=0))
+    (column,) = [column for column in COLUMNS if column.title == "ready"]
+    assert column.cell(asleep, NOW, UNICODE) == ("0/0", "dim")
 
 
 # Both ------------------------------------------------------------------------------------------------

@@ -71,6 +71,11 @@ def test_a_new_version_begins_with_as_many_and_neither_shrinks_while_both_serve(
     assert [release.number for release in resize.scaled(both)] == [1, 2]
     assert story(both, (70, sized(1, 1))) == both
     assert wants(story(both, (70, sized(2, 4)))).replicas == {1: 3, 2: 4}
+    more = handle(both, sized(1, 4), 70)
+    assert wants(more.deployment).replicas == {1: 4, 2: 4}  # it may get all requests in a moment
+    assert more.notes[1].message.endswith(
+        "2 at production goes from 3 to 4 replicas: as many as 1 has"
+    )
     done = story(both, (80, Ask("promote", "ann")))
     assert [release.number for release in resize.scaled(done)] == [2]
     back = story(done, (90, Ask("rollback", "ann")))
@@ -109,7 +114,7 @@ def test_that_there_is_no_room_is_said_once() -> None:
     said = handle(serving(), Short(1, "j4 is queued: needs 1 GPU"), 10)
     (note,) = said.notes
     assert (note.kind, note.severity) == ("service.short", "warning")
-    assert "no room for all of its 1 replica: j4 is queued" in note.message
+    assert "finds no room for a replica: j4 is queued" in note.message
     assert handle(said.deployment, Short(1, "j4 is queued: needs 2 GPUs"), 11).notes == ()
     again = handle(said.deployment, Short(1, ""), 12)
     assert again.notes == ()

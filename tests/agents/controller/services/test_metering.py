@@ -59,6 +59,13 @@ def test_counts_of_the_front_are_told_by_version() -> None:
     )
 
 
+def test_the_bounds_of_a_scaled_service_are_told() -> None:
+    text = page(said(), scaling={"min": 0, "max": 4})
+    check_metrics(text)
+    where = 'service="hello",target="production"'
+    assert value(text, f'qd_service_replicas_bound{{{where},bound="max"}}') == 4
+
+
 def test_a_front_that_is_not_heard_does_not_count_from_nothing() -> None:
     text = page({})
     check_metrics(text)

@@ -136,6 +136,24 @@ async def test_without_a_controller_a_request_at_zero_is_held_and_then_told_to_c
     await plane.start()
 
 
+@pytest.mark.timeout(180)
+async def test_a_replica_that_leaves_ends_what_it_has_before_it_is_stopped(plane: Plane) -> None:
+    view = await deploy(plane, service("1", slow=8, replicas=2))
+    view = await over(plane, "done")
+    long = [asyncio.create_task(asyncio.to_thread(ask, port(view))) for _ in range(2)]
+
+    async def running() -> bool:
+        load = plane.controller.services._front.said.get("load", {})
+        return bool(load.get("d1r1", {}).get("running") == 2)
+
+    await until(running)
+    await plane.post(f"{PATH}/scale", {"replicas": 1})
+    told = [await task for task in long]
+    assert [status for status, _ in told] == [200, 200]
+    assert len({body for _, body in told}) == 2  # each had one
+    await at(plane, 1)
+
+
 async def test_a_person_sets_how_many_there_are(plane: Plane) -> None:
     with pytest.raises(NotFound):
         await plane.post(f"{PATH}/scale", {"replicas": 2})
