@@ -63,9 +63,9 @@ class Release:
     `replicas`: how many are wanted now. `until`: when a warm one is retired, unix time. `ready`: its
     replicas have all been ready.
 
-    With `scale` it is scaled automatically: `scaled` says since when it has its replicas, unix time;
-    `capacity` how many requests in progress a replica could not carry in time, which was `learned` then;
-    `short` that there is no room for all of its replicas, which was said.
+    With `scale` it is scaled automatically: `scaled` says since when it has its replicas, or all requests,
+    unix time; `capacity` how many requests in progress a replica could not carry in time, which was
+    `learned` then; `short` that there is no room for all of its replicas, which was said.
     """
 
     number: int

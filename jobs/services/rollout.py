@@ -276,7 +276,7 @@ def _rollback(deployment: Deployment, event: Ask, now: float) -> Result:
         text = f"{deployment.name} goes back to {target.version}, which starts again: {reason}"
         note = Note("rollout.started", text, "warning", user=event.user)
         return Result(replace(deployment, rollout=started), (note,))
-    deployment = deployment.having(replace(target, state="live", until=0.0))
+    deployment = deployment.having(replace(target, state="live", until=0.0, scaled=now))
     deployment = deployment.having(replace(current, state="warm", until=now + DRAIN))
     done = Rollout(
         current.number,
@@ -372,7 +372,7 @@ def _promoted(
 ) -> Result:
     new = deployment.release(rollout.new)
     assert new is not None
-    deployment = deployment.having(replace(new, state="live", until=0.0))
+    deployment = deployment.having(replace(new, state="live", until=0.0, scaled=now))
     # Going back is no step that could be taken back again.
     goes_back = rollout.old is not None and rollout.new < rollout.old
     previous = None if goes_back else rollout.old

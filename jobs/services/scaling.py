@@ -197,8 +197,7 @@ def _shrunk(scale: Scale, state: Now, look: Look, per: float, now: float) -> Dec
     have, rested = state.replicas, now - state.since
     if look.held:
         return None
-    unused = 0.0 if look.load or look.idle is None else min(look.idle, rested)
-    if scale.min == 0 and look.idle is not None and unused >= scale.idle:
+    if scale.min == 0 and look.idle is not None and min(look.idle, rested) >= scale.idle:
         return Decision(0, f"no request for {format_duration(round(look.idle))}")
     if look.peak is None or look.load is None or rested < scale.quiet:
         return None

@@ -81,6 +81,9 @@ def test_a_new_version_begins_with_as_many_and_neither_shrinks_while_both_serve(
     back = story(done, (90, Ask("rollback", "ann")))
     assert wants(back).replicas == {1: 3, 2: 3}
     assert [release.number for release in resize.scaled(back)] == [1]
+    again = back.release(1)
+    assert again is not None
+    assert again.scaled == 90  # that nobody asked while it was warm says nothing
 
 
 def test_a_new_version_is_ready_before_it_may_have_none() -> None:

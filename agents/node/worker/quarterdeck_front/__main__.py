@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import os
+import resource
 import secrets
 import signal
 import sys
@@ -158,6 +159,9 @@ def main() -> int:
             "package haproxy"
         )
         return 1
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):  # a request that is held takes two
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     inbox, outbox = Path(os.environ["QD_INBOX"]), Path(os.environ["QD_OUTBOX"])
     front = Front(Haproxy(program, Path.cwd()), inbox, outbox)
 

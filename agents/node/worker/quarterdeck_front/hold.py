@@ -117,7 +117,11 @@ class Holder:
     async def _accept(self, held: _Held) -> None:
         tasks: set[asyncio.Task[None]] = set()
         while True:
-            client, _ = await self._loop.sock_accept(held.listener)
+            try:
+                client, _ = await self._loop.sock_accept(held.listener)
+            except OSError:  # no descriptor is free at the moment: it waits in the backlog
+                await asyncio.sleep(_LOOK_AGAIN)
+                continue
             task = self._loop.create_task(self._serve(held, client))
             tasks.add(task)
             task.add_done_callback(tasks.discard)

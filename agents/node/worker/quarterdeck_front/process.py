@@ -69,6 +69,8 @@ class Process:
 
     def keep_line(self) -> None:
         """Stay connected: another process takes over now."""
+        if self._line is not None:
+            return
         with contextlib.suppress(OSError):
             line = self._connect()
             try:
