@@ -354,7 +354,7 @@ def test_a_scaled_service_says_how_and_why_it_cannot(cells: int) -> None:
     assert verdict(view) == "scaled to 3: 20 requests in progress, at most 8 for each replica"
     short = deployment("a", scaling=scaling(blocked="j7 is queued: needs 1 GPU\x1b[2J"))
     assert verdict(short).startswith("no room for all replicas: j7 is queued: needs 1 GPU")
-    lines = service_detail.detail_lines(short, NOW, cells, UNICODE)
+    lines = service_detail.detail_lines(short, Watched(), NOW, cells, UNICODE)
     told = " ".join(" ".join(plain(part) for part in lines).split())
     assert "2 of 3 replicas ready, scaled between 0 and 4" in told
     assert "8 requests in progress for each, p95 200ms" in told
