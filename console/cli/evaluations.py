@@ -80,6 +80,12 @@ def evaluate(
         str | None,
         typer.Option(metavar="PATH", help="An interpreter on the nodes that has what is needed."),
     ] = None,
+    isolated: Annotated[
+        bool,
+        typer.Option(
+            "--isolated", help="In an environment of its own, built on the node and cached."
+        ),
+    ] = False,
     cpus: Annotated[float | None, typer.Option(metavar="N", help="CPU cores of the job.")] = None,
     gpus: Annotated[float | None, typer.Option(metavar="N", help="GPUs of the job.")] = None,
     key: Annotated[
@@ -116,6 +122,7 @@ def evaluate(
         "features": _names(features),
         "classes": _names(classes),
         "allow_nan": allow_nan or None,
+        "isolated": isolated or None,
     }
     body = {
         "asked": {name: value for name, value in asked.items() if value is not None},

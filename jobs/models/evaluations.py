@@ -21,13 +21,18 @@ from jobs.spec import fields, problems
 from jobs.spec.job import JobSpec
 
 TASK = "task.json"
+REQUIREMENTS = "requirements.txt"
 FOLDER = "model"
-"""Where the job finds what it is asked, and the model's files."""
-FORMATS: Mapping[str, tuple[str, ...]] = {
-    "onnx": ("numpy", "onnxruntime"),
-    "skops": ("numpy", "sklearn", "skops"),
+"""Where the job finds what it is asked, what an environment of its own has, and the model's files."""
+_ARRAYS = {"numpy": "numpy>=2.4"}
+FORMATS: Mapping[str, Mapping[str, str]] = {
+    "onnx": _ARRAYS | {"onnxruntime": "onnxruntime>=1.32"},
+    "skops": _ARRAYS
+    | {"pandas": "pandas>=3.1", "sklearn": "scikit-learn>=1.9", "skops": "skops>=0.16"},
 }
-"""Formats that can be evaluated, and the packages that the job needs for them."""
+"""Formats that can be evaluated, and the modules that the job needs for them, with what installs each."""
+EXPLAINING = {"shap": "shap>=0.51"}
+PARQUET = {"pyarrow": "pyarrow>=26"}
 METRICS = ("accuracy", "macro_f1", "log_loss", "roc_auc", "ece", "rmse", "mae", "r2")
 """What evaluations measure; of slices all but ROC AUC."""
 FAIRNESS = "fairness."
@@ -75,6 +80,7 @@ class Measuring(BaseModel):
         None, description="explain the model, and so many rows one by one"
     )
     python: fields.LocalPath | None = Field(None, description="an interpreter with what is needed")
+    isolated: bool = Field(False, description="in an environment of its own, built on the node")
     cpus: Annotated[float, Field(gt=0, le=1024)] = 1.0
     gpus: Annotated[float, Field(ge=0, le=1024)] = 0.0
 
@@ -94,7 +100,7 @@ class Evaluation(Measuring):
 
     def asked(self) -> dict[str, Any]:
         """What is measured, as the evidence says it: nothing of where."""
-        where = {"python", "cpus", "gpus"}
+        where = {"python", "isolated", "cpus", "gpus"}
         return self.model_dump(mode="json", exclude_defaults=True, exclude=where)
 
     def task_file(self, kind: str, main: str) -> bytes:
@@ -102,13 +108,21 @@ class Evaluation(Measuring):
         asked = {name: value for name, value in self.asked().items() if name != "data"}
         return json.dumps({"format": kind, "main": main, **asked}, sort_keys=True).encode()
 
-    def job(self, model: str, number: int, data: str, python: str) -> JobSpec:
-        """The job that measures. `data`: the exact version. Raises InvalidInput."""
+    def requirements(self, kind: str, *, parquet: bool) -> bytes:
+        """What the job's own environment is made of, as pip reads it."""
+        explaining = EXPLAINING if self.explain is not None else {}
+        wanted = {**FORMATS[kind], **explaining, **(PARQUET if parquet else {})}
+        return "".join(f"{one}\n" for one in sorted(wanted.values())).encode()
+
+    def job(self, model: str, number: int, data: str, python: str | None) -> JobSpec:
+        """The job that measures. `data`: the exact version. `python`: the interpreter; None for an
+        environment of its own. Raises InvalidInput."""
+        runs = {"requirements": REQUIREMENTS} if python is None else {"python": python}
         return JobSpec.from_json(
             {
                 "name": f"evaluate-{_plain(model)}"[:63].rstrip("-"),
                 "command": ["python", "-m", "quarterdeck_serve.evaluate"],
-                "python": python,
+                **runs,
                 "launch": "plain",
                 "resources": {"cpu": self.cpus, "gpu": self.gpus},
                 "timeout": TIMEOUT,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib.util import find_spec
@@ -22,7 +22,7 @@ from agents.controller.stores.database import to_its_end
 from jobs.base.errors import InvalidInput
 from jobs.base.names import job_name
 from jobs.data.names import parse_ref as parse_data
-from jobs.models.evaluations import FOLDER, FORMATS, TASK, Evaluation, evaluation_name
+from jobs.models.evaluations import FOLDER, FORMATS, REQUIREMENTS, TASK, Evaluation, evaluation_name
 from jobs.models.names import ModelRef, parse_ref, version_name
 from jobs.snapshots.manifest import FileEntry, Manifest
 from jobs.spec.job import JobSpec
@@ -33,9 +33,6 @@ from jobs.store.loading import new_job
 from jobs.store.modeltables import ModelRow, ModelVersionRow
 from jobs.store.writing import Caller
 from jobs.wire.evaluationviews import EvaluationDetail, EvaluationView
-
-_CALLED = {"sklearn": "scikit-learn"}
-"""Packages whose import has another name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,19 +55,21 @@ async def evaluate(
 
     Raises:
         NotFound: no such version, or no such data. Conflict: the version is archived.
-        InvalidInput: its format cannot be evaluated, no interpreter here has what it needs, or no node
-            could run it.
+        InvalidInput: its format cannot be evaluated, or no node could run the job.
     """
     meant = parse_ref(ref)
     version = await controller.db.read(lambda session: _version(*open_version(session, meant)))
-    python = wanted.python or evaluator_python(version.format, wanted)
+    python = evaluator_python(version.format, wanted)
     data = await controller.datasets.pinned({"holdout": parse_data(wanted.data)})
     pin = controller.datasets.of(data)["holdout"]
     spec = wanted.job(version.ref.name, version.ref.number or 0, pin["version"], python)
     check_fits(controller, spec)
     files = await manifest_of(controller, version.digest, version.name)
-    task = wanted.task_file(version.format, version.main)
-    snapshot = await asyncio.to_thread(_work_folder, controller, files, task)
+    laid = {TASK: wanted.task_file(version.format, version.main)}
+    if python is None:
+        parquet = await asyncio.to_thread(_has_parquet, controller, pin["manifest"])
+        laid[REQUIREMENTS] = wanted.requirements(version.format, parquet=parquet)
+    snapshot = await asyncio.to_thread(_work_folder, controller, files, laid)
     entry = _entry(controller, who, spec, snapshot, key)
 
     def decide(session: Session, now: float) -> Done[tuple[Entered, EvaluationView]]:
@@ -129,31 +128,37 @@ def _version(model: ModelRow, row: ModelVersionRow) -> Version:
     return Version(exactly, name, row.digest, row.format, row.main)
 
 
-def evaluator_python(kind: str, wanted: Evaluation) -> str:
-    """The controller's interpreter, if it has what the job needs. Raises InvalidInput."""
-    missing = [name for name in FORMATS[kind] if find_spec(name) is None]
+def evaluator_python(kind: str, wanted: Evaluation) -> str | None:
+    """The interpreter of the job: the one that is named, or the controller's, if that has what is needed.
+    None for an environment that is built on the node."""
+    if wanted.python is not None and wanted.isolated:
+        raise InvalidInput("python and isolated exclude each other")
+    if wanted.python is not None:
+        return wanted.python
+    here = all(find_spec(name) for name in FORMATS[kind])
     if wanted.explain is not None and not (find_spec("shap") or find_spec("sklearn")):
-        missing.append("shap")
-    if missing:
-        names = " and ".join(_CALLED.get(name, name) for name in missing)
-        raise InvalidInput(
-            f"an evaluation's job needs {names}, which the controller's interpreter does not have",
-            "`pip install 'quarterdeck[evaluate]'` on every node, or name an interpreter that has "
-            "it with --python.",
-        )
-    return sys.executable
+        here = False
+    return sys.executable if here and not wanted.isolated else None
 
 
-def _work_folder(controller: Controller, model: Manifest, task: bytes) -> Manifest:
-    """What the job finds: the model's files below a folder, and what it is asked. Blocking."""
-    digest = sha256(task).hexdigest()
-    if not controller.blobs.has(digest):
-        controller.blobs.put(digest, io.BytesIO(task))
+def _has_parquet(controller: Controller, manifest: str) -> bool:
+    """Blocking."""
+    files = Manifest.from_bytes(controller.blobs.read(manifest)).files
+    return any(entry.path.lower().endswith(".parquet") for entry in files)
+
+
+def _work_folder(controller: Controller, model: Manifest, laid: Mapping[str, bytes]) -> Manifest:
+    """What the job finds: the model's files below a folder, and files of ours. Blocking."""
     files = [
         FileEntry(f"{FOLDER}/{one.path}", one.mode, one.size, one.sha256, one.link)
         for one in model.files
     ]
-    manifest = Manifest.of([*files, FileEntry(TASK, 0o644, len(task), digest)])
+    for path, data in laid.items():
+        digest = sha256(data).hexdigest()
+        if not controller.blobs.has(digest):
+            controller.blobs.put(digest, io.BytesIO(data))
+        files.append(FileEntry(path, 0o644, len(data), digest))
+    manifest = Manifest.of(files)
     stored(controller.blobs, manifest)
     return manifest
 

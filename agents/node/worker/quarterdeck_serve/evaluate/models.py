@@ -141,8 +141,10 @@ class Skops:
         rows = inputs["features"]
         own = getattr(self._estimator, "feature_names_in_", None)
         if own is not None:
-            import pandas as pd
-
+            try:
+                import pandas as pd
+            except ImportError:
+                raise Mistake("a model that was fitted on named columns needs pandas") from None
             rows = pd.DataFrame(rows, columns=list(own))
         found = {"label": np.asarray(self._estimator.predict(rows))}
         if hasattr(self._estimator, "predict_proba"):
