@@ -56,7 +56,7 @@ MARKED = (*LISTS, "files", "data")
 """Where rows can be marked."""
 FLOWS = ("pipelines", "pipeline")
 """Where runs of pipelines are steered: their list, and one of them."""
-PICTURES = ("race", "history", "front", "importance", "parallel")
+PICTURES = ("race", "history", "front", "importance", "parallel", "rank")
 """The panes of a sweep's pictures."""
 DRAWN = (*CHARTS, *PICTURES, "board", "heat")
 """Panes that are pictures: each can be written to a file alone."""
@@ -255,6 +255,17 @@ def in_scopes(scopes: tuple[str, ...]) -> tuple[Action, ...]:
     works = [action for action in ACTIONS if set(action.scopes) & set(scopes)]
     works.sort(key=lambda action: min(scopes.index(s) for s in action.scopes if s in scopes))
     return tuple(works)
+
+
+def unshadowed(scopes: tuple[str, ...]) -> list[Action]:
+    """Those of `in_scopes` that a key reaches: none whose keys all mean something nearer."""
+    out: list[Action] = []
+    taken: set[str] = set()
+    for action in in_scopes(scopes):
+        if not action.keys or not taken.issuperset(action.keys):
+            out.append(action)
+        taken.update(action.keys)
+    return out
 
 
 def bindings(*scopes: str) -> list[BindingType]:

@@ -122,7 +122,7 @@ class Frame(Acts, Screen[None]):
         return [bars.footer(self._footer_keys(), width, self.deck.glyphs.ellipsis)]
 
     def _footer_actions(self) -> list[actions.Action]:
-        works = actions.allowed(actions.in_scopes(self.scopes()), read_only=self.deck.read_only)
+        works = actions.allowed(actions.unshadowed(self.scopes()), read_only=self.deck.read_only)
         return [action for action in works if action.label]
 
     def _footer_keys(self) -> list[tuple[str, str]]:

@@ -163,6 +163,7 @@ def help_lines(scopes: Sequence[str], keymap: Keymap, width: int, *, read_only: 
         "race": "Race",
         "history": "History",
         "parallel": "Parallel coordinates",
+        "rank": "Rank",
         "job": "Job",
         "files": "Files",
         "metrics": "Metrics",

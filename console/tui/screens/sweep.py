@@ -17,7 +17,7 @@ from console.tui.core.sweeps import trials as table_of
 from console.tui.core.sweeps.curves import MOST, Curves
 from console.tui.core.sweeps.plots import Curve, Scene
 from console.tui.screens.lists import Head
-from console.tui.screens.sweeppictures import Front, History, Importance, Parallel, Race
+from console.tui.screens.sweeppictures import Front, History, Importance, Parallel, Race, Rank
 from console.tui.screens.sweeptable import Board, TrialActions, Trials
 from console.tui.widgets.panel import Panel
 from console.tui.widgets.prompt import Prompt
@@ -36,7 +36,7 @@ WEIGH = 10.0
 LEAST_TABLE = 8
 """Lines that the board leaves for the trials."""
 
-PANES = ("board", "trials", "race", "front", "history", "parallel", "importance")
+PANES = ("board", "trials", "race", "front", "history", "parallel", "importance", "rank")
 
 
 class SweepScreen(TrialActions):
@@ -82,6 +82,7 @@ class SweepScreen(TrialActions):
             History(self.history_lines, id="history"),
             Front(self.front_lines, id="front"),
             Importance(self.importance_lines, id="importance"),
+            Rank(self.rank_lines, id="rank"),
             id="pictures",
             classes="column",
         )
@@ -104,8 +105,8 @@ class SweepScreen(TrialActions):
             return (("trials", *rest),)
         front = ("front",) if self.several else ()
         if self.has_class("-wide"):
-            return ((*front, "history"),)
-        return ((*front, "history", "parallel", "importance"),)
+            return ((*front, "history"), ("importance", "rank"))
+        return ((*front, "history", "parallel", "importance", "rank"),)
 
     def do_pane_full(self) -> None:
         focused = self.focused

@@ -11,7 +11,7 @@ from textual.timer import Timer
 from console.tui.actions import bindings
 from console.tui.core.draw.format import many, span
 from console.tui.core.draw.lines import BLANK, Line, line
-from console.tui.core.sweeps import board, plots, space
+from console.tui.core.sweeps import board, plots, rank, space
 from console.tui.core.sweeps.plots import Curve, Scene, Strokes
 from console.tui.core.sweeps.space import Brush, Dimension
 from console.tui.screens.base import Frame
@@ -59,6 +59,11 @@ class Parallel(Picture):
     BINDINGS = bindings("parallel")
 
 
+class Rank(Picture):
+    PANE = "rank"
+    BINDINGS = bindings("rank")
+
+
 class PictureActions(Frame):
     """What the pictures show, and what a person does with them."""
 
@@ -68,6 +73,7 @@ class PictureActions(Frame):
     axes: list[Dimension]
     brush: Brush
     axis: int  # of the parallel coordinates, that keys work on
+    other: int | None  # the second parameter of the rank plot; None for the most important
     shares: Mapping[str, float] | None  # importance; None before it is known
     zoom: Mapping[str, int]
     lanes: Mapping[str, board.Lane]
@@ -80,6 +86,7 @@ class PictureActions(Frame):
     def __init__(self) -> None:
         super().__init__()
         self.curves, self.axes, self.brush, self.axis = {}, [], Brush(), 0
+        self.other = None
         self.shares, self.zoom, self.lanes, self.gpus = None, {}, {}, {}
         self.chosen = None
         self.span, self.names = (0.0, 1.0), 4
@@ -172,6 +179,22 @@ class PictureActions(Frame):
             self.axis,
         )
 
+    def _pair(self) -> tuple[int, int] | None:
+        return rank.pair(self.axes, self.axis, self.other, self.shares)
+
+    def rank_lines(self, width: int, height: int) -> list[Line]:
+        glyphs, chosen = self.deck.glyphs, self._pair()
+        if chosen is None:
+            return [line((" It takes a sweep of two parameters.", "dim"))]
+        across, up = (self.axes[index] for index in chosen)
+        return self._picture(
+            "rank",
+            width,
+            height,
+            lambda scene: rank.rank(scene, across, up, width, height, glyphs),
+            chosen,
+        )
+
     def lane_row(self, key: str, width: int) -> Line:
         lane = self.lanes.get(key)
         if lane is None:
@@ -217,7 +240,7 @@ class PictureActions(Frame):
         if not self.alive:
             return
         began = time.monotonic()
-        for name in ("race", "history", "front", "importance", "parallel"):
+        for name in ("race", "history", "front", "importance", "parallel", "rank"):
             self.query_one(f"#{name}", Panel).redraw()
         self._drawn = time.monotonic()
         self._took = self._drawn - began
@@ -242,10 +265,18 @@ class PictureActions(Frame):
         both = " by ".join(objective["metric"] for objective in scene.objectives[1::-1])
         self.set_title("front", dot.join(["Front", both]))
         self.set_title("importance", "Importance")
+        self.set_title("rank", dot.join(["Rank", *self._rank_words(scene)]))
         told = self.brush.words({axis.name: axis for axis in self.axes}, metric)
         trials = len(scene.trials)
         some = [f"newest {space.MOST_LINES}"] if trials > space.MOST_LINES else []
         self.set_title("parallel", dot.join(["Parallel", *some, *([told] if told else [])]))
+
+    def _rank_words(self, scene: Scene) -> list[str]:
+        if (chosen := self._pair()) is None:
+            return []
+        across, up = (self.axes[index] for index in chosen)
+        missing = rank.without(scene, across, up)
+        return [f"{up.name} by {across.name}", *([f"{missing} without both"] if missing else [])]
 
     def title_board(self) -> None:
         dot = f" {self.deck.glyphs.dot} "
@@ -283,7 +314,9 @@ class PictureActions(Frame):
 
     @on(Picture.Stepped)
     def _stepped(self, message: Picture.Stepped) -> None:
-        if message.down:
+        if isinstance(message.picture, Rank):
+            self._step_rank(message.right, message.down)
+        elif message.down:
             if isinstance(message.picture, Importance):
                 self._step_axis(message.down, by_importance=True)
             else:
@@ -305,6 +338,21 @@ class PictureActions(Frame):
             order.sort(key=lambda i: -shares.get(self.axes[i].name, 0.0))
         at = order.index(self.axis) if self.axis in order else -by
         self.axis = order[(at + by) % len(order)]
+        self.redraw_pictures()
+
+    def _step_rank(self, right: int, down: int) -> None:
+        """Another parameter across, or up; the two are never the same."""
+        if (chosen := self._pair()) is None:
+            return
+        across, up = chosen
+        names = [index for index, axis in enumerate(self.axes) if axis.name]
+        if right:
+            names.remove(up)
+            across = names[(names.index(across) + right) % len(names)]
+        else:
+            names.remove(across)
+            up = names[(names.index(up) + down) % len(names)]
+        self.axis, self.other = across, up
         self.redraw_pictures()
 
     @on(Picture.Opened)

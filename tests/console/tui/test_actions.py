@@ -23,7 +23,7 @@ from console.tui.screens.models import ModelsScreen, ModelTable
 from console.tui.screens.pipeline import PipelineScreen, Steps
 from console.tui.screens.pipelines import PipelinesScreen, PipelineTable, Schedules
 from console.tui.screens.sweep import SweepScreen
-from console.tui.screens.sweeppictures import Front, History, Importance, Parallel, Race
+from console.tui.screens.sweeppictures import Front, History, Importance, Parallel, Race, Rank
 from console.tui.screens.sweeps import SweepsScreen, SweepTable
 from console.tui.screens.sweeptable import Board, Trials
 from console.tui.widgets.lines import LineView
@@ -62,8 +62,18 @@ PLACES: dict[str, tuple[type, ...]] = {
     "history": (History, SweepScreen),
     "front": (Front, SweepScreen),
     "importance": (Importance, SweepScreen),
+    "rank": (Rank, SweepScreen),
     "parallel": (Parallel, SweepScreen),
 }
+
+
+def test_what_a_nearer_key_means_is_not_told_twice() -> None:
+    def told(*scopes: str) -> set[str]:
+        return {action.id for action in actions.unshadowed(scopes)}
+
+    assert "logs.save" in told("ranks", "job", "lines", "app")
+    assert "logs.save" not in told("metrics", "job", "lines", "app")
+    assert "pane.write" in told("metrics", "job", "lines", "app")
 
 
 def test_ids_are_unique() -> None:
@@ -106,12 +116,14 @@ def test_every_action_has_its_method_wherever_it_works(action: actions.Action) -
     ],
 )
 def test_no_key_means_two_things_at_once(scopes: tuple[str, ...]) -> None:
-    """A pane may take over a key of the app on purpose: the strip of ranks takes the digits."""
+    """A pane may take over a key on purpose: the strip of ranks takes the digits, and a picture `w`, with
+    which its screen saves something else."""
     keys = Counter(
         key for action in actions.in_scopes((*scopes, "lines", "app")) for key in action.keys
     )
     twice = {key for key, count in keys.items() if count > 1}
-    assert twice <= (set("12345678") if "ranks" in scopes else set())
+    digits = set("123456789") if "ranks" in scopes else set()
+    assert twice <= digits | ({"w"} if set(actions.DRAWN) & set(scopes) else set())
 
 
 def test_what_changes_the_cluster_is_off_in_a_read_only_console() -> None:

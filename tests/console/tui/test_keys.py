@@ -46,6 +46,7 @@ PLACES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("s3", "history", ()),
     ("s3", "importance", ()),
     ("s3", "parallel", ()),
+    ("s4", "rank", ()),
     ("s4", "front", ()),
 )
 """Where to open the console, the pane to focus, and keys that lead there."""
@@ -94,7 +95,8 @@ async def test_footer_and_help_tell_of_what_works_there(
         await pilot.pause(0)
         screen.redraw_frame()
         works = actions.in_scopes(screen.scopes())
-        footer = [(action.show, action.label) for action in works if action.label]
+        reached = actions.unshadowed(screen.scopes())
+        footer = [(action.show, action.label) for action in reached if action.label]
         told = "".join(span.text for span in bars.footer(footer, 240))
         assert text(deck, "footer").rstrip() == told.rstrip()
         await press(pilot, "question_mark")

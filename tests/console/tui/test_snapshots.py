@@ -116,5 +116,9 @@ def test_brushed_parallel_coordinates(snap_compare: Compare) -> None:
     assert picture(snap_compare, FakeSource(), USUAL, *keys, start="s4")
 
 
+def test_rank_plot(snap_compare: Compare) -> None:
+    assert picture(snap_compare, FakeSource(), USUAL, "shift+tab", "shift+tab", start="s4")
+
+
 def test_a_point_is_typed(snap_compare: Compare) -> None:
     assert picture(snap_compare, FakeSource(), USUAL, "a", start="s4")

@@ -85,14 +85,23 @@ async def test_marked_sweeps_are_stopped_with_one_question() -> None:
 async def test_every_pane_is_reached_by_tab(size: tuple[int, int]) -> None:
     async with running(start="s3", size=size) as (pilot, app):
         seen = set()
-        for _ in range(7):
+        for _ in range(8):
             await press(pilot, "tab")
             seen |= {
                 n for n in sweep(app).panes() if (p := sweep(app).pane(n)) and p.has_focus_within
             }
             focused = app.focused
             assert focused is not None and focused.size.height > 0
-        assert seen == {"board", "trials", "race", "front", "history", "parallel", "importance"}
+        assert seen == {
+            "board",
+            "trials",
+            "race",
+            "front",
+            "history",
+            "parallel",
+            "importance",
+            "rank",
+        }
 
 
 async def test_a_sweep_of_one_objective_has_no_front() -> None:
