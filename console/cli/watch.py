@@ -53,7 +53,8 @@ def summary(client: Client, view: JobView) -> None:
         metric = detail["metrics"][name]
         narrate(f"  {name} = {number(metric['value'])} at step {metric['step']}")
     for artifact in detail["artifacts"]:
-        narrate(f"  {artifact['name']}: {artifact['path']} ({size(artifact['size'])})")
+        became = f", {artifact['data']}" if "data" in artifact else ""
+        narrate(f"  {artifact['name']}: {artifact['path']} ({size(artifact['size'])}{became})")
     for warning in detail.get("warnings", ()):
         narrate(f"  warning: {warning}")
     newest = detail["attempts"][-1] if detail["attempts"] else None

@@ -22,6 +22,8 @@ from agents.controller.stores.blobs import BlobStore
 from jobs.base.errors import Conflict, InvalidInput, NotAllowed, NotFound
 from jobs.base.units import format_size
 from jobs.features.declaration import FOLDER as FEATURES
+from jobs.features.fitting import misfit
+from jobs.features.names import parse_ref as parse_features
 from jobs.models import formats, onnxfile
 from jobs.models.formats import Format, Look
 from jobs.models.names import check_tag, model_name, version_label, version_name
@@ -226,6 +228,7 @@ async def _publish(
     origin: str,
 ) -> PublishView:
     kind, signature = await asyncio.to_thread(_inspected, controller.blobs, manifest)
+    await _check_features(controller, source.lineage.get("features"), signature)
     content = Content(
         digest=manifest.digest,
         files=len(manifest.files),
@@ -265,6 +268,23 @@ async def _publish(
         return Done(view, text, data, severity, target=ref, left={"model": ref})  # type: ignore[arg-type]
 
     return await act(controller, who, "model.register", name, decide)
+
+
+async def _check_features(
+    controller: Controller,
+    carried: Mapping[str, str] | None,
+    signature: Mapping[str, Any] | None,
+) -> None:
+    """Raises InvalidInput for features that do not give what the model takes."""
+    if carried is None or signature is None:
+        return
+    ref = parse_features(carried["version"])
+    outputs = await controller.db.read(lambda s: features.get(s, ref).declaration["outputs"])
+    if why := misfit(outputs, signature["inputs"]):
+        raise InvalidInput(
+            f"{carried['version']} does not fit: {why}",
+            "Name the features that it was trained with: --features.",
+        )
 
 
 def _inspected(blobs: BlobStore, manifest: Manifest) -> tuple[Format, dict[str, Any] | None]:

@@ -288,3 +288,7 @@ async def test_a_model_with_features_is_served_behind_them(plane: Plane, tmp_pat
         await version("odd")
     with pytest.raises(NotFound, match="there are no features nothing"):
         await plane.post("/v1/models", body | {"name": "x", "features": "nothing"})
+    wide = {**RIDES, "outputs": {"x": {"type": "float64", "width": 5}, "hour": "float64"}}
+    await features.add(plane.client, "wide", features.write(tmp_path / "h", given=wide))
+    with pytest.raises(InvalidInput, match=r"wide@1 does not fit: the model's input x of"):
+        await plane.post("/v1/models", body | {"name": "x", "features": "wide"})
