@@ -30,7 +30,7 @@ from jobs.spec import fields, problems, yamlfile
 from jobs.spec.job import JobSpec, Resources
 from jobs.spec.problems import Problem
 
-_SERVED = ("command", "workdir", "include", "python", "requirements", "env", "resources",
+_SERVED = ("command", "workdir", "include", "python", "requirements", "image", "mounts", "env", "resources",
            "nodes", "procs_per_node", "launch", "priority", "grace", "lease")  # fmt: skip
 """Fields that are the job's own."""
 
@@ -97,6 +97,8 @@ class ServiceSpec(BaseModel):
     include: Annotated[tuple[fields.Text, ...], Field(strict=False, max_length=64)] = ()
     python: fields.LocalPath | None = None
     requirements: fields.InnerPath | None = None
+    image: fields.Image | None = None
+    mounts: Annotated[tuple[fields.Mount, ...], Field(strict=False, max_length=64)] = ()
     nodes: Annotated[int, Field(ge=1, le=10_000)] = 1
     procs_per_node: fields.Procs = 1
     launch: Literal["torchrun", "plain", "jax", "mpi"] | None = None

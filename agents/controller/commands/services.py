@@ -151,7 +151,8 @@ def model_service(version: Version, options: Mapping[str, Any]) -> dict[str, Any
     the controller's own cannot."""
     if "command" in options or "version" in options:
         raise InvalidInput("a model has its own command and version")
-    python = options.get("python") or (None if options.get("requirements") else server_python())
+    own = options.get("requirements") or options.get("image")  # they bring an interpreter
+    python = options.get("python") or (None if own else server_python())
     named = {} if python is None else {"python": python}
     command = ["python", "-m", "quarterdeck_serve", "--name", version.model]
     return {
