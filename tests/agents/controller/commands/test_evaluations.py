@@ -57,7 +57,16 @@ async def prepared(plane: Plane, tmp_path: Path) -> None:
     await add(plane, "test", holdout(tmp_path / "rows.csv"))
 
 
-async def test_a_version_is_measured_and_the_evidence_stays(plane: Plane, tmp_path: Path) -> None:
+@pytest.fixture(params=["plane", "postgres_plane"])
+def registry(request: pytest.FixtureRequest) -> Plane:
+    made: Plane = request.getfixturevalue(request.param)
+    return made
+
+
+async def test_a_version_is_measured_and_the_evidence_stays(
+    registry: Plane, tmp_path: Path
+) -> None:
+    plane = registry
     await prepared(plane, tmp_path)
     made = await evaluate(plane, "m:1", "test", slices=["sex"])
     assert (made["id"], made["model"], made["data"], made["state"]) == (

@@ -149,6 +149,16 @@ def test_the_interval_covers_what_it_should() -> None:
     assert 180 <= inside <= 199
 
 
+def test_the_interval_of_a_difference_holds_the_difference() -> None:
+    """Two groups that are treated alike: nearly every resample has some difference."""
+    truth = np.array([0, 1] * 40)
+    judged = Classified(truth, truth, ("no", "yes"), None, 1)
+    cut = groups.slices("group", [0, 0, 1, 1] * 20)
+    found, _ = bootstrap.sampled(groups.fairness(judged, cut), 80, resamples=100)
+    told = found["demographic_parity_difference"]
+    assert (told.value, told.low) == (0, 0) and told.high is not None and told.high > 0.1
+
+
 def test_the_same_rows_are_drawn_for_every_model() -> None:
     assert bootstrap.mark(50) == bootstrap.mark(50) != bootstrap.mark(51)
     for one, other in zip(bootstrap.draws(20, 5), bootstrap.draws(20, 5), strict=True):
