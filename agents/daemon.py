@@ -88,6 +88,15 @@ def prune_after(environ: Mapping[str, str]) -> tuple[float, str]:
         return GRACE, f"QD_PRUNE_AFTER: {error}"
 
 
+def waits_for_nodes(environ: Mapping[str, str]) -> tuple[bool, str]:
+    """Whether jobs that leave `on_node_loss` open wait for lost nodes, from QD_ON_NODE_LOSS; and what is
+    wrong with that. What cannot be read may have been meant to be the safer choice, so it is taken so."""
+    text = environ.get("QD_ON_NODE_LOSS", "").strip()
+    if text in ("", "restart", "wait"):
+        return text == "wait", ""
+    return True, f"QD_ON_NODE_LOSS is '{text}', which is taken for 'wait'; allowed: restart, wait"
+
+
 class _Server(uvicorn.Server):
     """uvicorn without its signal handlers, which raise the signal again after a clean end."""
 
@@ -106,6 +115,7 @@ async def serve(where: Places) -> None:
 
     grace, complaint = prune_after(os.environ)
     copying, wrong = Bounds.from_env(os.environ)
+    waiting, unclear = waits_for_nodes(os.environ)
     controller = Controller(
         state=where.state,
         fabric=RayFabric(where),
@@ -115,9 +125,11 @@ async def serve(where: Places) -> None:
         copying=copying,
         rules=where.config / "alerts.yaml",
         acts=Stepping,
+        waiting=waiting,
     )
     controller.complain("pruning", complaint)
     controller.complain("checkpoint settings", wrong)
+    controller.complain("node loss setting", unclear)
     await controller.start()
     config = uvicorn.Config(
         create_app(controller),

@@ -56,6 +56,7 @@ from jobs import __version__
 from jobs.base.errors import NotFound, QuarterdeckError
 from jobs.base.names import job_name
 from jobs.base.places import database_file
+from jobs.base.words import joined
 from jobs.life.lifecycle import Note
 from jobs.models.signers import Signers
 from jobs.placement.nodehealth import Acknowledged
@@ -88,6 +89,7 @@ class Controller:
         prune_after: seconds after which a blob goes that nothing refers to.
         rules: the file of rules and channels of alerts; None for `alerts.yaml` in `state`.
         acts: who takes the steps of pipelines that are no jobs; None: nobody does.
+        waiting: whether jobs that leave it open wait for nodes that are lost (`on_node_loss`).
         now: unix time. monotonic: a clock that never jumps. Both in seconds.
     """
 
@@ -102,11 +104,12 @@ class Controller:
         copying: Bounds | None = None,
         rules: Path | None = None,
         acts: Callable[[Controller], Acts] | None = None,
+        waiting: bool = False,
         now: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.state, self.fabric, self.now, self.monotonic = state, fabric, now, monotonic
-        self._ray_address, self._rules = ray_address, rules
+        self._ray_address, self._rules, self._waiting = ray_address, rules, waiting
         self.acts: Acts = (acts or NoActs)(self)
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.database_url = url = database_url or f"sqlite:///{database_file(state)}"
@@ -179,6 +182,7 @@ class Controller:
             monotonic=self.monotonic,
             ray_address=self._ray_address,
             newest_attempt=self.logs.newest,
+            waiting=self._waiting,
         )
         self.strays = Strays(self.links, self.cluster_id, self._intake.unknown)
         restored = await self._continuity.broken()
@@ -287,6 +291,7 @@ class Controller:
 
     async def _tell_of_restored(self) -> None:
         """Say what is known of the time after the backup, and give numbers above all that were given."""
+        await self.db.write(writing.doubt)
         newest = max(await self.logs.run(self.logs.newest_job), self.secrets.newest_job())
         known = await self.db.read(writing.newest_job)
         text = "the registry is older than what was written last: it was restored, replaced or lost"
@@ -510,11 +515,18 @@ class Controller:
         for view in self.node_views():
             away = self.cluster.nodes[view["name"]].drained and not view["jobs"]
             if view["state"] in ("LOST", "SUSPECT") and not away:  # drained and gone is in order
+                waiting = self.reconciler.losses.waiting_for(view["name"])
                 found.append(
                     {
-                        "what": f"node {view['name']} has been silent for {view['age']:.0f} s",
-                        "fix": "Its jobs are restarted elsewhere when their leases end; look at the "
-                        f"machine. If it left for good: `qd forget {view['name']}`.",
+                        "what": f"node {view['name']} has been silent for {view['age']:.0f} s"
+                        + (f", and {joined(waiting)} wait for it" if waiting else ""),
+                        "fix": (
+                            "Look at the machine. If it certainly has gone down: "
+                            f"`qd confirm-dead {view['name']}` lets them restart."
+                            if waiting
+                            else "Its jobs are restarted elsewhere when their leases end; look at the "
+                            f"machine. If it left for good: `qd forget {view['name']}`."
+                        ),
                         "severity": "error" if view["state"] == "LOST" else "warning",
                     }
                 )
@@ -567,7 +579,7 @@ class Controller:
         }
         if storage is not None:
             told["storage"] = storage
-        maintenance = self.reconciler.maintained()
+        maintenance = self.reconciler.losses.maintained()
         if maintenance is not None:
             told["maintenance"] = maintenance
         return told

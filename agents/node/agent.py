@@ -18,7 +18,7 @@ from collections.abc import Collection, Coroutine
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from agents.node import feed
+from agents.node import feed, machine
 from agents.node.attempts import Attempt, job_of, reap, reap_removed
 from agents.node.checkpoints import holding
 from agents.node.config import AgentConfig
@@ -379,6 +379,7 @@ class NodeAgent:
             attempts=[self._report(attempt) for attempt in self._holdings],
             problems=self._problems(),
             given=self._holdings.given(),
+            boot=machine.boot(),
         )
 
     async def stage(self, plan: LaunchPlan) -> StageReply:

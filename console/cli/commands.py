@@ -557,6 +557,11 @@ COMMANDS: dict[str, Entry] = {
     "undrain": Entry(
         "console.cli.nodes:undrain", "Start jobs on a node again; also lifts a quarantine.", _FLEET
     ),
+    "confirm-dead": Entry(
+        "console.cli.nodes:confirm_dead",
+        "Confirm that a LOST node has gone down, so that its jobs restart now.",
+        _FLEET,
+    ),
     "forget": Entry("console.cli.nodes:forget", "Remove a node that will not come back.", _FLEET),
     "maintenance": Entry(
         "console.cli.maintenance:maintenance",

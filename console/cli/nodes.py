@@ -1,4 +1,4 @@
-"""`qd nodes`, `qd node`, `qd drain`, `qd undrain`, `qd forget`."""
+"""`qd nodes`, `qd node`, `qd drain`, `qd undrain`, `qd confirm-dead`, `qd forget`."""
 
 from __future__ import annotations
 
@@ -93,6 +93,38 @@ def drain(
 def undrain(name: NodeName, as_json: Json = False) -> None:
     """Start jobs on a node again; also lifts a quarantine."""
     _show_change(Client.from_environment().act(f"/v1/nodes/{segment(name)}/undrain"), as_json)
+
+
+def confirm_dead(
+    name: NodeName,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Confirm that a LOST node has gone down, so that its jobs restart now.
+
+    Only if its power is off, or it was started again: if its ranks still run, for instance
+    behind a network failure, a second copy of each job will write to the same places.
+    """
+    client = Client.from_environment()
+    path = f"/v1/nodes/{segment(name)}"
+    node = cast("NodeView", client.get(path))
+    jobs = ", ".join(node["jobs"])
+    if not yes:
+        risk = f"if ranks of {jobs or 'its jobs'} still run there, a second copy of them will start"
+        if as_json or not sys.stdin.isatty():
+            raise InvalidInput(
+                neutralise(risk), "If it certainly has gone down, confirm with --yes."
+            )
+        silent = f", silent for {span(node['age'])}" if node["state"] == "LOST" else ""
+        narrate(neutralise(f"{node['name']} is {node['state']}{silent}. Caution: {risk}."))
+        typer.confirm("Is it certain that it has gone down?", abort=True, err=True)
+    after = cast("NodeView", client.post(f"{path}/confirm-dead"))
+    if as_json:
+        emit(after)
+    else:
+        say(
+            f"{neutralise(after['name'])} counts as dead; {neutralise(jobs) or 'its jobs'} may restart"
+        )
 
 
 def forget(

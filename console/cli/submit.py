@@ -131,6 +131,13 @@ def submit(
         str | None,
         typer.Option(metavar="SPAN", help="It counts as stalled when silent for this long."),
     ] = None,
+    on_node_loss: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOW",
+            help="When a node is lost: restart once the lease has ended, or wait until it is certainly down.",
+        ),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed, as quarterdeck.seed.")] = None,
     tag: Annotated[list[str] | None, typer.Option(metavar="K=V", help="A tag; repeatable.")] = None,
     output: Annotated[
@@ -198,6 +205,7 @@ def submit(
         "timeout": timeout,
         "max_restarts": max_restarts,
         "resume": resume,
+        "on_node_loss": on_node_loss,
         "stall_action": on_stall,
         "stall_after": stall_after,
         "seed": seed,

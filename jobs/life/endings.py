@@ -46,13 +46,16 @@ def set_part(
     outcome: str = "",
     ran: float | None = None,
     only_from: tuple[Phase, ...] | None = None,
+    boot: str = "",
 ) -> Attempt:
     """The attempt with one part moved on; a part never moves back from where it ended."""
 
     def moved(part: Part) -> Part:
         if part.node != node or part.over or (only_from and part.phase not in only_from):
             return part
-        return replace(part, phase=phase, outcome=outcome or part.outcome, ran=ran)
+        return replace(
+            part, phase=phase, outcome=outcome or part.outcome, ran=ran, boot=boot or part.boot
+        )
 
     return replace(attempt, parts=tuple(moved(part) for part in attempt.parts))
 

@@ -14,7 +14,8 @@ only ever moves the state.
           └─────────────────────────────────── STOPPING ──▶ FAILED · CANCELLED│
                                                   └───────────────────────────┘
 An attempt ends only when every part is confirmed ended, or gone (its lease has run out, so its guard
-has stopped the ranks by itself). That is what keeps two copies of a gang from ever running.
+has stopped the ranks by itself; or its machine is known to have gone down). That is what keeps two copies
+of a gang from ever running.
 """
 
 from __future__ import annotations
@@ -185,6 +186,7 @@ def _placed(job: Job, event: Event, now: float) -> Next:
         tuple(Part(node) for node in event.nodes),
         placed_at=now,
         identity=event.identity,
+        waits=event.waits,
     )
     where = ", ".join(event.nodes)
     new = replace(job, state="PLACING", reason=f"on {where}", attempt=attempt, attempts=number)
@@ -213,7 +215,7 @@ def _refused(job: Job, event: Event, now: float) -> Next:
 def _staged(job: Job, event: Event, now: float) -> Next:
     assert isinstance(event, Staged)
     attempt = endings.set_part(
-        endings.live(job), event.node, phase="staged", only_from=("pending",)
+        endings.live(job), event.node, phase="staged", only_from=("pending",), boot=event.boot
     )
     if all(part.phase == "staged" for part in attempt.parts):
         attempt = replace(attempt, started_at=now)

@@ -17,12 +17,15 @@ Ending = Literal["", "failed", "stage", "lost", "cancelled", "timeout", "stalled
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One node's part of an attempt. `staged` is reached only with everything in place to launch."""
+    """One node's part of an attempt. `staged` is reached only with everything in place to launch.
+
+    `boot`: of the machine that it was staged on (`jobs.life.boots`); empty when nobody knows."""
 
     node: str
     phase: Phase = "pending"
     outcome: str = ""
     ran: float | None = None  # seconds, as its node counted them; not stored
+    boot: str = ""
 
     @property
     def over(self) -> bool:
@@ -41,6 +44,9 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
+    """`waits`: no lease ends it (`on_node_loss: wait`), so that no time that passes proves that it is
+    over."""
+
     number: int
     epoch: int
     state: AttemptState
@@ -52,6 +58,7 @@ class Attempt:
     ended_at: float | None = None
     released: bool = False
     identity: str = ""  # random; empty for one that an older version placed
+    waits: bool = False
 
     def over_on(self, node: str) -> bool:
         """Whether nothing of it is left on a node, as far as is known."""
@@ -95,12 +102,13 @@ class Job:
 @dataclass(frozen=True, slots=True)
 class Placed:
     """The scheduler chose nodes, in order of node rank. `epoch` is new and larger than all before;
-    `number` is the attempt's, the next one when it is None."""
+    `number` is the attempt's, the next one when it is None. `waits`: see `Attempt`."""
 
     nodes: tuple[str, ...]
     epoch: int
     identity: str = ""
     number: int | None = None
+    waits: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,10 +125,11 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Staged:
-    """A node has everything in place; nothing runs yet."""
+    """A node has everything in place; nothing runs yet. `boot`: see `Part`."""
 
     epoch: int
     node: str
+    boot: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +166,8 @@ class ClockSet:
 
 @dataclass(frozen=True, slots=True)
 class Gone:
-    """A node's part cannot be alive any more: its lease has run out, or its machine was restarted.
+    """A node's part cannot be alive any more: its lease has run out, its machine was restarted, or a
+    person has said so.
 
     `silent` is for how many seconds the node has said nothing; None when nobody knows.
     """

@@ -203,6 +203,12 @@ class JobSpec(_Model):
     timeout: fields.Timeout | None = None
     on_stall: OnStall = OnStall()
     lease: fields.Lease = Field(90.0, description="how long ranks run on without the controller")
+    on_node_loss: Literal["restart", "wait"] | None = Field(
+        None,
+        description="restart: ranks stop when their lease ends, and the gang starts again; wait: no lease "
+        "ends them, and the gang starts again only once the node is known to have gone down; by default, "
+        "what the cluster is set to",
+    )
     grace: fields.Patience = Field(10.0, description="between SIGTERM and SIGKILL")
     notice: fields.Patience = Field(5.0, description="should_stop() is true before SIGTERM")
     outputs: Annotated[dict[fields.Identifier, Output], Field(max_length=64)] = Field(
@@ -277,6 +283,15 @@ class JobSpec(_Model):
     def _restarts_are_there(cls, value: OnStall, info: ValidationInfo) -> OnStall:
         if value.action == "restart" and info.data.get("max_restarts") == 0:
             raise ValueError("restart needs max_restarts of 1 or more, which is 0; allowed: fail")
+        return value
+
+    @field_validator("on_node_loss")
+    @classmethod
+    def _services_do_not_wait(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value == "wait" and info.data.get("kind") == "service":
+            raise ValueError(
+                "found wait; allowed: restart for kind service, of which copies may run"
+            )
         return value
 
     @field_validator("params")

@@ -83,7 +83,7 @@ def _attempt(row: AttemptRow, parts: Iterable[PartRow]) -> Attempt:
         number=row.number,
         epoch=row.id,
         state=row.state,  # type: ignore[arg-type]
-        parts=tuple(Part(part.node, part.phase, part.outcome) for part in in_order),  # type: ignore[arg-type]
+        parts=tuple(Part(part.node, part.phase, part.outcome, boot=part.boot) for part in in_order),  # type: ignore[arg-type]
         ending=row.ending,  # type: ignore[arg-type]
         failure=_failure(row.failure),
         placed_at=row.placed_at,
@@ -91,6 +91,7 @@ def _attempt(row: AttemptRow, parts: Iterable[PartRow]) -> Attempt:
         ended_at=row.ended_at,
         released=row.released,
         identity=row.identity,
+        waits=row.waits,
     )
 
 

@@ -88,6 +88,7 @@ class AttemptRow(SQLModel, table=True):
     started_at: float | None = None
     ended_at: float | None = None
     identity: str = ""  # as `JobRow.token`
+    waits: bool = False  # no lease ends it
 
 
 class PartRow(SQLModel, table=True):
@@ -100,6 +101,7 @@ class PartRow(SQLModel, table=True):
     node: str = Field(index=True)
     phase: str
     outcome: str = ""
+    boot: str = ""  # that it was staged in (`jobs.life.boots`)
     left_files: int = 0  # written below its work folder, and no output
     left_bytes: int = Field(default=0, sa_type=BigInteger)
 

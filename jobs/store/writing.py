@@ -196,6 +196,23 @@ def number_above(session: Session, *, job: int = 0, epoch: int = 0) -> bool:
     return True
 
 
+_DOUBTED = "doubted"
+
+
+def doubt(session: Session) -> None:
+    """Note that this registry is older than what was written last: of the jobs that it has now, attempts may
+    run that it does not know of."""
+    newest = session.connection().execute(_NEWEST_JOB).scalar() or 0
+    session.merge(MetaRow(name=_DOUBTED, value=f"{newest} {newest_epoch(session)}"))
+
+
+def doubted(session: Session) -> tuple[int, int]:
+    """The highest number of a job and the highest epoch of which that was noted; zeros when never."""
+    row = session.get(MetaRow, _DOUBTED)
+    job, epoch = row.value.split() if row is not None else (0, 0)
+    return int(job), int(epoch)
+
+
 # -- events ---------------------------------------------------------------------------------------
 
 _ADD_EVENTS = _EVENTS.insert().returning(*_EVENTS.c, sort_by_parameter_order=True)
@@ -249,7 +266,15 @@ class Saved:
     events: list[EventView]
 
 
-def new_epoch(session: Session, job: int, number: int, now: float, identity: str = "") -> int:
+def new_epoch(
+    session: Session,
+    job: int,
+    number: int,
+    now: float,
+    identity: str = "",
+    *,
+    waits: bool = False,
+) -> int:
     """Reserve an epoch by inserting the attempt's row. The lifecycle fills in the rest."""
     row = {
         "job_id": job,
@@ -260,6 +285,7 @@ def new_epoch(session: Session, job: int, number: int, now: float, identity: str
         "released": False,
         "placed_at": now,
         "identity": identity,
+        "waits": waits,
     }
     key = session.connection().execute(_ADD_ATTEMPT, row).inserted_primary_key
     assert key is not None
@@ -319,6 +345,7 @@ def _add_parts(session: Session, attempt: Attempt) -> None:
             "node": part.node,
             "phase": part.phase,
             "outcome": part.outcome,
+            "boot": part.boot,
         }
         for rank, part in enumerate(attempt.parts)
     ]
@@ -333,7 +360,13 @@ def _save_attempt(session: Session, before: Attempt, attempt: Attempt, job: Job)
     connection = session.connection()
     connection.execute(_SET_ATTEMPT, {"which": attempt.epoch, **changed})
     moved = [
-        {"which": attempt.epoch, "part": rank, "phase": part.phase, "outcome": part.outcome}
+        {
+            "which": attempt.epoch,
+            "part": rank,
+            "phase": part.phase,
+            "outcome": part.outcome,
+            "boot": part.boot,
+        }
         for rank, part in enumerate(attempt.parts)
         if part != before.parts[rank]
     ]

@@ -50,6 +50,7 @@ class Hello(TypedDict):
     attempts: list[AttemptReport]
     problems: list[str]
     given: NotRequired[dict[str, Given]]  # by the cluster's id
+    boot: NotRequired[str]  # of this machine (`jobs.life.boots`)
 
 
 class Given(TypedDict):
@@ -213,6 +214,7 @@ class StageReply(TypedDict):
     clock: float
     blame: NotRequired[Literal["job", "node"]]  # of a failure; "job" when absent
     image: NotRequired[str]  # "sha256:..." of the image that it has; absent without one
+    boot: NotRequired[str]  # of this machine, in which it was staged
 
 
 class LaunchRequest(TypedDict):

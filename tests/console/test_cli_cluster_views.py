@@ -297,3 +297,19 @@ def test_maintenance_names_the_nodes_that_have_not_confirmed_it(
     assert "(30m00s left), by ada: new kernel" in qd("maintenance").out
     controller.on("GET /v1/maintenance", None)
     assert "not in maintenance" in qd("maintenance").err
+
+
+def test_confirming_that_a_node_is_dead_warns_of_what_it_means(
+    qd: Any, controller: FakeController, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = node("gpu-1", state="LOST", jobs=["j4"], age=720.0)
+    controller.on("GET /v1/nodes/gpu-1", lost)
+    controller.on("POST /v1/nodes/gpu-1/confirm-dead", {**lost, "jobs": []})
+    refused = qd("confirm-dead", "gpu-1")
+    assert refused.code == 2, "a script has to say --yes"
+    assert "if ranks of j4 still run there, a second copy of them will start" in refused.err
+    assert qd("confirm-dead", "gpu-1", "--yes").out == "gpu-1 counts as dead; j4 may restart\n"
+    monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    assert qd("confirm-dead", "gpu-1").code != 0
+    assert len(controller.asked("POST /v1/nodes/gpu-1/confirm-dead")) == 1

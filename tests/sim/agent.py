@@ -134,6 +134,7 @@ class Agent:
             "attempts": [self._report(folder) for folder in machine.folders.values()],
             "problems": [],
             "given": self._given_numbers(),
+            "boot": f"{machine.name}/{machine.boot_id}",
         }
 
     def _given_numbers(self) -> dict[str, wire.Given]:
@@ -176,6 +177,7 @@ class Agent:
             "port": staged["port"],
             "gpus": list(staged["gpus"]),
             "clock": self._machine.clock(),
+            "boot": f"{self._machine.name}/{self._machine.boot_id}",
         }
 
     async def launch(self, request: wire.LaunchRequest) -> wire.AttemptReport:

@@ -7,8 +7,9 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from agents.controller.commands import maintaining, straying
+from agents.controller.commands import confirming, maintaining, straying
 from agents.controller.controller import Controller
+from agents.controller.core.reconciler import FOREVER
 from jobs.base.errors import Conflict, NotFound, StorageFull, Unreachable
 from jobs.store.writing import Caller
 from tests.sim.checks import Checks
@@ -42,7 +43,7 @@ class Troubles:
         self.loop, self.story, self.network, self.head = loop, story, network, head
         self.checks, self.gentle = checks, gentle
         self.rng = rng
-        self.calm = self.restored = False
+        self.calm = self.restored = self.maintained = False
 
     @property
     def hosts(self) -> list[Host]:
@@ -134,9 +135,18 @@ class Troubles:
                     await self._set_drained(node.name, drained=False)
             if controller.strays.found():
                 await self.ask(lambda c: straying.forget(c, OPERATOR))
-            if self.checks.lost:
-                for number in self.checks.waiting():
+            await self._confirm_dead()
+            for number in self.checks.waiting():
+                live = controller.reconciler.live.get(number)
+                held = live is not None and live.held_until > controller.now() + FOREVER / 2
+                if self.checks.lost or held:
                     await self.ask(lambda c, n=number: c.reconciler.cancel(n, OPERATOR))  # type: ignore[misc]
+
+    async def _confirm_dead(self) -> None:
+        """Say of nodes that are lost for good that they are dead."""
+        for name in sorted(self.checks.lost):
+            if await self.ask(lambda c, n=name: confirming.confirm_dead(c, n, OPERATOR)):  # type: ignore[misc]
+                self.story.tell(OPERATOR.user, f"confirmed that {name} is dead")
 
     async def _set_drained(self, name: str, *, drained: bool) -> None:
         if not drained:
@@ -280,7 +290,10 @@ class Troubles:
         if self.restored:  # a later backup after an earlier one would bring back what was lost
             return
         self.restored, copy = True, self.head.backup()
+        self.maintained = False
         await asyncio.sleep(self.rng.choice((1.0, 6.0, 20.0)))
+        if self.maintained:
+            return  # it does not know what was granted ahead: an operator has to wait (docs/hosts.md)
         self.head.crash()
         self.head.restore(copy)
         self.checks.restored()
@@ -322,6 +335,7 @@ class Troubles:
     async def _maintain(self) -> None:
         """The head is away for a while, as was announced, and perhaps for less time than that."""
         seconds = self.rng.choice((60.0, 90.0))
+        self.maintained = True
         if await self.ask(lambda c: maintaining.begin(c, OPERATOR, seconds, "kernel")) is None:
             return
         self.story.tell(OPERATOR.user, f"began a maintenance of {seconds:g} s")
@@ -377,3 +391,5 @@ class Troubles:
         self.network.kill_agent(host)
         await self._miss(host, 60.0)
         self.network.leave(host)
+        if self.rng.random() < 0.5:
+            await self._confirm_dead()

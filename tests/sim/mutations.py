@@ -76,6 +76,15 @@ def _maintenance_is_not_booked() -> _Patch:
     return mock.patch.object(Ahead, "resumed", forgetful)
 
 
+def _waiting_ends_by_time() -> _Patch:
+    """What waits for a node is given up as all else is."""
+    source = inspect.getsource(deadlines.gone)
+    assert " or attempt.waits" in source
+    names = dict(vars(deadlines))
+    exec(source.replace(" or attempt.waits", ""), names)
+    return mock.patch.object(deadlines, "gone", names["gone"])
+
+
 def _stopping_is_over() -> _Patch:
     over = property(lambda part: part.phase in ("ended", "gone", "stopping"))
     return mock.patch.object(lifecycle.Part, "over", over)
@@ -174,6 +183,7 @@ MUTATIONS = {
     "fence": Mutation("guards ignore their lease", _guards_ignore_leases, 4),
     "grant": Mutation("leases last longer than is booked", _longer_leases_than_booked, 4),
     "maintenance": Mutation("what was granted ahead is forgotten", _maintenance_is_not_booked, 0),
+    "wait": Mutation("what waits is given up without a word", _waiting_ends_by_time, 10),
     "stopping": Mutation("a part that is stopping counts as over", _stopping_is_over, 0),
     "gang": Mutation("one ended part ends the gang", _release_before_stop, 4),
     "logs": Mutation("an end is told before the logs are here", _end_before_the_logs_are_here, 4),

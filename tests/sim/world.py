@@ -246,6 +246,7 @@ class World:
                 "resources": {"cpu": cpus, "gpu": float(gpus)},
                 "max_restarts": restarts,
                 "lease": 30.0 if self.gentle else rng.choice((5.0, 10.0, 20.0)),
+                "on_node_loss": rng.choice((None, None, "restart", "wait", "wait")),
                 "grace": rng.choice((0.5, 4.0, 10.0)),  # the last is what jobs have by default
                 "notice": rng.choice((0.0, 2.0)),
                 "timeout": None if self.gentle else rng.choice((None, None, None, 12.0)),
@@ -261,8 +262,8 @@ class World:
         needs = spec["resources"]
         return (
             f"{spec['nodes']} nodes x {needs['cpu']:g} CPUs, {needs['gpu']:g} GPUs, "
-            f"lease {spec['lease']:g}, grace {spec['grace']:g}, notice {spec['notice']:g}, "
-            f"restarts {spec['max_restarts']}"
+            f"lease {spec['lease']:g} ({spec['on_node_loss']}), grace {spec['grace']:g}, "
+            f"notice {spec['notice']:g}, restarts {spec['max_restarts']}"
         )
 
 

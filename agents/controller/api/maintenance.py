@@ -25,7 +25,7 @@ class MaintenanceRequest(BaseModel):
 
 @router.get("/maintenance", dependencies=[VIEWER])
 async def show(controller: TheController) -> MaintenanceView | None:
-    return controller.reconciler.maintained()
+    return controller.reconciler.losses.maintained()
 
 
 @router.post("/maintenance", dependencies=[ADMIN])

@@ -1,4 +1,4 @@
-"""Nodes: list, show, history, drain, forget."""
+"""Nodes: list, show, history, drain, confirm dead, forget."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from agents.controller.api.access import ADMIN, VIEWER
 from agents.controller.api.bodies import BoundedRoute
 from agents.controller.api.common import TheCaller, TheController, resolve
-from agents.controller.commands import forgetting
+from agents.controller.commands import confirming, forgetting
 from jobs.wire.views import HistoryPoint, NodeView
 
 router = APIRouter(route_class=BoundedRoute)
@@ -86,6 +86,11 @@ async def drain(
 @router.post("/nodes/{name}/undrain", dependencies=[ADMIN])
 async def undrain(name: str, controller: TheController, who: TheCaller) -> NodeView:
     return await controller.set_drained(name, who, drained=False, reason="")
+
+
+@router.post("/nodes/{name}/confirm-dead", dependencies=[ADMIN])
+async def confirm_dead(name: str, controller: TheController, who: TheCaller) -> NodeView:
+    return await confirming.confirm_dead(controller, name, who)
 
 
 @router.post("/nodes/{name}/forget", dependencies=[ADMIN])

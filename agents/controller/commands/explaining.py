@@ -9,6 +9,7 @@ from agents.controller.controller import Controller
 from agents.controller.core.reconciler import MAINTAINED
 from jobs.base.errors import Conflict, QuarterdeckError
 from jobs.base.names import job_name
+from jobs.base.words import joined
 from jobs.placement.explain import explain_waiting
 from jobs.store import reading
 from jobs.wire import messages as wire
@@ -34,6 +35,16 @@ async def explain(controller: Controller, number: int) -> ExplainView:
     reasons, unblock = _waiting(controller, number) if detail["state"] == "QUEUED" else ([], [])
     if detail["state"] == "RUNNING" and detail["reason"]:
         unblock = [{"change": "see where its ranks are", "command": f"qd stacks {detail['id']}"}]
+    silent = _silent(controller, number)
+    if silent:
+        reasons = [
+            f"no contact with {joined(silent)}: under on_node_loss: wait, what runs there counts as "
+            "running until it is known to have gone down"
+        ]
+        unblock = [
+            {"change": f"if {node} certainly has gone down", "command": f"qd confirm-dead {node}"}
+            for node in silent
+        ]
     failure = next(
         (a["first_failure"] for a in reversed(detail["attempts"]) if a["first_failure"]), None
     )
@@ -53,6 +64,14 @@ async def explain(controller: Controller, number: int) -> ExplainView:
     return found
 
 
+def _silent(controller: Controller, number: int) -> list[str]:
+    """Lost nodes that the job waits for."""
+    lost = [view["name"] for view in controller.node_views() if view["state"] == "LOST"]
+    return [
+        node for node in lost if job_name(number) in controller.reconciler.losses.waiting_for(node)
+    ]
+
+
 def _waiting(controller: Controller, number: int) -> tuple[list[str], list[Unblock]]:
     reconciler = controller.reconciler
     if not reconciler.settled:
@@ -62,6 +81,8 @@ def _waiting(controller: Controller, number: int) -> tuple[list[str], list[Unblo
     live = reconciler.live.get(number)
     if live is None or not live.waiting:
         return ["its last attempt is being cleared away"], []
+    if held := reconciler.held(live):
+        return [held], []
     return explain_waiting(
         number,
         [other.request() for other in reconciler.waiting()],

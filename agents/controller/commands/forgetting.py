@@ -40,7 +40,8 @@ async def forget(controller: Controller, name: str, who: Caller) -> NodeView:
     if view["jobs"]:
         raise Conflict(
             f"{', '.join(view['jobs'])} may still run on {name}",
-            "Wait until the leases there have expired; `qd explain` says more.",
+            "Wait until the leases there have expired, or, if it certainly has gone down: "
+            f"`qd confirm-dead {name}`.",
             jobs=view["jobs"],
         )
     now = controller.now()

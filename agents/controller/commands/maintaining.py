@@ -46,7 +46,7 @@ async def begin(
     (await act(controller, who, "maintenance.begin", "head", decide))()
     controller.reconciler.wake()
     await _confirmed(controller)
-    view = controller.reconciler.maintained()
+    view = controller.reconciler.losses.maintained()
     if view is None:
         raise Conflict("the maintenance was ended meanwhile")
     return view
@@ -57,10 +57,10 @@ async def _confirmed(controller: Controller) -> None:
     links = controller.links
     try:
         async with asyncio.timeout(PATIENCE):
-            while nodes := controller.reconciler.unconfirmed():
+            while nodes := controller.reconciler.losses.unconfirmed():
                 renewals = (links.renew(node) for node in nodes)
                 await asyncio.gather(*renewals, return_exceptions=True)
-                if controller.reconciler.unconfirmed():
+                if controller.reconciler.losses.unconfirmed():
                     await asyncio.sleep(ASK_AGAIN)
     except TimeoutError:
         pass
@@ -72,7 +72,7 @@ async def end(controller: Controller, who: Caller) -> MaintenanceView:
     Raises Conflict when there is none.
     """
     reconciler = controller.reconciler
-    view = reconciler.maintained()
+    view = reconciler.losses.maintained()
 
     def decide(session: Session, now: float) -> Done[Callable[[], None]]:
         if view is None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 
 from agents.controller.core.live import Live
 from agents.controller.nodes.links import Link
+from jobs.life import boots
 from jobs.life import lifecycle as lc
 from jobs.life.outages import Ahead
 
@@ -35,7 +36,7 @@ def gone(
     monotonic: float,
     ahead: Ahead,
 ) -> Iterator[tuple[Live, lc.Gone]]:
-    """Parts whose lease cannot last any longer, wherever their node is.
+    """Parts whose lease cannot last any longer, wherever their node is. What waits has no lease.
 
     Args:
         cluster: the registry's name, which is part of attempts' keys.
@@ -46,8 +47,8 @@ def gone(
         return
     for live in holding:
         attempt = live.job.attempt
-        if attempt is None or attempt.started_at is None:
-            continue
+        if attempt is None or attempt.started_at is None or attempt.waits:
+            continue  # it never began, or no lease ends it
         lease, key = live.spec.lease, live.key(cluster)
         for part in attempt.parts:
             if part.over:
@@ -60,3 +61,48 @@ def gone(
                 reason = f"no contact for longer than its lease of {lease:g} s"
                 silent = monotonic - link.clock_at if link is not None and link.clock_at else None
                 yield live, lc.Gone(attempt.epoch, part.node, reason, silent)
+
+
+def unreported(
+    holding: Iterable[Live], links: Mapping[str, Link], cluster: str, monotonic: float
+) -> Iterator[tuple[Live, str]]:
+    """Parts of what waits, with their nodes, that run as far as is recorded, and that an agent which answers
+    does not tell of. A registry that was restored may have forgotten that they ended."""
+    for live in holding:
+        attempt = live.job.attempt
+        if attempt is None or not attempt.waits or live.job.state != "RUNNING":
+            continue
+        if monotonic < live.running_since + live.spec.lease:
+            continue  # what was launched just now is told of soon
+        for part in attempt.parts:
+            link = links.get(part.node)
+            if part.over or link is None or not link.online:
+                continue
+            if live.key(cluster) not in link.reports:
+                yield live, part.node
+
+
+def restarted(
+    holding: Iterable[Live], node: str, boot: str, known: Container[str], cluster: str
+) -> Iterator[tuple[Live, lc.Gone]]:
+    """Parts that were staged on a node's machine before it was started anew, and that it does not know any
+    more.
+
+    Args:
+        boot: in which the machine runs now (`jobs.life.boots`).
+        known: keys of attempts that its agent tells of: how those ended is its to say.
+    """
+    for live, part in open_parts(holding, node):
+        if boots.restarted(part.boot, boot) and live.key(cluster) not in known:
+            reason = "the node was restarted, and knows nothing of it any more"
+            yield live, lc.Gone(live.epoch, part.node, reason)
+
+
+def open_parts(holding: Iterable[Live], node: str) -> Iterator[tuple[Live, lc.Part]]:
+    """What is not over on a node."""
+    for live in holding:
+        attempt = live.job.attempt
+        if attempt is not None:
+            yield from (
+                (live, part) for part in attempt.parts if part.node == node and not part.over
+            )

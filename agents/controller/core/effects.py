@@ -33,7 +33,7 @@ STAGE_PATIENCE = 30.0
 """Seconds a node may be out of reach while a gang is staged on it. Nothing runs anywhere yet, so the
 gang can be given up at once and placed elsewhere."""
 UNLIMITED = 10 * 365 * 86_400.0
-"""Seconds of a service's lease at its guard."""
+"""Seconds of a lease that does not end, at a guard."""
 MEET_AGAIN = 0.05
 """Seconds between two looks at whether node rank 0 is staged."""
 STOP_AGAIN = 3.0
@@ -47,7 +47,7 @@ class Applier(Protocol):
     def detail(self, live: Live, text: str) -> None: ...
     async def staged(self, live: Live, event: lc.Staged, port: int | None, image: str) -> None: ...
     def lease(self, live: Live) -> float: ...
-    def unrenewed(self, live: Live) -> float: ...
+    def unrenewed(self, live: Live) -> float | None: ...
 
 
 class Performer:
@@ -127,9 +127,10 @@ class Performer:
         attempt = live.job.attempt
         if attempt is None or attempt.started_at is not None:
             return None
-        # It may have been launched all the same: then its lease has to end.
-        if live.doubtful and self._monotonic() < self._applier.unrenewed(live):
-            return None
+        if live.doubtful:  # it may have been launched all the same: then its lease has to end
+            bound = self._applier.unrenewed(live)
+            if bound is None or self._monotonic() < bound:
+                return None
         if isinstance(effect, lc.Stop):
             return lc.Gone(attempt.epoch, effect.node, error.message)
         if isinstance(effect, lc.Stage):
@@ -230,7 +231,8 @@ class Performer:
             await self._applier.apply(live, failed)
             return
         port = reply["port"] if node_rank == 0 else None
-        await self._applier.staged(live, lc.Staged(attempt.epoch, node), port, image)
+        staged = lc.Staged(attempt.epoch, node, reply.get("boot", ""))
+        await self._applier.staged(live, staged, port, image)
 
     async def _meeting(self, live: Live, attempt: lc.Attempt) -> wire.Meeting | None:
         """Where the gang's ranks will meet, once node rank 0 is staged and holds the place."""
@@ -315,9 +317,36 @@ class Performer:
 
     def _lease(self, live: Live, link: Link, key: str) -> float:
         """Until when the guard lets the ranks run without us. Two copies of a service hurt nobody, so
-        it is never fenced: its lease only says when its node is given up."""
+        it is never fenced: its lease only says when its node is given up. What waits is never given up
+        either."""
         until = link.grant(key, self._applier.lease(live))
-        return until + UNLIMITED if live.spec.kind == "service" else until
+        attempt = live.job.attempt
+        waits = attempt is not None and attempt.waits
+        return until + UNLIMITED if waits or live.spec.kind == "service" else until
+
+    async def ask_after(self, live: Live, node: str) -> None:
+        """Ask a node about a part that it does not tell of. That it was over there and forgotten is the one
+        answer that proves something."""
+        attempt = live.job.attempt
+        assert attempt is not None
+        request: wire.LaunchRequest = {
+            "key": live.key(self._cluster),
+            "epoch": attempt.epoch,
+            "master_addr": "",
+            "master_port": 0,
+            "node_addresses": [],
+            "secrets": {},
+            "lease_until": 0.0,  # long over: nothing is ever started by this
+        }
+        try:
+            _, agent = self._links.agent(node)
+            await agent.launch(request)
+        except Conflict:
+            reason = "it had ended, and the node has forgotten it"
+            ended = lc.Reported(attempt.epoch, node, "ended", "died", reason)
+            await self._applier.apply(live, ended)
+        except QuarterdeckError:
+            pass
 
     async def _stop(self, live: Live, node: str, reason: str) -> None:
         attempt = live.job.attempt

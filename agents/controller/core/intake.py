@@ -91,6 +91,8 @@ class Intake:
             session.add(row)
 
         await self.db.write(write)
+        known = {report["key"] for report in hello["attempts"]}
+        await self.reconciler.losses.restarted(node, hello.get("boot", ""), known)
         self.reconciler.wake()
 
     async def on_sample(self, node: str, sample: wire.NodeSample) -> None:
@@ -280,7 +282,14 @@ class Intake:
         job, epoch = max(given["job"], self._above[0]), max(given["epoch"], self._above[1])
         if (job, epoch) == self._above:
             return
-        higher = await self.db.write(lambda s: writing.number_above(s, job=job, epoch=epoch))
+
+        def write(session: Session) -> bool:
+            higher = writing.number_above(session, job=job, epoch=epoch)
+            if higher:
+                writing.doubt(session)
+            return higher
+
+        higher = await self.db.write(write)
         if higher and self.reconciler.distrust():
             what = "jobs or attempts that this registry never gave: it was restored"
             self._problems.tell("restored", f"{hello['node']} knows of {what}")

@@ -61,6 +61,12 @@ class Live:
         attempt = self.job.attempt
         return attempt is not None and not attempt.released
 
+    @property
+    def epoch(self) -> int:
+        """Of its attempt, which it must have."""
+        assert self.job.attempt is not None
+        return self.job.attempt.epoch
+
     def key(self, cluster: str) -> str:
         assert self.job.attempt is not None
         attempt = self.job.attempt

@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Iterable
-from functools import partial
 from typing import Any
 
 from sqlalchemy import Row
@@ -22,7 +21,8 @@ from agents.controller.core.carrying import Carrier
 from agents.controller.core.copying import Copier
 from agents.controller.core.effects import Performer
 from agents.controller.core.live import Live
-from agents.controller.core.maintenance import Maintenance, unconfirmed
+from agents.controller.core.losses import Losses
+from agents.controller.core.maintenance import Maintenance
 from agents.controller.core.planner import Planner
 from agents.controller.core.roster import Holdings, Roster
 from agents.controller.nodes.cluster import Binding, Cluster
@@ -44,7 +44,7 @@ from jobs.store import audit, reading, writing
 from jobs.store.tables import AttemptRow, JobRow
 from jobs.store.writing import Caller
 from jobs.wire import messages as wire
-from jobs.wire.views import JobView, MaintenanceView
+from jobs.wire.views import JobView
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +53,15 @@ CLOCK_SET = 1.0
 """Seconds that the wall clock may gain on the monotonic one before it counts as set."""
 
 
+FOREVER = 10 * 365 * 86_400.0
+_HELD = (
+    "the registry was restored: a copy of it that began after the backup may still run, until its lease "
+    "must be over"
+)
+_HELD_FOREVER = (
+    "the registry was restored: a copy of it that began after the backup may still run, and under "
+    "on_node_loss: wait nothing ends it. When none does, cancel it and submit it again"
+)
 MAINTAINED = "the head is in maintenance: nothing is started before its end (`qd maintenance`)"
 STRAY_HELD = 15.0
 """Seconds for which a job is not placed after a node has said that it holds a copy of it. An agent
@@ -82,7 +91,9 @@ class Reconciler:
         monotonic: Callable[[], float],
         ray_address: Callable[[], str | None],
         newest_attempt: Callable[[int], int] = lambda job: 0,
+        waiting: bool = False,
     ) -> None:
+        """`waiting`: jobs that do not say what a lost node means to them wait for it."""
         self.cluster_id = cluster_id
         self.roster = Roster()
         self.live = self.roster.live
@@ -97,9 +108,11 @@ class Reconciler:
         self._wake = asyncio.Event()
         self.passes = 0
         self._thought = 0.0  # seconds that the last pass took to decide
-        self._newest_attempt = newest_attempt
+        self._newest_attempt, self._waiting = newest_attempt, waiting
         self._begun = self._now()
+        self._found = 0  # the highest number of a job that was there before this controller began
         self._distrusted = False  # the registry may lack attempts that run
+        self._doubted = (0, 0)  # the same of what waits, whichever controller found out
         self._carrier = Carrier(
             cluster_id, database, links, blobs, hub, tell=self.detail, now=self._now
         )
@@ -115,6 +128,15 @@ class Reconciler:
             self,
             monotonic,
             ray_address,
+        )
+        self.losses = Losses(
+            cluster_id,
+            links,
+            self.maintenance,
+            self.holding,
+            self.apply,
+            self._performer.ask_after,
+            monotonic,
         )
 
     # -- life ---------------------------------------------------------------------------------------
@@ -135,6 +157,8 @@ class Reconciler:
                 found.append((row, job, attempt.master_port if attempt else None))
             return found
 
+        self._found = await self._db.read(writing.newest_job)
+        self._doubted = await self._db.read(writing.doubted)
         for row, job, port in await self._db.read(read):
             live = self.add(row, job)
             live.port = port
@@ -162,6 +186,7 @@ class Reconciler:
         )
         if self._distrusted:
             self._doubt(live)
+        self._hold_what_waits(live)
         live.clocked = not _runs(job)
         if live.clocked:
             # It waits no longer than it was meant to, should the clock have been set while we were away.
@@ -207,7 +232,7 @@ class Reconciler:
                 self._look_at_maintenance,
                 self._schedule,
                 self._check_limits,
-                self._check_leases,
+                self.losses.look,
             )
             for step in steps:
                 try:  # each by itself: one job that cannot be placed must not let leases pass
@@ -230,12 +255,30 @@ class Reconciler:
         if news:
             for live in self.live.values():
                 self._doubt(live)
+                if live.job.id <= self._found:
+                    attempt = live.job.attempt
+                    epoch = attempt.epoch if attempt is not None else 0
+                    self._doubted = (
+                        max(self._doubted[0], live.job.id),
+                        max(self._doubted[1], epoch),
+                    )
+            for live in self.live.values():
+                self._hold_what_waits(live)
         return news
 
     def _doubt(self, live: Live) -> None:
-        if live.submitted_at < self._begun:
+        if live.job.id <= self._found:
             live.doubtful = True
             self.hold(live)
+
+    def _hold_what_waits(self, live: Live) -> None:
+        """No time is enough for a copy to end that nobody knows of, and that no lease ends."""
+        job, epoch = self._doubted
+        attempt = live.job.attempt
+        if not self.waits(live) or live.job.id > job or (attempt and attempt.epoch > epoch):
+            return
+        live.held_until = self._now() + FOREVER
+        self.roster.index(live)
 
     def hold(self, live: Live) -> None:
         """Do not place a job yet: a copy of it may run."""
@@ -301,10 +344,11 @@ class Reconciler:
                 return
             now, before = self._now(), live.job
             number, identity = max(before.attempts, live.newest) + 1, names.new_identity()
+            waits = self.waits(live)
 
             def write(session: Session) -> tuple[lc.Job, writing.Saved]:
-                epoch = writing.new_epoch(session, before.id, number, now, identity)
-                event = lc.Placed(placement.nodes, epoch, identity, number)
+                epoch = writing.new_epoch(session, before.id, number, now, identity, waits=waits)
+                event = lc.Placed(placement.nodes, epoch, identity, number, waits)
                 result = lc.handle(before, event, now)
                 return result.job, writing.save(session, before, result, event, now)
 
@@ -563,15 +607,15 @@ class Reconciler:
 
     def _held(self, waiting: Iterable[int]) -> dict[int, str]:
         """Why those wait that may have a copy which the registry does not know."""
-        now, found = self._now(), {}
-        for number in waiting:
-            live = self.live.get(number)
-            if live is not None and live.held_until > now:
-                found[number] = (
-                    "the registry was restored: a copy of it that began after the backup may still "
-                    "run, until its lease must be over"
-                )
-        return found
+        lives = {number: self.live.get(number) for number in waiting}
+        return {n: held for n, live in lives.items() if live and (held := self.held(live))}
+
+    def held(self, live: Live) -> str:
+        """Why it is not placed because a copy of it may run; empty when none may."""
+        left = live.held_until - self._now()
+        if left <= 0.0:
+            return ""
+        return _HELD_FOREVER if left > FOREVER / 2 else _HELD
 
     def _say(self, reasons: dict[int, str]) -> None:
         for number, reason in reasons.items():
@@ -585,23 +629,23 @@ class Reconciler:
         if await self.maintenance.tick():
             self.wake()
 
-    def unconfirmed(self) -> dict[str, list[str]]:
-        """Nodes that have not confirmed what is granted ahead, each with the jobs that run there."""
-        links, until = self._links.links, self.maintenance.ahead.until
-        return unconfirmed(self.holding(), links, self.cluster_id, until)
-
-    def maintained(self) -> MaintenanceView | None:
-        """The maintenance that is in force."""
-        running = sum(live.job.state in ("RUNNING", "STOPPING") for live in self.holding())
-        return self.maintenance.view(running, self.unconfirmed())
-
     def lease(self, live: Live) -> float:
         """Seconds for which its ranks may run now without hearing from us."""
         return live.spec.lease + self.maintenance.longer()
 
-    def unrenewed(self, live: Live) -> float:
+    def waits(self, live: Live) -> bool:
+        """Whether no lease ends an attempt of it that is placed now."""
+        if live.spec.kind == "service":
+            return False
+        asked = live.spec.on_node_loss
+        return self._waiting if asked is None else asked == "wait"
+
+    def unrenewed(self, live: Live) -> float | None:
         """When, on the monotonic clock, its ranks are certainly gone if nobody has renewed their leases
-        since this controller has had the job."""
+        since this controller has had the job. None: no time is enough."""
+        attempt = live.job.attempt
+        if self.waits(live) or (attempt is not None and attempt.waits):
+            return None
         bound = self.maintenance.ahead.bound(None, live.running_since, live.spec.lease)
         return bound + live.spec.grace + deadlines.LEASE_MARGIN
 
@@ -630,12 +674,6 @@ class Reconciler:
     async def _check_limits(self) -> None:
         for live, event in deadlines.timeouts(self.holding(), self._now()):
             await self.apply(live, event)
-
-    async def _check_leases(self) -> None:
-        links, monotonic, ahead = self._links.links, self._monotonic(), self.maintenance.ahead
-        for live, event in deadlines.gone(self.holding(), links, self.cluster_id, monotonic, ahead):
-            lost = partial(writing.lose_ranks, epoch=event.epoch, node=event.node)
-            await self.apply(live, event, extra=lost)
 
     def busy(self) -> Holdings:
         """What is held on which node."""

@@ -1,8 +1,8 @@
 """Strays: attempts that nodes hold and this registry never gave.
 
 They are of another cluster, or of this registry as it was before a backup took its place. Nobody here
-knows what they are for, so they are left alone: their leases are not renewed, and end them. They are
-said once as events, and as long as they are there in `qd status`.
+knows what they are for, so they are left alone: their leases are not renewed, and end them, where they have
+any. They are said once as events, and as long as they are there in `qd status`.
 """
 
 from __future__ import annotations
@@ -79,8 +79,9 @@ class Strays:
         return [
             {
                 "what": f"node {node} holds what this registry does not know: {_listed(strays)}",
-                "fix": "What runs is stopped by the end of its lease; its logs stay on the node. "
-                "`qd strays` lists it, `qd strays --forget` removes what has ended.",
+                "fix": "What runs is stopped by the end of its lease, if it has one (services, and jobs "
+                "with `on_node_loss: wait`, have none); its logs stay on the node. `qd strays` lists it, "
+                "`qd strays --forget` removes what has ended, with `--stop` also what runs.",
                 "severity": "warning",
             }
             for node, strays in by_node.items()

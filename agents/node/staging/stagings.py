@@ -7,6 +7,7 @@ import logging
 from collections.abc import Collection
 from typing import Literal
 
+from agents.node import machine
 from agents.node.attempts import Attempt
 from agents.node.guard import records
 from agents.node.staging.ledger import GpusTaken
@@ -125,6 +126,7 @@ def reply(
         gpus=list(attempt.staged.gpus) if attempt.staged else [],
         clock=records.boot_clock(),
         blame=blame,
+        boot=machine.boot(),
     )
     if attempt.staged and attempt.staged.image:
         answer["image"] = attempt.staged.image.digest

@@ -414,3 +414,14 @@ def _let_it_end(world: World) -> None:
                     world.apply(lc.Reported(key[0], node, "ended", outcome))
                 case lc.Release(epoch):
                     world.apply(lc.Released(epoch))
+
+
+def test_an_attempt_keeps_what_it_was_placed_with() -> None:
+    job = lc.handle(lc.Job(1), lc.Placed(("n1", "n2"), 1, waits=True), 1.0).job
+    job = lc.handle(job, lc.Granted(), 2.0).job
+    job = lc.handle(job, lc.Staged(1, "n1", "m1/b"), 3.0).job
+    job = lc.handle(job, lc.Staged(1, "n2"), 4.0).job
+    job = lc.handle(job, lc.Reported(1, "n1", "running"), 5.0).job
+    assert job.attempt is not None
+    assert job.attempt.waits
+    assert [part.boot for part in job.attempt.parts] == ["m1/b", ""]

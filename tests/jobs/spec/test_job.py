@@ -150,6 +150,9 @@ def test_numbers_stand_for_their_text_where_text_is_wanted() -> None:
          "on_stall: restart needs max_restarts of 1 or more, which is 0; allowed: fail"),
         ("on_stall: {after: 0}", "on_stall.after: found 0; allowed: 1s to 365d"),
         ("lease: 1s", "lease: found '1s'; allowed: 5s to 1d"),
+        ("on_node_loss: stay", "on_node_loss: found 'stay'; allowed: 'restart' or 'wait'"),
+        ("kind: service\non_node_loss: wait",
+         "on_node_loss: found wait; allowed: restart for kind service, of which copies may run"),
         ("outputs: {m: ../x}", "outputs.m: found '../x'; allowed: a path without '..'"),
         ("outputs: {m: /x}", "outputs.m: found '/x'; allowed: a relative path"),
         ("objective: {metric: a, goal: maximise}", "objective.goal: found 'maximise'; allowed: "

@@ -20,9 +20,11 @@ LEASE, GRACE, SINCE = 30.0, 10.0, 1_000.0
 NEVER = Ahead()
 
 
-def running(*parts: lc.Part, started_at: float | None = 500.0, **fields: Any) -> Live:
+def running(
+    *parts: lc.Part, started_at: float | None = 500.0, waits: bool = False, **fields: Any
+) -> Live:
     """A job that this controller has seen running since `SINCE` on its own clock."""
-    attempt = lc.Attempt(1, 7, "RUNNING", parts, started_at=started_at)
+    attempt = lc.Attempt(1, 7, "RUNNING", parts, started_at=started_at, waits=waits)
     spec = JobSpec.from_json({"command": "train", "lease": LEASE, "grace": GRACE, **fields})
     return Live(
         job=lc.Job(1, "RUNNING", attempt=attempt, attempts=1),
@@ -90,6 +92,51 @@ def test_what_an_earlier_controller_granted_ahead_is_waited_for() -> None:
     bound = 4_000.0 + LEASE + GRACE + LEASE_MARGIN
     assert gone(live, links, bound, ahead) == []
     assert [node for node, _ in gone(live, links, bound + 0.1, ahead)] == ["n1", "n2"]
+
+
+def test_what_waits_is_never_given_up_by_time() -> None:
+    live = running(lc.Part("n1", "running"), waits=True)
+    assert gone(live, {"n1": link(live, heard_at=2_000.0)}, 1e12) == []
+    assert gone(live, {}, 1e12, Ahead(earlier=4_000.0)) == []
+
+
+def test_what_is_not_over_on_a_node() -> None:
+    live = running(lc.Part("n1", "ended"), lc.Part("n2", "running"), waits=True)
+    assert [part.node for _, part in deadlines.open_parts([live], "n2")] == ["n2"]
+    assert list(deadlines.open_parts([live], "n1")) == []
+
+
+def restarted(live: Live, boot: str, *known: str) -> list[str]:
+    found = deadlines.restarted([live], "n1", boot, known, "c")
+    return [event.node for _, event in found]
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_a_later_boot_of_the_machine_ends_what_it_no_longer_tells_of(waits: bool) -> None:
+    live = running(lc.Part("n1", "running", boot="m/a"), lc.Part("n2", "running"), waits=waits)
+    assert restarted(live, "m/b") == ["n1"]
+    assert restarted(live, "m/b", live.key("c")) == [], "it tells how that ended"
+    assert restarted(live, "m/a") == [], "its disk is lost, and its processes may run"
+    assert restarted(live, "other/b") == [], "another machine under its name"
+    assert restarted(running(lc.Part("n1", "running")), "m/b") == [], (
+        "nobody knows where it was staged"
+    )
+
+
+def test_only_what_waits_and_is_not_told_of_is_asked_after() -> None:
+    def found(live: Live, at: float, *, online: bool = True, told: bool = False) -> list[str]:
+        known = Link(FabricNode("n1", "", "n1-1", 1.0, 0.0, 0), online=online)
+        if told:
+            known.reports[live.key("c")] = cast("Any", {})
+        return [node for _, node in deadlines.unreported([live], {"n1": known}, "c", at)]
+
+    live, late = running(lc.Part("n1", "running"), waits=True), SINCE + LEASE
+    assert found(live, late) == ["n1"]
+    assert found(live, late - 1.0) == [], "its first report may be on its way"
+    assert found(live, late, online=False) == []
+    assert found(live, late, told=True) == []
+    assert found(running(lc.Part("n1", "running")), late) == [], "its lease ends it"
+    assert found(running(lc.Part("n1", "ended"), waits=True), late) == []
 
 
 @pytest.mark.parametrize("phase", ["ended", "gone"])
