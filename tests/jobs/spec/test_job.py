@@ -151,8 +151,6 @@ def test_numbers_stand_for_their_text_where_text_is_wanted() -> None:
         ("on_stall: {after: 0}", "on_stall.after: found 0; allowed: 1s to 365d"),
         ("lease: 1s", "lease: found '1s'; allowed: 5s to 1d"),
         ("on_node_loss: stay", "on_node_loss: found 'stay'; allowed: 'restart' or 'wait'"),
-        ("kind: service\non_node_loss: wait",
-         "on_node_loss: found wait; allowed: restart for kind service, of which copies may run"),
         ("outputs: {m: ../x}", "outputs.m: found '../x'; allowed: a path without '..'"),
         ("outputs: {m: /x}", "outputs.m: found '/x'; allowed: a relative path"),
         ("objective: {metric: a, goal: maximise}", "objective.goal: found 'maximise'; allowed: "
@@ -164,6 +162,11 @@ def test_numbers_stand_for_their_text_where_text_is_wanted() -> None:
 )  # fmt: skip
 def test_golden_errors(line: str, message: str) -> None:
     assert error(f"command: x\n{line}\n").message == f"job.yaml:2: {message}"
+
+
+def test_a_service_cannot_wait_for_its_node() -> None:
+    with pytest.raises(InvalidInput, match="allowed: restart for kind service"):
+        JobSpec.from_json({"command": "x", "kind": "service", "on_node_loss": "wait"})
 
 
 @pytest.mark.parametrize(
