@@ -203,7 +203,11 @@ class Checks:
             self._check_success(number)
 
     def _check_success(self, number: int) -> None:
-        copies = [copy for copy in self.copies.get(number, []) if not copy.stray]
+        copies = [
+            copy
+            for copy in self.copies.get(number, [])
+            if not copy.stray or not self._unknown(copy.folder)  # or it has been taken up again
+        ]
         newest = max((copy.epoch for copy in copies), default=None)
         parts = [copy for copy in copies if copy.epoch == newest]
         ranks = [rank for copy in parts for rank in copy.folder.ranks]
