@@ -6,6 +6,7 @@ import ast
 import hashlib
 import os
 import socket
+import sys
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
@@ -153,7 +154,11 @@ def show_version(
     declared = found["declaration"]
     if code:
         files = cast("dict[str, str]", client.get(f"/v1/features/{segment(found['id'])}/code"))
-        emit(files) if as_json else say(neutralise(files[declared["code"]]).rstrip("\n"))
+        if as_json:
+            emit(files)
+            return
+        for line in files[declared["code"]].splitlines():
+            say(neutralise(line.expandtabs()) if sys.stdout.isatty() else line)
         return
     if as_json:
         emit(found)
