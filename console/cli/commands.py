@@ -402,7 +402,7 @@ COMMANDS: dict[str, Entry] = {
     ),
     "scale": Entry(
         "console.cli.scaling:scale",
-        "Set how many replicas a service has, or bounds to scale between.",
+        "Set the number of replicas, or bounds to scale between.",
         _SERVICES,
     ),
     "undeploy": Entry(
@@ -559,7 +559,7 @@ COMMANDS: dict[str, Entry] = {
     ),
     "confirm-dead": Entry(
         "console.cli.nodes:confirm_dead",
-        "Confirm that a LOST node has gone down, so that its jobs restart now.",
+        "Confirm that a LOST node is down; its jobs restart now.",
         _FLEET,
     ),
     "forget": Entry("console.cli.nodes:forget", "Remove a node that will not come back.", _FLEET),

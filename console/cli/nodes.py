@@ -100,7 +100,7 @@ def confirm_dead(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Confirm that a LOST node has gone down, so that its jobs restart now.
+    """Confirm that a LOST node is down; its jobs restart now.
 
     Only if its power is off, or it was started again: if its ranks still run, for instance
     behind a network failure, a second copy of each job will write to the same places.

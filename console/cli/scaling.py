@@ -60,7 +60,7 @@ def scale(
     to: Target = None,
     as_json: Json = False,
 ) -> None:
-    """Set how many replicas a service has, or bounds to scale between.
+    """Set the number of replicas, or bounds to scale between.
 
     \b
       qd scale digits 3                     always three
