@@ -138,7 +138,7 @@ ROWS = (
 def run(row: Row) -> str:
     """What came of it, in a few words."""
     files, _, words = row.tests.partition(" -k ")
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *files.split()]
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *files.split()]
     command += ["-k", words] if words else []
     began = time.monotonic()
     done = subprocess.run(command, capture_output=True, text=True, check=False)
