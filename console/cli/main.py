@@ -15,6 +15,8 @@ from console.cli.stdout import guard
 _PLACE = re.compile(r"[jps]\d+")
 _CANNOT_DRAW = ("dumb", "unknown")
 """What TERM says where a cursor cannot be moved: all pictures would run over the screen without end."""
+_PLAIN_FONTS = ("linux", "vt100", "vt220")
+"""Terminals whose fonts have no braille and few other signs: as with `--ascii`."""
 _TAKE_A_WORD = ("--host", "--context", "--screen")
 
 
@@ -61,6 +63,8 @@ def open_console(**options: Any) -> int:
             hint="Set TERM to the terminal's type, such as TERM=xterm-256color; or use the commands, which "
             "work on any terminal: `qd status`, `qd jobs`, `qd logs JOB`.",
         )
+    if terminal in _PLAIN_FONTS:
+        options["ascii_only"] = True
     # Until the first picture nothing that is made is garbage; `QuarterdeckApp.open` switches it on again.
     gc.disable()
     # By name: the import graph of the commands stays free of the TUI.

@@ -9,6 +9,7 @@ block does, it is moved towards white or black until it does not. The contrast i
 from __future__ import annotations
 
 import re
+from colorsys import rgb_to_hsv
 from functools import lru_cache
 
 from rich.color import Color as RichColor
@@ -28,6 +29,12 @@ SHAPE = 3.0
 
 STEPS = 16
 """Steps from a colour to white or black."""
+
+REDS, YELLOWS = (1, 9), (11, 3)
+"""Numbers among the sixteen colours; of yellows, the bright one first."""
+
+ORANGE = (18.0, 70.0)
+"""Hues in degrees: further from red than what people call red, up to yellow."""
 
 _SHAPES = re.compile(r"[\s─-◿⠀-⣿]*")
 """Box drawing, blocks, geometric shapes, braille."""
@@ -129,12 +136,29 @@ class Readable(LineFilter):
         front = front or RichColor.default()
         return (back, front) if style.reverse else (front, back)
 
+    def _not_red(self, colour: RichColor, ground: ColorTriplet, wanted: float) -> RichColor | None:
+        """Of sixteen colours red is the nearest to orange, but red means that something is wrong: a
+        yellow that can be read. None where nothing is rounded to red, or it is red."""
+        if self._system is not ColorSystem.STANDARD or colour.triplet is None:
+            return None
+        if colour.downgrade(self._system).number not in REDS:
+            return None
+        hue, _, _ = rgb_to_hsv(*colour.triplet.normalized)
+        if not ORANGE[0] <= 360 * hue <= ORANGE[1]:
+            return None
+        shades = ((n, self._theme.ansi_colors[n]) for n in YELLOWS)
+        return next(
+            (RichColor.from_ansi(n) for n, at in shades if contrast(at, ground) >= wanted), None
+        )
+
     def _mended(self, style: Style, background: Color, wanted: float) -> Style | None:
         """The style with a colour that can be read; None when it has one."""
         front, back = self.pair(style, background)
         if front.is_default and back.is_default:
             return None  # the terminal's own two
         ground = self.shown(back, foreground=bool(style.reverse and style.bgcolor is None))
+        if (yellow := self._not_red(front, ground, wanted)) is not None:
+            return style + (Style(bgcolor=yellow) if style.reverse else Style(color=yellow))
         now = self.shown(front, foreground=not style.reverse)
         if contrast(now, ground) >= wanted:
             return None

@@ -182,6 +182,9 @@ def test_bare_qd_on_a_terminal_opens_the_console(
         {"screen": "jobs", "read_only": False, "ascii_only": False},
         {"screen": "j12", "read_only": False, "ascii_only": True},
     ]
+    monkeypatch.setenv("TERM", "linux")  # whose font has no braille
+    assert qd("--read-only").code == 0
+    assert opened[-1] == {"screen": None, "read_only": True, "ascii_only": True}
 
 
 def test_json_documents_are_ascii_and_colour_is_for_terminals(

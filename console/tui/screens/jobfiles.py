@@ -92,7 +92,10 @@ class Files(Rows):
     def _redraw(self) -> None:
         found = files.entries(self._view["files"], self._turned) if self._view else []
         self._entries = {entry.key: entry for entry in found}
-        notes = [f"{NOTE}{text}" for text in self._view["missing"]] if self._view and found else []
+        notes = []
+        if self._view is not None and found:
+            kept = files.kept_until(self._view, self.deck.clock.wall())
+            notes = [f"{NOTE}{text}" for text in (*self._view["missing"], kept) if text]
         self.set_keys([*self._entries, *notes], self._nothing())
         self.update_lines()  # sizes and times may differ in rows that are still there
         self._title()
@@ -108,7 +111,8 @@ class Files(Rows):
 
     def _line(self, key: str, width: int) -> Line:
         if key.startswith(NOTE):
-            return line((f" {key.removeprefix(NOTE)}", "warn"))
+            missing = self._view is not None and key.removeprefix(NOTE) in self._view["missing"]
+            return line((f" {key.removeprefix(NOTE)}", "warn" if missing else "dim"))
         entry = self._entries.get(key)
         if entry is None or self._view is None:
             return BLANK
@@ -128,8 +132,8 @@ class Files(Rows):
             told.append(f"{marked} marked")
         if (copying := self.deck.copies.get(self.job_id)) is not None and copying.words:
             told.append(copying.words)
-        elif self._view is not None:
-            told += files.notes(self._view, self.deck.clock.wall())
+        elif self._view is not None and self._view["missing"]:
+            told.append("not all could be listed")
         cast(Frame, self.screen).set_title("files", f" {dot} ".join(told))
 
     # What a person does.

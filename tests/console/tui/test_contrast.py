@@ -98,6 +98,20 @@ async def test_every_cell_can_be_read(
     assert not wrong, "\n".join(f"{theme}: {sorted(found)[:8]}" for theme, found in wrong.items())
 
 
+@pytest.mark.parametrize("start", ["cluster", "j412"])
+async def test_of_sixteen_colours_red_is_for_what_is_wrong(
+    monkeypatch: pytest.MonkeyPatch, start: str
+) -> None:
+    async with opened(monkeypatch, "standard", start) as (_, app):
+        keys = [
+            ends(style)[0].downgrade(ColorSystem.STANDARD).number
+            for row in painted(app)
+            for text, style in row
+            if style is not None and text.strip() in ("space", "tab", "r", "1", "2")
+        ]
+        assert keys and not set(keys) & set(contrast.REDS)
+
+
 async def test_a_theme_that_is_chosen_later_looks_as_one_that_was_there_from_the_start(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -18,7 +18,7 @@ from console.tui.widgets.rows import Rows
 from jobs.base.errors import Unreachable
 from tests.console.fake_controller import FakeController, Reply
 from tests.console.tui.fake_files import file, written
-from tests.console.tui.fake_views import NOW
+from tests.console.tui.fake_views import NOW, at
 from tests.console.tui.fakes import FakeClock, FakeSource
 from tests.console.tui.pilots import press, running, screen_text, settle, text, title
 
@@ -187,6 +187,18 @@ async def test_what_could_not_be_listed_stands_below() -> None:
         source.written = []
         await press(pilot, "R")
         assert said in " ".join(text(app, "files").split())
+
+
+async def test_how_long_nodes_keep_files_stands_below_them() -> None:
+    source = FakeSource()
+    listed = source.files
+    source.files = lambda job, *, everything: {  # type: ignore[method-assign]
+        **listed(job, everything=everything), "until": at(-86_400 * 5)
+    }  # fmt: skip
+    async with running(source, start="j412") as (pilot, app):
+        await press(pilot, "F")
+        assert text(app, "files").split("\n")[-1].startswith(" Files on nodes are deleted after")
+        assert "deleted" not in title(app, "files")
 
 
 async def test_a_pull_copies_what_is_marked_with_progress_and_a_toast(

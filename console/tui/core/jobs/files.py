@@ -187,12 +187,14 @@ def nothing(view: FilesView, *, ended: bool, width: int) -> list[Line]:
     ]  # fmt: skip
 
 
-def notes(view: FilesView, now: float) -> list[str]:
-    """What could not be listed, and how long nodes keep theirs; a few words each."""
-    told = ["not all could be listed"] if view["missing"] else []
-    if (until := moment(view["until"])) is not None and any(f["node"] for f in view["files"]):
-        told.append(f"on nodes until {when(until, now).strip()}")
-    return told
+def kept_until(view: FilesView, now: float) -> str:
+    """How long nodes keep their files; nothing where that is not known yet."""
+    until = moment(view["until"])
+    if until is None or not any(file["node"] for file in view["files"]):
+        return ""
+    if until < now:
+        return "Files on nodes may already be deleted."
+    return f"Files on nodes are deleted after {when(until, now)}."
 
 
 def is_text(data: bytes) -> bool:
