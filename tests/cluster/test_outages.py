@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import time
 
+import pytest
+
 from tests.cluster.fleet import Fleet
 from tests.waiting import until
+
+pytestmark = pytest.mark.timeout(400)  # two outages are waited through, also on a busy machine
 
 LEASE = 10.0
 AWAY = LEASE + 20.0
