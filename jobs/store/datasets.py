@@ -144,7 +144,8 @@ def ancestry(session: Session, data: Mapping[str, str]) -> dict[str, Any]:
         version = todo.pop(0)
         name, _, number = version.partition("@")
         query = select(DataVersionRow).where(
-            DataVersionRow.name == name, DataVersionRow.number == int(number or 0)
+            DataVersionRow.name == name,
+            DataVersionRow.number == (int(number) if number.isdecimal() else 0),
         )
         row = session.exec(query).first()
         if row is None or row.lineage is None or version in found:
