@@ -10,6 +10,7 @@ from jobs.store import (  # noqa: F401 - they fill the metadata
     copytables,
     datatables,
     evaluationtables,
+    featuretables,
     flowtables,
     modeltables,
     monitortables,
