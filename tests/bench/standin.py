@@ -171,6 +171,8 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(data)
         elif path.endswith("/history"):
             self._json(history(float(query["seconds"]), int(query["points"])))
+        elif path == "/v1/maintenance":
+            self._json(None)
         elif path.startswith("/v1/nodes/"):
             self._json(node(1))
         else:
