@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
 
-from tests.integration.conftest import Cluster
+from tests.integration.conftest import REPOSITORY, Cluster
 from tests.programs.conftest import PROGRAMS, lines, metrics, run
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]
@@ -102,3 +105,31 @@ def test_an_environment_that_uv_made(cluster: Cluster, environments: Path, tmp_p
     )  # fmt: skip
     assert done.code == 0, done.err
     assert lines(cluster) == [str(made)]
+
+
+@slow
+@pytest.mark.timeout(900)
+def test_a_language_model_is_fine_tuned_judged_and_served(
+    cluster: Cluster, environments: Path, tmp_path: Path
+) -> None:
+    """`examples/llm`, whole; the service goes through the front, streaming included."""
+    folder = REPOSITORY / "examples" / "llm"
+    qd = tmp_path / "qd"
+    qd.write_text(f'#!/bin/sh\nexec {shlex.join(cluster.command())} "$@"\n')
+    qd.chmod(0o755)
+    environ = cluster.environ | {"QD": str(qd)}
+    done = subprocess.run(
+        ["sh", str(folder / "release.sh"), str(environments / "torch")],
+        env=environ, capture_output=True, text=True, check=False, timeout=800,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    assert "seven, of course." in done.stdout and "may not be deployed to production" in done.stderr
+    url = cluster.qd("deployments", "chat", "--json").json[0]["url"]
+    body = json.dumps({"model": "llm", "stream": True, "prompt": "What is 9 + 9?"}).encode()
+    request = urllib.request.Request(f"{url}/v1/completions", body)
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        events = answer.read().decode().split("\n\n")
+    assert events[-2] == "data: [DONE]" and len(events) > 10
+    pieces = [json.loads(event[6:])["choices"][0]["text"] for event in events[:-2]]
+    assert "".join(pieces) == "eighteen, of course."
+    cluster.qd("undeploy", "chat")

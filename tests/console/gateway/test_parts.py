@@ -133,6 +133,7 @@ def test_no_option_of_an_offered_command_names_a_file_that_nobody_thought_of() -
     }
     assert found == {
         "submit file",
+        "submit --mount",  # of the nodes
         "submit --output",  # in the work folder, on the nodes
         "submit --workdir",
         "submit -f/--file",

@@ -289,8 +289,13 @@ assert new - set(sys.stdlib_module_names) == {"quarterdeck"}
 
 
 def test_the_source_parses_as_python_3_8_and_its_folder_holds_nothing_else() -> None:
-    """`quarterdeck_ray` runs in interpreters of users too."""
+    """They run in interpreters of users."""
     here = {p.name: p for p in SOURCE.parent.iterdir() if p.suffix}
-    assert here.keys() == {"__init__.py", "quarterdeck.py", "quarterdeck_ray.py"}
+    assert here.keys() == {
+        "__init__.py",
+        "quarterdeck.py",
+        "quarterdeck_features.py",
+        "quarterdeck_ray.py",
+    }
     for file in here.values():
         ast.parse(file.read_text(), feature_version=(3, 8))
