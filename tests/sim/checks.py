@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -51,7 +52,7 @@ class Checks:
     clock: Callable[[], float]
     copies: dict[int, list[Copy]] = field(default_factory=dict)  # job -> all that ever started
     acknowledged: set[int] = field(default_factory=set)  # jobs whose submission was confirmed
-    retried: set[int] = field(default_factory=set)  # jobs that a retry may wake
+    retried: Counter[int] = field(default_factory=Counter)  # job -> retries that may still wake it
     drained: dict[str, float] = field(default_factory=dict)  # node -> since when, surely
     lost: set[str] = field(default_factory=set)  # nodes that will not come back
     head: Head = field(init=False)
@@ -189,9 +190,9 @@ class Checks:
 
     def _check_change(self, number: int, was: str, state: str) -> None:
         if was in TERMINAL:
-            if number not in self.retried or state != "QUEUED":
+            if not self.retried[number] or state != "QUEUED":
                 self.story.violated(f"j{number} was {was} and became {state}")
-            self.retried.discard(number)
+            self.retried[number] -= 1
         if state in TERMINAL:
             now = self.clock()
             for copy in self.copies.get(number, []):

@@ -36,10 +36,7 @@ class Process:
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Begin a task of this process."""
-        task = self._loop.create_task(work, context=self._context.copy())
-        if self.dead:  # nobody else holds what will never begin
-            self._loop.stillborn.append(task)
-        return task
+        return self._loop.create_task(work, context=self._context.copy())
 
     def kill(self) -> None:
         self.dead = True
@@ -103,6 +100,16 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def _write_to_self(self) -> None:
         pass
+
+    def create_task(  # type: ignore[override]
+        self, work: Coroutine[Any, Any, Any], **how: Any
+    ) -> asyncio.Task[Any]:
+        task = super().create_task(work, **how)
+        context = how.get("context")
+        process = _PROCESS.get() if context is None else context.get(_PROCESS)
+        if process is not None and process.dead:  # nobody else holds what will never begin
+            self.stillborn.append(task)
+        return task
 
     def call_soon(  # type: ignore[override]
         self,

@@ -209,7 +209,6 @@ class World:
             await self._insist(caller, number, "cancel")
             await asyncio.sleep(rng.uniform(0.0, 20.0))
         if rng.random() < 0.3:
-            self.checks.retried.add(number)
             await self._insist(caller, number, "retry")
 
     async def _insist(self, caller: Caller, number: int, what: str) -> None:
@@ -219,6 +218,10 @@ class World:
             return getattr(controller.reconciler, what)(number, caller)
 
         while True:
+            if (
+                what == "retry"
+            ):  # one that got no answer in time may have been carried out, and ended
+                self.checks.retried[number] += 1
             try:
                 await self.head.ask(request, self.rng.choice((0.2, 10.0)))
                 self.story.tell(caller.user, f"asked to {what} j{number}")
@@ -226,6 +229,8 @@ class World:
             except (Unreachable, StorageFull):
                 await asyncio.sleep(self.rng.uniform(0.2, 2.0))
             except (Conflict, NotFound) as error:
+                if what == "retry":
+                    self.checks.retried[number] -= 1
                 self.story.tell(caller.user, f"may not {what} j{number}: {error.message}")
                 return
 

@@ -113,7 +113,7 @@ async def evaluate(
         return view
 
     # Shielded: who hangs up must not leave a job in the registry that nobody looks after.
-    return await to_its_end(record())
+    return await to_its_end(record)
 
 
 def _version(model: ModelRow, row: ModelVersionRow) -> Version:

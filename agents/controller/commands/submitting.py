@@ -90,7 +90,7 @@ async def submit(controller: Controller, who: Caller, asked: Submitted) -> Submi
         return entered
 
     # Shielded: who hangs up must not leave a job in the registry that nobody looks after.
-    entered = await to_its_end(record())
+    entered = await to_its_end(record)
     view = await controller.job_view(entered.number)
     return {
         "id": view["id"],

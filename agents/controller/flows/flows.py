@@ -87,7 +87,7 @@ class Flows:
             return view, created
 
         # Shielded: who hangs up must not leave a run in the registry that nobody looks after.
-        return await to_its_end(record())
+        return await to_its_end(record)
 
     async def cancel(self, number: int, who: Caller) -> PipelineView:
         """Stop a run: what runs is cancelled, and nothing else starts."""

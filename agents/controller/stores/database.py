@@ -58,7 +58,7 @@ ASKING: ContextVar[Asking | None] = ContextVar("ASKING", default=None)
 """The request in whose name a write is made."""
 
 
-async def to_its_end(work: Coroutine[Any, Any, T]) -> T:
+async def to_its_end(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Run the writing part of a request to its end, though the request is cancelled meanwhile. What it
     writes itself is bound to the request as if the request wrote it."""
     asking = ASKING.get()
@@ -67,7 +67,7 @@ async def to_its_end(work: Coroutine[Any, Any, T]) -> T:
     async def bound() -> T:
         if asking is not None and asks:
             ASKING.set(replace(asking, task=asyncio.current_task()))
-        return await work
+        return await work()
 
     return await asyncio.shield(asyncio.ensure_future(bound()))
 
