@@ -33,11 +33,11 @@ _Patch = AbstractContextManager[Any]
 
 @dataclass(frozen=True, slots=True)
 class Mutation:
-    """`seed` is where to look first."""
+    """`seed` is where to look first; None where a thousand histories may not show it."""
 
     what: str
     patch: Callable[[], _Patch]
-    seed: int
+    seed: int | None
 
 
 def _believe_in_no_lease() -> _Patch:
@@ -178,19 +178,21 @@ def _points_count_again() -> _Patch:
 
 MUTATIONS = {
     "lease": Mutation("parts are given up before their lease ends", _believe_in_no_lease, 0),
-    "margin": Mutation("no margin for clocks and late guards", _no_margin, 37),
-    "grace": Mutation("the grace is not counted", _grace_is_not_counted, 761),
-    "fence": Mutation("guards ignore their lease", _guards_ignore_leases, 4),
-    "grant": Mutation("leases last longer than is booked", _longer_leases_than_booked, 4),
+    "margin": Mutation("no margin for clocks and late guards", _no_margin, 63),
+    # Shown by fewer than one history in a thousand since waiting and maintenance are drawn too:
+    # tests/agents/controller/core/test_deadlines.py fails on it at once.
+    "grace": Mutation("the grace is not counted", _grace_is_not_counted, None),
+    "fence": Mutation("guards ignore their lease", _guards_ignore_leases, 63),
+    "grant": Mutation("leases last longer than is booked", _longer_leases_than_booked, 63),
     "maintenance": Mutation("what was granted ahead is forgotten", _maintenance_is_not_booked, 0),
     "wait": Mutation("what waits is given up without a word", _waiting_ends_by_time, 10),
     "stopping": Mutation("a part that is stopping counts as over", _stopping_is_over, 0),
     "gang": Mutation("one ended part ends the gang", _release_before_stop, 4),
     "logs": Mutation("an end is told before the logs are here", _end_before_the_logs_are_here, 4),
     "sync": Mutation("logs are not made durable", _logs_are_not_synced, 0),
-    "given-up": Mutation("parts that were given up are not stopped", _given_up_parts_stay, 12),
+    "given-up": Mutation("parts that were given up are not stopped", _given_up_parts_stay, 66),
     "shield": Mutation("changes are cut off with who asked for them", _no_shield, 19),
-    "epoch": Mutation("agents believe any epoch", _any_epoch, 233),
+    "epoch": Mutation("agents believe any epoch", _any_epoch, 161),
     "twice": Mutation("a guard is started again", _guards_start_again, 25),
     "rejoin": Mutation("Ray's reservations are never compared", _ray_is_never_compared, 6),
     "stale": Mutation("events of earlier attempts count", _old_events_count, 0),

@@ -45,9 +45,10 @@ def test_a_seed_names_one_history() -> None:
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("name", MUTATIONS)
+@pytest.mark.parametrize("name", [name for name, one in MUTATIONS.items() if one.seed is not None])
 def test_a_missing_safeguard_shows(name: str) -> None:
     mutation = MUTATIONS[name]
+    assert mutation.seed is not None
     with mutation.patch():
         for seed in (mutation.seed, *range(TRIES)):
             if run(seed).violation is not None:
