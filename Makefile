@@ -38,13 +38,13 @@ demo: $(VENV)/.demo ## train on two ranks on a one-machine cluster, gate, approv
 	@QD=$(BIN)/qd PYTHON=$(abspath $(BIN)/python) sh examples/digits/deploy.sh
 	@echo
 	@echo "The console:     $(BIN)/qd"
-	@echo "Stop everything: $(BIN)/qd down --force (digits serves on)"
+	@echo "Stop everything, the service too: $(BIN)/qd down --force"
 
 demo-loop: $(VENV)/.demo ## new data, checked, trained, gated, approved, canaried, kept or rolled back: the whole loop
 	$(BIN)/qd up $(DEMO_CLUSTER)
 	@VIRTUAL_ENV=$(abspath $(VENV)) PATH="$(abspath $(BIN)):$$PATH" sh examples/digits/loop/loop.sh
 	@echo
-	@echo "Stop everything: $(BIN)/qd down --force (digits serves on)"
+	@echo "Stop everything, the service too: $(BIN)/qd down --force"
 
 # Two at a time: more than half of what a test takes is waiting for processes that it started.
 WORKERS ?= 2

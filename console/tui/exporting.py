@@ -14,6 +14,7 @@ from rich.terminal_theme import TerminalTheme
 from textual.geometry import Region
 from textual.strip import Strip
 
+from console.tui.outside import new_files
 from jobs.base.disk import cannot_write
 
 _SVG = re.sub(r',\s*url\([^)]*\) format\("[^"]*"\)', "", CONSOLE_SVG_FORMAT)
@@ -69,17 +70,14 @@ class Picture:
 
     def write(self, folder: Path, name: str) -> tuple[Path, Path]:
         """Write both to new files of one name: SVG, text. Raises StorageFull or InvalidInput."""
-        number, base = 1, name
-        while any((folder / f"{base}{end}").exists() for end in (".svg", ".txt")):
-            number += 1
-            base = f"{name}-{number}"
-        paths = folder / f"{base}.svg", folder / f"{base}.txt"
-        for path, text in zip(paths, (self.svg, self.text), strict=True):
-            try:
-                path.write_text(text, encoding="utf-8")
-            except OSError as error:
-                raise cannot_write(path, error) from error
-        return paths
+        path = folder / f"{name}.svg"
+        try:
+            svg, text = new_files(folder, name, ".svg", ".txt")
+            for path, told in ((svg, self.svg), (text, self.text)):
+                path.write_text(told, encoding="utf-8")
+        except OSError as error:
+            raise cannot_write(path, error) from error
+        return svg, text
 
 
 def file_name(*parts: str) -> str:

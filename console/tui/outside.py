@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from collections.abc import Mapping
 from contextlib import closing
+from itertools import count
 from pathlib import Path
 
 from console.tui.source import Source
@@ -39,9 +40,9 @@ def here() -> Path:
 
 
 def write_log(source: Source, job: str, attempt: int, rank: int | None, path: Path) -> int:
-    """Copy a rank's log as it is, or all ranks' lines merged by time, to a new file. Returns its size."""
+    """Copy a rank's log as it is, or all ranks' lines merged by time, to a file. Returns its size."""
     written = 0
-    with path.open("xb") as file:
+    with path.open("wb") as file:
         if rank is not None:
             while written < LARGEST:
                 data, _ = source.read_log(job, attempt, rank, written, CHUNK)
@@ -59,14 +60,29 @@ def write_log(source: Source, job: str, attempt: int, rank: int | None, path: Pa
     return written
 
 
-def free_name(folder: Path, name: str, suffix: str) -> Path:
-    """`name` with `suffix` in a folder, or with a number when there is such a file already."""
-    path = folder / f"{name}{suffix}"
-    number = 1
-    while path.exists():
-        number += 1
-        path = folder / f"{name}-{number}{suffix}"
+def new_file(folder: Path, name: str, suffix: str) -> Path:
+    """An empty file that nobody else writes to: `name` with `suffix`, or with a number when there is such
+    a file already. Raises OSError."""
+    (path,) = new_files(folder, name, suffix)
     return path
+
+
+def new_files(folder: Path, name: str, *suffixes: str) -> list[Path]:
+    """The same of several that have one name."""
+    for number in count(1):
+        base = name if number == 1 else f"{name}-{number}"
+        made: list[Path] = []
+        try:
+            for suffix in suffixes:
+                path = folder / f"{base}{suffix}"
+                path.touch(exist_ok=False)
+                made.append(path)
+        except FileExistsError:
+            for path in made:
+                path.unlink()
+        else:
+            return made
+    raise AssertionError("there is always a larger number")
 
 
 def submit(file: Path, *, dry_run: bool) -> tuple[int, str, str]:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from typing import Any
 
-from sqlmodel import Session, col, func, select
+from sqlmodel import Session, func, select
 
-from jobs.base.errors import NotFound
 from jobs.base.times import rfc3339
 from jobs.data.names import DataRef
-from jobs.store import audit
+from jobs.store import audit, named
 from jobs.store.datatables import DataVersionRow
 from jobs.store.writing import Caller
 from jobs.wire.dataviews import DataPin, DataVersionDetail, DataVersionView
@@ -75,54 +73,30 @@ def add(
 
 def get(session: Session, ref: DataRef) -> DataVersionRow:
     """Raises NotFound, with the nearest name."""
-    query = select(DataVersionRow).where(DataVersionRow.name == ref.name)
-    if ref.number is not None:
-        query = query.where(DataVersionRow.number == ref.number)
-    row = session.exec(query.order_by(col(DataVersionRow.number).desc()).limit(1)).first()
-    if row is not None:
-        return row
-    names = list(session.exec(select(DataVersionRow.name).distinct()).all())
-    if ref.name in names:
-        newest = get(session, DataRef(ref.name)).number
-        raise NotFound(f"there is no {ref}", f"The newest version is {ref.name}@{newest}.")
-    near = difflib.get_close_matches(ref.name, names, 1)
-    hint = f"Did you mean {near[0]}?" if near else "`qd data add NAME PATH` makes one."
-    raise NotFound(f"there is no data set {ref.name}", hint)
+    return named.get(
+        session,
+        DataVersionRow,
+        ref.name,
+        ref.number,
+        none="there is no data set",
+        make="`qd data add NAME PATH` makes one.",
+    )
 
 
 def newest(session: Session) -> list[tuple[DataVersionRow, int]]:
     """The newest version of each data set, by name, with how many versions it has."""
-    counts = (
-        select(
-            col(DataVersionRow.name).label("name"),
-            func.max(DataVersionRow.number).label("number"),
-            func.count().label("versions"),
-        )
-        .group_by(col(DataVersionRow.name))
-        .subquery()
-    )
-    rows = session.exec(
-        select(DataVersionRow, counts.c.versions)
-        .join(
-            counts,
-            (counts.c.name == col(DataVersionRow.name))
-            & (counts.c.number == col(DataVersionRow.number)),
-        )
-        .order_by(col(DataVersionRow.name))
-    ).all()
-    return [(row, versions) for row, versions in rows]
+    return named.newest(session, DataVersionRow)
 
 
 def versions(session: Session, name: str) -> list[DataVersionRow]:
     """All versions of a data set, newest first. Raises NotFound."""
     get(session, DataRef(name))
-    query = select(DataVersionRow).where(DataVersionRow.name == name)
-    return list(session.exec(query.order_by(col(DataVersionRow.number).desc())).all())
+    return named.all_of(session, DataVersionRow, name)
 
 
 def digests(session: Session) -> set[str]:
     """Manifests of all versions: what is never removed from the store."""
-    return set(session.exec(select(DataVersionRow.digest)).all())
+    return named.digests(session, DataVersionRow)
 
 
 def pins(session: Session) -> dict[str, DataPin]:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from typing import Any
 
-from sqlmodel import Session, col, func, select
+from sqlmodel import Session, func, select
 
-from jobs.base.errors import NotFound
 from jobs.base.times import rfc3339
 from jobs.features.names import FeatureRef, parse_ref, pin_name
+from jobs.store import named as by_name
 from jobs.store.featuretables import FeatureVersionRow
 from jobs.store.writing import Caller
 from jobs.wire.dataviews import DataPin
@@ -58,19 +57,14 @@ def add(
 
 def get(session: Session, ref: FeatureRef) -> FeatureVersionRow:
     """Raises NotFound, with the nearest name."""
-    query = select(FeatureVersionRow).where(FeatureVersionRow.name == ref.name)
-    if ref.number is not None:
-        query = query.where(FeatureVersionRow.number == ref.number)
-    row = session.exec(query.order_by(col(FeatureVersionRow.number).desc()).limit(1)).first()
-    if row is not None:
-        return row
-    names = list(session.exec(select(FeatureVersionRow.name).distinct()).all())
-    if ref.name in names:
-        newest = get(session, FeatureRef(ref.name)).number
-        raise NotFound(f"there is no {ref}", f"The newest version is {ref.name}@{newest}.")
-    near = difflib.get_close_matches(ref.name, names, 1)
-    hint = f"Did you mean {near[0]}?" if near else "`qd features add NAME FILE` makes them."
-    raise NotFound(f"there are no features {ref.name}", hint)
+    return by_name.get(
+        session,
+        FeatureVersionRow,
+        ref.name,
+        ref.number,
+        none="there are no features",
+        make="`qd features add NAME FILE` makes them.",
+    )
 
 
 def named(session: Session, version: str | None) -> dict[str, str] | None:
@@ -83,37 +77,18 @@ def named(session: Session, version: str | None) -> dict[str, str] | None:
 
 def newest(session: Session) -> list[tuple[FeatureVersionRow, int]]:
     """The newest version of each, by name, with how many versions it has."""
-    counts = (
-        select(
-            col(FeatureVersionRow.name).label("name"),
-            func.max(FeatureVersionRow.number).label("number"),
-            func.count().label("versions"),
-        )
-        .group_by(col(FeatureVersionRow.name))
-        .subquery()
-    )
-    rows = session.exec(
-        select(FeatureVersionRow, counts.c.versions)
-        .join(
-            counts,
-            (counts.c.name == col(FeatureVersionRow.name))
-            & (counts.c.number == col(FeatureVersionRow.number)),
-        )
-        .order_by(col(FeatureVersionRow.name))
-    ).all()
-    return [(row, versions) for row, versions in rows]
+    return by_name.newest(session, FeatureVersionRow)
 
 
 def versions(session: Session, name: str) -> list[FeatureVersionRow]:
     """All versions of some features, newest first. Raises NotFound."""
     get(session, FeatureRef(name))
-    query = select(FeatureVersionRow).where(FeatureVersionRow.name == name)
-    return list(session.exec(query.order_by(col(FeatureVersionRow.number).desc())).all())
+    return by_name.all_of(session, FeatureVersionRow, name)
 
 
 def digests(session: Session) -> set[str]:
     """Manifests of all versions: what is never removed from the store."""
-    return set(session.exec(select(FeatureVersionRow.digest)).all())
+    return by_name.digests(session, FeatureVersionRow)
 
 
 def pins(session: Session) -> dict[str, DataPin]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from agents.controller.commands import confirming, maintaining, straying
 from agents.controller.controller import Controller
-from agents.controller.core.reconciler import FOREVER
+from agents.controller.core.doubts import FOREVER
 from jobs.base.errors import Conflict, NotFound, StorageFull, Unreachable
 from jobs.store.writing import Caller
 from tests.sim.checks import Checks

@@ -81,7 +81,7 @@ def _waiting(controller: Controller, number: int) -> tuple[list[str], list[Unblo
     live = reconciler.live.get(number)
     if live is None or not live.waiting:
         return ["its last attempt is being cleared away"], []
-    if held := reconciler.held(live):
+    if held := reconciler.doubts.held(live):
         return [held], []
     return explain_waiting(
         number,

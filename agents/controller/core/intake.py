@@ -290,7 +290,7 @@ class Intake:
             return higher
 
         higher = await self.db.write(write)
-        if higher and self.reconciler.distrust():
+        if higher and self.reconciler.doubts.distrust():
             what = "jobs or attempts that this registry never gave: it was restored"
             self._problems.tell("restored", f"{hello['node']} knows of {what}")
         self._above = job, epoch
@@ -305,7 +305,7 @@ class Intake:
         if live is not None:
             live.newest = max(live.newest, key.attempt)
             if report["state"] != "ended":
-                self.reconciler.hold(live)
+                self.reconciler.doubts.hold(live)
         if (node, report["key"]) in self._met:
             return
         self._met.add((node, report["key"]))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import Row
@@ -18,7 +18,9 @@ from sqlmodel import Session
 
 from agents.controller.core import deadlines
 from agents.controller.core.carrying import Carrier
+from agents.controller.core.clock import Clock, times
 from agents.controller.core.copying import Copier
+from agents.controller.core.doubts import Doubts
 from agents.controller.core.effects import Performer
 from agents.controller.core.live import Live
 from agents.controller.core.losses import Losses
@@ -49,23 +51,7 @@ from jobs.wire.views import JobView
 log = logging.getLogger(__name__)
 
 TICK = 1.0
-CLOCK_SET = 1.0
-"""Seconds that the wall clock may gain on the monotonic one before it counts as set."""
-
-
-FOREVER = 10 * 365 * 86_400.0
-_HELD = (
-    "the registry was restored: a copy of it that began after the backup may still run, until its lease "
-    "must be over"
-)
-_HELD_FOREVER = (
-    "the registry was restored: a copy of it that began after the backup may still run, and under "
-    "on_node_loss: wait nothing ends it. When none does, cancel it and submit it again"
-)
 MAINTAINED = "the head is in maintenance: nothing is started before its end (`qd maintenance`)"
-STRAY_HELD = 15.0
-"""Seconds for which a job is not placed after a node has said that it holds a copy of it. An agent
-answers every five."""
 
 
 class _LetGo(Exception):
@@ -97,22 +83,19 @@ class Reconciler:
         self.cluster_id = cluster_id
         self.roster = Roster()
         self.live = self.roster.live
+        self.clock = Clock(now, monotonic, self.roster)
+        self._now, self._monotonic = self.clock.now, monotonic
         self.planner = Planner(self.roster, fabric, links, cluster, self._now, monotonic)
         self.maintenance = Maintenance(database, hub, now, monotonic)
+        self.doubts = Doubts(database, self.clock, self.roster, self.maintenance, self.waits)
         self.reasons: dict[int, str] = {}  # why each waiting job waits; not worth a write each
         self._db, self._fabric, self._links = database, fabric, links
         self._cluster, self._hub, self._secrets = cluster, hub, secrets
         self._copier = copier
-        self._wall, self._monotonic = now, monotonic
-        self._offset = now() - monotonic()
         self._wake = asyncio.Event()
         self.passes = 0
         self._thought = 0.0  # seconds that the last pass took to decide
         self._newest_attempt, self._waiting = newest_attempt, waiting
-        self._begun = self._now()
-        self._found = 0  # the highest number of a job that was there before this controller began
-        self._distrusted = False  # the registry may lack attempts that run
-        self._doubted = (0, 0)  # the same of what waits, whichever controller found out
         self._carrier = Carrier(
             cluster_id, database, links, blobs, hub, tell=self.detail, now=self._now
         )
@@ -145,9 +128,8 @@ class Reconciler:
         """Read every unfinished job and go on with it.
 
         Args:
-            restored: the registry is older than what was written last (see `distrust`).
+            restored: the registry is older than what was written last (see `Doubts`).
         """
-        self._distrusted = restored
         await self.maintenance.load()
 
         def read(session: Session) -> list[tuple[JobRow, lc.Job, int | None]]:
@@ -157,8 +139,7 @@ class Reconciler:
                 found.append((row, job, attempt.master_port if attempt else None))
             return found
 
-        self._found = await self._db.read(writing.newest_job)
-        self._doubted = await self._db.read(writing.doubted)
+        await self.doubts.load(restored=restored)
         for row, job, port in await self._db.read(read):
             live = self.add(row, job)
             live.port = port
@@ -184,13 +165,8 @@ class Reconciler:
             newest=self._newest_attempt(job.id),
             running_since=self._monotonic(),
         )
-        if self._distrusted:
-            self._doubt(live)
-        self._hold_what_waits(live)
-        live.clocked = not _runs(job)
-        if live.clocked:
-            # It waits no longer than it was meant to, should the clock have been set while we were away.
-            live.moved = min(0.0, self._now() + lc.RESTART_BACKOFF[-1] - job.not_before)
+        self.doubts.take_up(live)
+        self.clock.take_up(live)
         self.roster.add(live)
         self._wake.set()
         return live
@@ -202,21 +178,6 @@ class Reconciler:
     def holding(self) -> list[Live]:
         """Jobs that hold capacity."""
         return list(self.roster.holding.values())
-
-    def _now(self) -> float:
-        """Unix time. When the clock was set, the times that jobs wait for or end at go along with it:
-        what counts seconds must not believe in an hour that never was."""
-        now = self._wall()
-        moved = now - self._monotonic() - self._offset
-        if abs(moved) > CLOCK_SET:
-            log.warning("the clock was set by %+.0f s", moved)
-            self._offset += moved
-            self._begun += moved
-            for live in self.live.values():
-                live.moved += moved
-                live.held_until += moved if live.held_until else 0.0
-                self.roster.index(live)
-        return now
 
     async def run(self) -> None:
         """Schedule, check time limits and leases, for ever."""
@@ -246,47 +207,6 @@ class Reconciler:
             # With a long queue a pass costs tens of milliseconds; hints that come meanwhile are
             # answered together, so that passes never take more than a fifth of the time.
             await asyncio.sleep(min(4 * self._thought, TICK))
-
-    def distrust(self) -> bool:
-        """The registry is older than what was written last: attempts may run that it does not know of,
-        also on nodes that were not heard yet. No job that it has is placed before their leases, which
-        nobody has renewed since this controller began, must be over. Gives whether that is news."""
-        news, self._distrusted = not self._distrusted, True
-        if news:
-            for live in self.live.values():
-                self._doubt(live)
-                if live.job.id <= self._found:
-                    attempt = live.job.attempt
-                    epoch = attempt.epoch if attempt is not None else 0
-                    self._doubted = (
-                        max(self._doubted[0], live.job.id),
-                        max(self._doubted[1], epoch),
-                    )
-            for live in self.live.values():
-                self._hold_what_waits(live)
-        return news
-
-    def _doubt(self, live: Live) -> None:
-        if live.job.id <= self._found:
-            live.doubtful = True
-            self.hold(live)
-
-    def _hold_what_waits(self, live: Live) -> None:
-        """No time is enough for a copy to end that nobody knows of, and that no lease ends."""
-        job, epoch = self._doubted
-        attempt = live.job.attempt
-        if not self.waits(live) or live.job.id > job or (attempt and attempt.epoch > epoch):
-            return
-        live.held_until = self._now() + FOREVER
-        self.roster.index(live)
-
-    def hold(self, live: Live) -> None:
-        """Do not place a job yet: a copy of it may run."""
-        now, begun = self._now(), self._begun - self._offset
-        lease_ends = self.maintenance.ahead.bound(None, begun, live.spec.lease) + self._offset
-        bound = lease_ends + live.spec.grace + deadlines.LEASE_MARGIN
-        live.held_until = max(live.held_until, bound, now + STRAY_HELD)
-        self.roster.index(live)
 
     def wake(self) -> None:
         """The nodes may have changed: look again."""
@@ -360,7 +280,7 @@ class Reconciler:
     def _changed(self, live: Live, job: lc.Job, saved: writing.Saved) -> None:
         if job.state == "RUNNING" and live.job.state != "RUNNING":
             live.running_since = self._monotonic()
-        if _times(job) != _times(live.job):
+        if times(job) != times(live.job):
             live.moved = 0.0
         view = saved.view
         live.job, live.view = job, view
@@ -483,8 +403,8 @@ class Reconciler:
         report: wire.AttemptReport,
         extra: Callable[[Session], None] | None,
     ) -> None:
-        if report["state"] != "staged":
-            self._clock(live, report)
+        if report["state"] != "staged" and self.clock.heed(live, report):
+            self._wake.set()
         known = live.reports.get(node)
         if known is not None and _same(known, report) and extra is None:
             return
@@ -603,19 +523,7 @@ class Reconciler:
         for outcome in await asyncio.gather(*placing, return_exceptions=True):
             if isinstance(outcome, BaseException):
                 raise outcome
-        self._say({**decided.reasons, **self._held(decided.reasons)})
-
-    def _held(self, waiting: Iterable[int]) -> dict[int, str]:
-        """Why those wait that may have a copy which the registry does not know."""
-        lives = {number: self.live.get(number) for number in waiting}
-        return {n: held for n, live in lives.items() if live and (held := self.held(live))}
-
-    def held(self, live: Live) -> str:
-        """Why it is not placed because a copy of it may run; empty when none may."""
-        left = live.held_until - self._now()
-        if left <= 0.0:
-            return ""
-        return _HELD_FOREVER if left > FOREVER / 2 else _HELD
+        self._say({**decided.reasons, **self.doubts.reasons(decided.reasons)})
 
     def _say(self, reasons: dict[int, str]) -> None:
         for number, reason in reasons.items():
@@ -652,24 +560,8 @@ class Reconciler:
     async def _keep_times(self) -> None:
         """Store the times of jobs as the clock goes now, once it was set: what others count from them, such
         as budgets and how long a job ran, is right then, and after a restart of this controller too."""
-        self._now()
-        for live in [live for live in self.live.values() if live.moved and _timed(live.job)]:
+        for live in self.clock.to_store():
             await self.apply(live, lc.ClockSet(live.moved))
-
-    def _clock(self, live: Live, report: wire.AttemptReport) -> None:
-        """Take the start of what ran before this controller began from its node, which counts on a clock
-        that nobody sets: ours may have been set while no controller ran. What has ended says nothing of
-        when that was."""
-        attempt = live.job.attempt
-        if live.clocked or attempt is None or attempt.started_at is None:
-            return
-        live.clocked = True
-        ran = [rank["ran"] for rank in report["ranks"] if "ran" in rank]
-        moved = self._now() - max(ran) - attempt.started_at if ran else 0.0
-        if report["state"] != "ended" and abs(moved) > CLOCK_SET:
-            live.moved = moved
-            self.roster.index(live)
-            self._wake.set()
 
     async def _check_limits(self) -> None:
         for live, event in deadlines.timeouts(self.holding(), self._now()):
@@ -684,21 +576,6 @@ class Reconciler:
         if live is None:
             raise NotFound(f"j{number} is not running")
         return live
-
-
-def _runs(job: lc.Job) -> bool:
-    attempt = job.attempt
-    return attempt is not None and attempt.started_at is not None and attempt.ended_at is None
-
-
-def _timed(job: lc.Job) -> bool:
-    """Whether there is a time that goes along with the clock."""
-    return _runs(job) or (job.state == "QUEUED" and job.not_before > 0)
-
-
-def _times(job: lc.Job) -> tuple[float, float | None]:
-    """What its waits and limits are counted from, as the clock went then."""
-    return job.not_before, job.attempt.started_at if job.attempt else None
 
 
 def _same(one: wire.AttemptReport, other: wire.AttemptReport) -> bool:

@@ -208,7 +208,7 @@ class LogActions(Frame):
 
         def fetch() -> tuple[Path, int]:
             try:
-                path = outside.free_name(folder, name, ".log")
+                path = outside.new_file(folder, name, ".log")
                 return path, outside.write_log(source, job_id, attempt, rank, path)
             except OSError as error:
                 raise QuarterdeckError(f"cannot write {name}.log in {folder}: {error}") from error

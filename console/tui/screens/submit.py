@@ -61,7 +61,7 @@ class Submit(Modal[str]):
         """A file to begin with, where no folder of the person's is touched."""
         folder = places().state / "drafts"
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        path = outside.free_name(folder, "job", ".yaml")
+        path = outside.new_file(folder, "job", ".yaml")
         path.write_text(draft.TEMPLATE.format(folder=outside.here()))
         return path
 

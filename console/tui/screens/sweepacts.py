@@ -123,13 +123,14 @@ class SweepActions(PictureActions):
         if self.sweep is None:
             return
         text = as_csv(self._present, self._sorted)
-        path = outside.free_name(outside.here(), self.sweep_id, ".csv")
+        folder, name = outside.here(), self.sweep_id
 
         def save() -> str:
             try:
+                path = outside.new_file(folder, name, ".csv")
                 path.write_text(text, encoding="utf-8")
             except OSError as error:
-                raise QuarterdeckError(f"{path}: {error.strerror}") from error
+                raise QuarterdeckError(f"{folder}/{name}.csv: {error.strerror}") from error
             return str(path)
 
         self.deck.fetch("save", save)

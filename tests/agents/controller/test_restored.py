@@ -140,7 +140,11 @@ async def test_a_lost_registry_leaves_strangers_alone(plane: Plane) -> None:
 async def test_an_ordinary_restart_is_no_restore(plane: Plane) -> None:
     await plane.wait(await plane.submit("true"))
     await plane.restart()
-    assert (await plane.get("/v1/status"))["problems"] == []
+
+    async def all_is_well() -> bool:  # once the node has been heard
+        return not (await plane.get("/v1/status"))["problems"]
+
+    await until(all_is_well)
 
 
 @pytest.mark.parametrize("backup", [True, False])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from textual import events
 from textual.pilot import Pilot
 
+from console.tui import outside
 from console.tui.app import QuarterdeckApp
 from console.tui.core.draw.look import nearest
 from console.tui.joblogs import JobLogs
@@ -362,3 +364,9 @@ async def test_the_log_of_a_failed_gang_opens_at_the_rank_that_failed_first() ->
         assert "Logs r9" in title(app, "logs")
         await press(pilot, "a")
         assert "Logs all ranks" in title(app, "logs")
+
+
+def test_new_files_are_new_also_when_many_ask_at_once(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda _: outside.new_file(tmp_path, "log", ".txt"), range(40)))
+    assert len(set(found)) == 40 and tmp_path / "log.txt" in found
