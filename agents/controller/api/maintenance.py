@@ -19,7 +19,7 @@ router = APIRouter(route_class=BoundedRoute)
 class MaintenanceRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    seconds: Annotated[float, Field(ge=maintaining.SHORTEST, le=maintaining.LONGEST)]
+    seconds: Annotated[float, Field(ge=0, le=1e9)]
     reason: Annotated[str, Field(max_length=500)] = ""
 
 

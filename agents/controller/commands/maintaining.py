@@ -9,7 +9,8 @@ from sqlmodel import Session
 
 from agents.controller.commands.acting import Done, act
 from agents.controller.controller import Controller
-from jobs.base.errors import Conflict
+from jobs.base.errors import Conflict, InvalidInput
+from jobs.base.units import format_duration
 from jobs.base.words import duration
 from jobs.store.maintenance import Window
 from jobs.store.writing import Caller
@@ -31,7 +32,14 @@ async def begin(
     that is in force is replaced.
 
     Gives what is in force now, with the nodes that have not confirmed it.
+
+    Raises InvalidInput for less or more than a maintenance may last.
     """
+    if not SHORTEST <= seconds <= LONGEST:
+        raise InvalidInput(
+            f"a maintenance of {format_duration(seconds)}; allowed: {format_duration(SHORTEST)} to "
+            f"{format_duration(LONGEST)}"
+        )
     maintenance = controller.reconciler.maintenance
 
     def decide(session: Session, now: float) -> Done[Callable[[], None]]:
