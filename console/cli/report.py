@@ -62,15 +62,34 @@ def report(
             )
         wanted += found
     page = render(gather(client, wanted), title or _title(wanted), time.time())
-    try:
-        output.write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise cannot_write(output, error) from error
-    written = output.stat().st_size
+    written = _write(output, page)
     if as_json:
         emit({"file": str(output), "bytes": written, "subjects": wanted})
     else:
         narrate(f"written to {output}, {size(written)}")
+
+
+def _write(output: Path, page: str) -> int:
+    """Write the page and return its bytes: beside first, so a full disk leaves the old one.
+
+    A device or a pipe (/dev/stdout) is written to as it is: there is nothing to replace.
+    """
+    whole = output.resolve()
+    beside = whole.with_name(f"{whole.name[:200]}.part")
+    data = page.encode()
+    try:
+        if whole.exists() and not whole.is_file():
+            whole.write_bytes(data)
+            return len(data)
+        try:
+            beside.write_bytes(data)
+            beside.replace(whole)
+        except OSError:
+            beside.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise cannot_write(output, error) from error
+    return len(data)
 
 
 def _title(subjects: list[str]) -> str:

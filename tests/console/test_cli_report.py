@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import math
+import os
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -144,3 +146,21 @@ def test_a_file_that_exists_stays(qd: Any, controller: FakeController, tmp_path:
     assert (told.code, path.read_text()) == (6, "mine") and "--force" in told.err
     assert qd("report", "j1", "-o", str(path), "--force").code == 0
     assert qd("report", "j1", "-o", str(tmp_path / "no" / "r.html")).code not in (0, 1)
+
+
+def test_a_report_that_does_not_fit_leaves_the_one_that_is_there(
+    qd: Any, controller: FakeController, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(1, controller)
+    path = tmp_path / "r.html"
+    path.write_text("last week's")
+    write = Path.write_bytes
+
+    def half(self: Path, data: bytes) -> int:
+        write(self, data[: len(data) // 2])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self))
+
+    monkeypatch.setattr(Path, "write_bytes", half)
+    told = qd("report", "j1", "-o", str(path), "--force")
+    assert told.code not in (0, 1) and "No space left" in told.err
+    assert path.read_text() == "last week's" and not list(tmp_path.glob("*.part"))
