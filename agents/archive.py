@@ -40,21 +40,15 @@ def make(where: Places, dest: Path | None, secrets: bool) -> BackupView:
 def put_back(where: Places, source: Path, verify: bool) -> RestoreView:
     """Check a backup and, unless only that is asked for, put it in the state folder's place.
 
-    Raises Conflict while the cluster runs, and whatever `restore.check` does.
+    Raises Conflict while the cluster runs, and whatever `restore.check` and `restore.lay_out` do.
     """
     if verify:
         found = restore.check(source, say)
         return {**manifest.summary(source, found), "restored": False, "before": None}
     with _stopped(where):
         found = restore.check(source, say)
-        if os.environ.get("QD_DATABASE_URL"):
-            raise Conflict(
-                "this cluster's registry is on PostgreSQL (QD_DATABASE_URL)",
-                "The backup has an SQLite file: unset QD_DATABASE_URL to use it."
-                if found["database"] == "sqlite"
-                else "Restore the dump with `pg_restore`: see docs/operations.md.",
-            )
-        before = restore.lay_out(source, found, where.state, time.time(), say)
+        url = os.environ.get("QD_DATABASE_URL") or None
+        before = restore.lay_out(source, found, where.state, url, time.time(), say)
     kept = None if before is None else str(before)
     return {**manifest.summary(source, found), "restored": True, "before": kept}
 

@@ -14,17 +14,15 @@ import json
 import os
 import shutil
 import sqlite3
-import subprocess
 from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
 from urllib.parse import quote
 
 from sqlalchemy import create_engine, make_url
-from sqlalchemy.engine import URL
 from sqlmodel import Session
 
-from agents.controller.stores import auditheads, manifest, trust
+from agents.controller.stores import auditheads, dumps, manifest, trust
 from agents.controller.stores.manifest import FileEntry, Manifest, Say
 from jobs import __version__
 from jobs.base.disk import refused, storage_full
@@ -32,8 +30,6 @@ from jobs.base.errors import Conflict, InvalidInput, NotFound
 from jobs.base.times import rfc3339
 from jobs.base.words import counted
 from jobs.snapshots.pack import HEX_DIGEST
-from jobs.store import audit, migrations
-from jobs.store.tables import MetaRow
 from jobs.wire.backupviews import AuditHead
 
 FOLDER = "backups"
@@ -139,7 +135,7 @@ class _Maker:
         else:
             self._say("dumping the registry with pg_dump")
             name = manifest.DUMP
-            cluster, schema, head = _dump(parsed, self._folder / name)
+            cluster, schema, head = dumps.dump(parsed, self._folder / name)
         self._files[name] = manifest.entry_of(self._folder / name)
         self._blobs()
         self._single(trust.FILE)
@@ -266,52 +262,4 @@ def reading(file: Path) -> Iterator[Session]:
 def look(file: Path) -> tuple[str, str, AuditHead | None]:
     """The cluster's id, the schema's revision and the newest row of the audit log."""
     with reading(file) as session:
-        return _look(session)
-
-
-def _look(session: Session) -> tuple[str, str, AuditHead | None]:
-    cluster = session.get(MetaRow, "cluster_id")
-    head = audit.head(session)
-    return (
-        cluster.value if cluster is not None else "",
-        migrations.current(session.connection()) or "",
-        None if head is None else {"id": head[0], "hash": head[1]},
-    )
-
-
-def _dump(url: URL, target: Path) -> tuple[str, str, AuditHead | None]:
-    """`pg_dump`, of the very state that is looked at: both share a snapshot. Raises Conflict."""
-    program = shutil.which("pg_dump")
-    if program is None:
-        raise Conflict(
-            "the registry is on PostgreSQL, and there is no pg_dump on PATH",
-            "Install PostgreSQL's client (`apt-get install postgresql-client`) where the controller is.",
-        )
-    environ = dict(os.environ)
-    if url.password is not None:
-        environ["PGPASSWORD"] = str(url.password)
-    bare = URL.create(
-        "postgresql", url.username, None, url.host, url.port, url.database, url.query
-    ).render_as_string()
-    engine = create_engine(url, isolation_level="REPEATABLE READ")
-    try:
-        with Session(engine) as session:
-            connection = session.connection()
-            snapshot = connection.exec_driver_sql("SELECT pg_export_snapshot()").scalar_one()
-            found = _look(session)
-            done = subprocess.run(
-                [program, "--format=custom", f"--snapshot={snapshot}", f"--file={target}", bare],
-                env=environ,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                errors="replace",
-                check=False,
-            )
-    finally:
-        engine.dispose()
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-        raise Conflict(f"pg_dump failed: {last}", "Its version must be at least the server's.")
-    target.chmod(0o600)
-    return found
+        return manifest.of_registry(session)

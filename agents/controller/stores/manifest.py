@@ -8,9 +8,12 @@ from hashlib import sha256
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from sqlmodel import Session
 from typing_extensions import TypedDict
 
 from jobs.base.errors import Conflict, InvalidInput, NotFound
+from jobs.store import audit, migrations
+from jobs.store.tables import MetaRow
 from jobs.wire.backupviews import AuditHead, BackupView
 
 FILE = "manifest.json"
@@ -60,6 +63,17 @@ def summary(folder: Path, found: Manifest) -> BackupView:
         "files": len(sizes),
         "bytes": sum(sizes),
     }
+
+
+def of_registry(session: Session) -> tuple[str, str, AuditHead | None]:
+    """The cluster's id, the schema's revision and the newest row of the audit log."""
+    cluster = session.get(MetaRow, "cluster_id")
+    head = audit.head(session)
+    return (
+        cluster.value if cluster is not None else "",
+        migrations.current(session.connection()) or "",
+        None if head is None else {"id": head[0], "hash": head[1]},
+    )
 
 
 def entry_of(path: Path) -> FileEntry:

@@ -6,7 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
-from agents.controller.stores import auditheads, manifest, trust
+from agents.controller.stores import auditheads, dumps, manifest, trust
 from agents.controller.stores.auditheads import AuditHeads
 from agents.controller.stores.backup import link_or_copy, look, reading, sync_folder
 from agents.controller.stores.continuity import MarkFile
@@ -61,24 +61,34 @@ def _check_registry(source: Path, found: Manifest) -> None:
         )
 
 
-def lay_out(source: Path, found: Manifest, state: Path, now: float, say: Say) -> Path | None:
+def lay_out(
+    source: Path, found: Manifest, state: Path, url: str | None, now: float, say: Say
+) -> Path | None:
     """Put a backup that was checked in a state folder that nobody uses; where the old state is now.
 
     All is copied first, beside; then the registry goes first and comes last, so that a controller that
     starts after a crash in between finds none, and says so.
 
+    A dump of PostgreSQL goes into an empty database, in one transaction, before the folder is touched.
+
     Args:
+        url: the database for a dump of PostgreSQL, None for an SQLite file.
         now: unix time.
 
     Raises:
         StorageFull: no room; nothing was changed.
-        Conflict: the registry belongs on PostgreSQL, or a file has changed since it was checked.
+        Conflict: the registry belongs on the other kind of database, the database is not empty, or a
+            file has changed since it was checked.
+        Unreachable: the database does not answer.
     """
-    if found["database"] != "sqlite":
+    if (found["database"] == "sqlite") is not (url is None):
         raise Conflict(
-            f"the backup's registry is a dump of PostgreSQL, {source / manifest.DUMP}",
-            "Run `pg_restore --no-owner --dbname URL` on it into an empty database, copy blobs/ and "
-            f"logs/ into {state}, and remove {MARK} there.",
+            "the backup has an SQLite file, and this cluster's registry is on PostgreSQL"
+            if url is not None
+            else f"the backup's registry is a dump of PostgreSQL, {source / manifest.DUMP}",
+            "Unset QD_DATABASE_URL to use it. Nothing was changed."
+            if url is not None
+            else "Set QD_DATABASE_URL to an empty database of PostgreSQL. Nothing was changed.",
         )
     ours = _same_keys(source, state)
     stamp = rfc3339(now).replace("-", "").replace(":", "").replace(".", "")
@@ -86,6 +96,10 @@ def lay_out(source: Path, found: Manifest, state: Path, now: float, say: Say) ->
     try:
         draft.mkdir(mode=0o700)
         _copy(source, found, draft, say)
+        if url is not None:
+            say("loading the registry with pg_restore")
+            heads = _text(source / auditheads.FILE)
+            dumps.load(url, source / manifest.DUMP, found, heads)
     except OSError as error:
         shutil.rmtree(draft, ignore_errors=True)
         raise storage_full("the backup cannot be copied", error, "Nothing was changed.") from error
@@ -101,8 +115,9 @@ def lay_out(source: Path, found: Manifest, state: Path, now: float, say: Say) ->
 
 
 def _swap(draft: Path, state: Path, aside: Path, *, keep_secrets: bool) -> None:
+    new = draft / manifest.REGISTRY  # on PostgreSQL there is none
     registry = database_file(state)
-    old = [registry.name, f"{registry.name}-wal", f"{registry.name}-shm"]
+    old = [registry.name, f"{registry.name}-wal", f"{registry.name}-shm"] if new.exists() else []
     old += ["blobs", "logs", auditheads.FILE, trust.FILE]
     if not keep_secrets:
         old += ["secrets", trust.KEY, f"{trust.KEY}.pub"]
@@ -117,12 +132,13 @@ def _swap(draft: Path, state: Path, aside: Path, *, keep_secrets: bool) -> None:
     for name in present:
         if name != MARK:
             (state / name).rename(aside / name)
-    (draft / manifest.REGISTRY).chmod(0o600)
     for path in sorted(draft.iterdir()):
         if path.name != manifest.REGISTRY:
             path.rename(state / path.name)
     sync_folder(state)
-    (draft / manifest.REGISTRY).rename(state / "state.db")
+    if new.exists():
+        new.chmod(0o600)
+        new.rename(state / "state.db")
     draft.rmdir()
     # The controller that begins with a registry that has a mark, and finds no file of marks beside it,
     # says that it was restored, and places nothing that may run still (docs/decisions/0019).
@@ -132,7 +148,9 @@ def _swap(draft: Path, state: Path, aside: Path, *, keep_secrets: bool) -> None:
 
 def _copy(source: Path, found: Manifest, draft: Path, say: Say) -> None:
     """Blobs may be linked, since they never change; the rest is written to later, and is copied."""
-    for number, (name, entry) in enumerate(sorted(found["files"].items()), 1):
+    names = sorted(found["files"].keys() - {manifest.DUMP})  # that one goes to the server
+    for number, name in enumerate(names, 1):
+        entry = found["files"][name]
         target = draft / name
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if name.startswith("blobs/"):
@@ -143,7 +161,7 @@ def _copy(source: Path, found: Manifest, draft: Path, say: Say) -> None:
             if manifest.entry_of(target) != entry:
                 raise Conflict(f"{name} has changed since it was checked", "Nothing was changed.")
         if number % 1_000 == 0:
-            say(f"copied {number} of {len(found['files'])} files")
+            say(f"copied {number} of {len(names)} files")
     os.sync()
 
 

@@ -11,17 +11,18 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy
 
 from agents import archive
 from agents.controller.stores import backup, manifest
 from agents.fabric.local import LocalFabric
 from jobs.access.roles import Role
-from jobs.base.errors import Conflict, InvalidInput, NotAllowed
+from jobs.base.errors import Conflict, InvalidInput, NotAllowed, Unreachable
 from jobs.base.places import Places, places
 from tests.agents.controller.api.test_access import introduced
 from tests.agents.controller.conftest import Plane, until
@@ -220,21 +221,86 @@ async def test_a_backup_is_for_admins(plane: Plane, tmp_path: Path) -> None:
     assert not (tmp_path / "x").exists()
 
 
-async def test_postgresql_is_dumped(
-    postgres_plane: Plane, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def another(postgres: str) -> Iterator[str]:
+    """The URL of an empty database beside the one that the plane uses."""
+    engine = sqlalchemy.create_engine(postgres, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.exec_driver_sql("CREATE DATABASE another")
+        yield postgres.replace("/postgres?", "/another?")
+        connection.exec_driver_sql("DROP DATABASE another WITH (FORCE)")
+    engine.dispose()
+
+
+async def test_postgresql_is_dumped_and_loaded_into_an_empty_database(
+    postgres_plane: Plane,
+    postgres: str,
+    another: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    job = await postgres_plane.submit("echo one", **SHORT)
+    job = await postgres_plane.submit("echo words", **SHORT)
     await postgres_plane.wait(job)
-    view = await asyncio.to_thread(make, postgres_plane, tmp_path / "made")
+    made, new = tmp_path / "made", home(tmp_path / "new")
+    view = await asyncio.to_thread(make, postgres_plane, made)
     assert view["database"] == "postgresql"
-    assert (tmp_path / "made" / manifest.DUMP).read_bytes().startswith(b"PGDMP")
-    assert not archive.put_back(home(tmp_path / "o"), tmp_path / "made", verify=True)["restored"]
+    assert (made / manifest.DUMP).read_bytes().startswith(b"PGDMP")
+    assert not archive.put_back(new, made, verify=True)["restored"]
+
     with pytest.raises(Conflict, match="dump of PostgreSQL"):
-        archive.put_back(home(tmp_path / "o"), tmp_path / "made", verify=False)
+        archive.put_back(new, made, verify=False)
+    monkeypatch.setenv("QD_DATABASE_URL", postgres)
+    with pytest.raises(Conflict, match="is not empty"):
+        archive.put_back(new, made, verify=False)
+    monkeypatch.setenv("QD_DATABASE_URL", postgres.replace("/postgres?", "/nosuch?"))
+    with pytest.raises(Unreachable, match="nosuch"):
+        archive.put_back(new, made, verify=False)
+    assert set(everything(new.state)) == {"supervisor.lock"}
+
+    monkeypatch.setenv("QD_DATABASE_URL", another)
+    assert archive.put_back(new, made, verify=False)["restored"]
+    assert not list(new.state.rglob(manifest.DUMP))
+    plane = Plane(tmp_path / "new", {}, LocalFabric([]), database_url=another)
+    await plane.start()
+    try:
+        assert (await plane.get(f"/v1/jobs/{job}"))["state"] == "SUCCEEDED"
+        lines = await plane.lines(f"/v1/jobs/{job}/logs")
+        assert [line["line"] for line in lines] == ["words"]
+        kinds = [event["kind"] for event in await plane.lines("/v1/events")]
+        assert "registry.restored" in kinds
+        assert (await plane.get("/v1/audit/verify"))["ok"]
+    finally:
+        await plane.stop()
+
     monkeypatch.setenv("PATH", os.devnull)
+    with pytest.raises(Conflict, match="no pg_restore on PATH"):
+        archive.put_back(new, made, verify=False)
     with pytest.raises(Conflict, match="no pg_dump on PATH"):
         await asyncio.to_thread(make, postgres_plane, tmp_path / "none")
     assert not (tmp_path / "none").exists()
+
+
+async def test_a_dump_whose_audit_log_was_changed_leaves_the_database_empty(
+    postgres_plane: Plane,
+    postgres: str,
+    another: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    await postgres_plane.wait(await postgres_plane.submit("echo one", **SHORT))
+    engine = sqlalchemy.create_engine(postgres, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.exec_driver_sql("UPDATE audit SET action = 'forged' WHERE id = 1")
+    engine.dispose()
+    await asyncio.to_thread(make, postgres_plane, tmp_path / "made")
+    new = home(tmp_path / "new")
+    monkeypatch.setenv("QD_DATABASE_URL", another)
+    with pytest.raises(Conflict, match="audit log was changed"):
+        archive.put_back(new, tmp_path / "made", verify=False)
+    engine = sqlalchemy.create_engine(another)
+    assert sqlalchemy.inspect(engine).get_table_names() == []
+    engine.dispose()
+    assert set(everything(new.state)) == {"supervisor.lock"}
 
 
 def test_the_default_place_is_named_for_the_time(tmp_path: Path) -> None:
