@@ -27,6 +27,7 @@ from agents.supervisor import solo
 from jobs.base.errors import Conflict, InvalidInput, QuarterdeckError
 from jobs.base.places import Places, places
 from jobs.base.units import parse_duration
+from jobs.spec.runas import RanksAs
 
 log = logging.getLogger("agents.daemon")
 
@@ -116,6 +117,7 @@ async def serve(where: Places) -> None:
     grace, complaint = prune_after(os.environ)
     copying, wrong = Bounds.from_env(os.environ)
     waiting, unclear = waits_for_nodes(os.environ)
+    ranks_as, unknown = RanksAs.from_env(os.environ)
     controller = Controller(
         state=where.state,
         fabric=RayFabric(where),
@@ -126,10 +128,12 @@ async def serve(where: Places) -> None:
         rules=where.config / "alerts.yaml",
         acts=Stepping,
         waiting=waiting,
+        ranks_as=ranks_as,
     )
     controller.complain("pruning", complaint)
     controller.complain("checkpoint settings", wrong)
     controller.complain("node loss setting", unclear)
+    controller.complain("setting of the ranks' account", unknown)
     await controller.start()
     config = uvicorn.Config(
         create_app(controller),

@@ -60,6 +60,7 @@ from jobs.base.words import joined
 from jobs.life.lifecycle import Note
 from jobs.models.signers import Signers
 from jobs.placement.nodehealth import Acknowledged
+from jobs.spec.runas import RanksAs
 from jobs.store import audit, reading, writing
 from jobs.store.tables import NodeRow
 from jobs.store.writing import Caller
@@ -90,6 +91,7 @@ class Controller:
         rules: the file of rules and channels of alerts; None for `alerts.yaml` in `state`.
         acts: who takes the steps of pipelines that are no jobs; None: nobody does.
         waiting: whether jobs that leave it open wait for nodes that are lost (`on_node_loss`).
+        ranks_as: as whom ranks run.
         now: unix time. monotonic: a clock that never jumps. Both in seconds.
     """
 
@@ -105,11 +107,13 @@ class Controller:
         rules: Path | None = None,
         acts: Callable[[Controller], Acts] | None = None,
         waiting: bool = False,
+        ranks_as: RanksAs = RanksAs(),  # noqa: B008 - immutable
         now: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.state, self.fabric, self.now, self.monotonic = state, fabric, now, monotonic
         self._ray_address, self._rules, self._waiting = ray_address, rules, waiting
+        self._ranks_as = ranks_as
         self.acts: Acts = (acts or NoActs)(self)
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.database_url = url = database_url or f"sqlite:///{database_file(state)}"
@@ -183,6 +187,7 @@ class Controller:
             ray_address=self._ray_address,
             newest_attempt=self.logs.newest,
             waiting=self._waiting,
+            ranks_as=self._ranks_as,
         )
         self.strays = Strays(self.links, self.cluster_id, self._intake.unknown)
         restored = await self._continuity.broken()

@@ -18,7 +18,7 @@ from collections.abc import Collection, Coroutine
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from agents.node import feed, machine
+from agents.node import accounts, feed, machine
 from agents.node.attempts import Attempt, job_of, reap, reap_removed
 from agents.node.checkpoints import holding
 from agents.node.config import AgentConfig
@@ -438,13 +438,20 @@ class NodeAgent:
                 raise TimedOut(f"{attempt.key} waits: {rival.key} still runs on this node")
             if request["lease_until"] <= records.boot_clock():
                 raise TimedOut(f"the lease of {attempt.key} was over before it could start")
+            account = accounts.of_attempt(attempt.folder)
+            own = None if account is None else account.environment()
             node = environment.Node(
                 folder=attempt.folder,
                 checkpoints=self._checkpoints(attempt.key),
                 tag=self._holdings.tag(attempt.key),
                 python=staged.python,
                 gpus=[gpu for gpu in self._meter.gpus if gpu["uuid"] in staged.gpus],
-                base=self._environ,
+                base=self._environ
+                if own is None
+                else environment.user_environment(
+                    self._environ, {"HOME": str(attempt.work), **own}
+                ),
+                own=None if own is None else accounts.facing(attempt.folder),
                 interface=interface_of(request["node_addresses"][plan["node_rank"]]),
                 data={name: self._data.path(pin) for name, pin in (plan.get("data") or {}).items()},
                 models={
@@ -576,7 +583,7 @@ class NodeAgent:
 
         Raises NotFound for an unknown attempt, StorageFull.
         """
-        folder = self._held(key).folder
+        folder = accounts.facing(self._held(key).folder)
         return await asyncio.to_thread(_exchanged, folder, letter)
 
     async def list_files(
@@ -634,7 +641,7 @@ class NodeAgent:
             what,
             live=any(other.live for other in self._holdings if other.job == job),
             shared=plan is not None and plan["nnodes"] > 1,
-            metrics=attempt.folder / f"metrics-{plan['first_rank']}.jsonl"
+            metrics=accounts.facing(attempt.folder) / f"metrics-{plan['first_rank']}.jsonl"
             if attempt is not None and plan is not None
             else None,
         )
@@ -677,6 +684,11 @@ class NodeAgent:
 
 
 def _exchanged(folder: Path, letter: bytes) -> bytes:
+    with accounts.acting_for(folder):
+        return _left(folder, letter)
+
+
+def _left(folder: Path, letter: bytes) -> bytes:
     if letter:
         try:
             records.write_file(str(folder / environment.INBOX), letter, durable=False)

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from agents.node import checked
+from agents.node import accounts, checked
 from agents.node.guard import containers, records
 from agents.node.logtail import TimeIndex, lost_bytes, read_at
 from agents.node.results import tree
@@ -230,7 +230,8 @@ class Streams:
         for at in index.recent(KEPT + 1):
             signs.wrote(min(clock, clock - (now - at)))
         cut = (records.read_json(str(folder / f"rank-{rank}.cut")) or {}).get("bytes", 0)
-        log, metrics = folder / f"rank-{rank}.log", folder / f"metrics-{rank}.jsonl"
+        log = folder / f"rank-{rank}.log"
+        metrics = accounts.facing(folder) / f"metrics-{rank}.jsonl"
         return cls(log, index, metrics, signs, cut=cut)
 
     def observe(self, now: float, clock: float) -> bool:

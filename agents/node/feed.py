@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Mapping
 
+from agents.node import accounts
 from agents.node.attempts import Attempt
 from agents.node.logtail import fair_shares, read_lines
 from jobs.wire.messages import LogChunk, MetricChunk
@@ -37,9 +38,12 @@ def chunks(
     ):
         final = attempt.standing.state == "ended"
         with contextlib.suppress(OSError):
-            if share and (
-                data := read_lines(attempt.streams[rank].metrics, offset, share, final=final)
-            ):
+            if not share:
+                continue
+            path = attempt.streams[rank].metrics
+            with accounts.acting_for(path.parent):
+                data = read_lines(path, offset, share, final=final)
+            if data:
                 metric_chunks.append(
                     MetricChunk(key=attempt.key, rank=rank, offset=offset, data=data)
                 )

@@ -110,6 +110,7 @@ class LaunchPlan(TypedDict):
     carried: NotRequired[Carried]  # what an earlier attempt wrote in its work folder
     image: NotRequired[ImagePin]  # what the ranks run in
     mounts: NotRequired[list[str]]  # paths of the node that they see then (jobs.spec.fields)
+    run_as: NotRequired[str]  # account of the ranks; absent: the one that the agent runs as
     meet: NotRequired[Meeting]  # to a node that is staged: see whether rank 0's node can be reached
 
 

@@ -10,6 +10,7 @@ from sqlmodel import Session
 from agents.controller.commands.datasets import with_data
 from agents.controller.commands.requests import Submitted
 from agents.controller.controller import Controller
+from agents.controller.core.effects import account_name
 from agents.controller.stores.blobs import BlobStore
 from agents.controller.stores.database import to_its_end
 from jobs.base.errors import InvalidInput, NotFound
@@ -42,6 +43,7 @@ async def submit(controller: Controller, who: Caller, asked: Submitted) -> Submi
     manifest = await manifest_of(controller, request.snapshot)
     await checkpoint_of(controller, checked)
     check_fits(controller, checked)
+    await check_account(controller, who)
     if request.dry_run:
         return {
             "id": "",
@@ -101,10 +103,18 @@ async def submit(controller: Controller, who: Caller, asked: Submitted) -> Submi
 
 
 def check_fits(controller: Controller, spec: JobSpec) -> None:
-    """Raises InvalidInput when no node could ever run this."""
+    """Raises InvalidInput when no node could ever run this, NotAllowed when this cluster never would."""
+    controller.reconciler.ranks_as.check(spec)
     refusal = controller.reconciler.planner.refusal(spec.shape())
     if refusal is not None:
         raise InvalidInput(f"no node can run this: {refusal}", "See `qd nodes` for what there is.")
+
+
+async def check_account(controller: Controller, who: Caller) -> None:
+    """Raises NotAllowed when ranks cannot run as this caller."""
+    ranks_as = controller.reconciler.ranks_as
+    if ranks_as.separate:
+        ranks_as.account(await asyncio.to_thread(account_name, who.uid), who.user)
 
 
 def check_secrets(spec: JobSpec, secrets: Mapping[str, str]) -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import pwd
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
@@ -22,9 +24,17 @@ from agents.controller.nodes.links import Link, Links
 from agents.controller.stores.blobs import BlobStore
 from agents.controller.stores.datasets import Datasets
 from agents.controller.stores.secretstore import SecretStore
-from jobs.base.errors import Conflict, InvalidInput, NotFound, QuarterdeckError, Unreachable
+from jobs.base.errors import (
+    Conflict,
+    InvalidInput,
+    NotAllowed,
+    NotFound,
+    QuarterdeckError,
+    Unreachable,
+)
 from jobs.life import lifecycle as lc
 from jobs.snapshots.manifest import Manifest
+from jobs.spec.runas import RanksAs
 from jobs.wire import messages as wire
 
 log = logging.getLogger(__name__)
@@ -70,11 +80,12 @@ class Performer:
         applier: Applier,
         monotonic: Callable[[], float],
         ray_address: Callable[[], str | None],
+        ranks_as: RanksAs,
     ) -> None:
         self._cluster, self._fabric, self._links = cluster, fabric, links
         self._blobs, self._secrets, self._applier = blobs, secrets, applier
         self._datasets, self._copier, self._carrier = datasets, copier, carrier
-        self._monotonic, self._ray_address = monotonic, ray_address
+        self._monotonic, self._ray_address, self._ranks_as = monotonic, ray_address, ranks_as
 
     async def drive(self, live: Live) -> None:
         """Perform what the job wants until it wants nothing more (it is queued again, or over)."""
@@ -193,6 +204,7 @@ class Performer:
                 carried=await self._carrier.carried(live, node_rank, node),
                 models=self._datasets.of(live.spec.models),
                 resume=resume,
+                run_as=await asyncio.to_thread(self._run_as, live),
             )
             while True:
                 reply = await agent.stage(plan)
@@ -203,7 +215,7 @@ class Performer:
                     break
                 self._applier.detail(live, f"{node}: {reply['detail']}")
                 await asyncio.sleep(0.2)
-        except (Conflict, InvalidInput, NotFound) as error:
+        except (Conflict, InvalidInput, NotAllowed, NotFound) as error:
             await self._applier.apply(
                 live,
                 lc.StageFailed(
@@ -233,6 +245,14 @@ class Performer:
         port = reply["port"] if node_rank == 0 else None
         staged = lc.Staged(attempt.epoch, node, reply.get("boot", ""))
         await self._applier.staged(live, staged, port, image)
+
+    def _run_as(self, live: Live) -> str | None:
+        """The account of the job's ranks; None: that of their node's agent. Blocking: it may ask a server.
+        Raises NotAllowed."""
+        if not self._ranks_as.separate or _ours(live):
+            return None
+        self._ranks_as.check(live.spec)
+        return self._ranks_as.account(account_name(live.uid), live.user)
 
     async def _meeting(self, live: Live, attempt: lc.Attempt) -> wire.Meeting | None:
         """Where the gang's ranks will meet, once node rank 0 is staged and holds the place."""
@@ -374,3 +394,18 @@ class Performer:
                 await self._applier.take_report(live, node, report)
                 return
             await asyncio.sleep(STOP_AGAIN)
+
+
+def account_name(uid: int) -> str | None:
+    """The account with this number here, if there is one. Blocking."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return None
+
+
+def _ours(live: Live) -> bool:
+    """Whether it is the front of services, which runs our own program and nobody's code. A root controller
+    has no other account for it than the nodes' own."""
+    command = ["python", "-m", "quarterdeck_front"]
+    return os.getuid() == live.uid == 0 and live.spec.argv() == command

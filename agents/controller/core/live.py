@@ -24,6 +24,7 @@ class Live:
     name: str
     submitted_at: float
     snapshot: str | None
+    uid: int = 0  # of who submitted it
     token: str = ""
     image: str = ""  # digest of its container image, once a node has resolved the name
     newest: int = 0  # the highest attempt number that logs or nodes know of

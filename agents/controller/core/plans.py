@@ -27,6 +27,7 @@ def launch_plan(
     carried: wire.Carried | None = None,
     models: Mapping[str, DataPin] | None = None,
     resume: wire.Resume | None = None,
+    run_as: str | None = None,
 ) -> wire.LaunchPlan:
     """One node's part of a gang.
 
@@ -37,6 +38,7 @@ def launch_plan(
         carried: what the work folder begins with of an earlier attempt's.
         models: those that `models:` names.
         resume: the copy of a checkpoint that it begins with on this node.
+        run_as: the account of its ranks; None: that of the node's agent.
     """
     procs = spec.procs
     resources = spec.resources
@@ -82,4 +84,6 @@ def launch_plan(
         plan["copy"] = {"what": spec.copying, "asked": spec.checkpoint.copying is not None}
     if resume is not None:
         plan["resume"] = resume
+    if run_as is not None:
+        plan["run_as"] = run_as
     return plan

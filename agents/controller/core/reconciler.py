@@ -42,6 +42,7 @@ from jobs.life import lifecycle as lc
 from jobs.placement.gpus import gpus_of_rank
 from jobs.placement.scheduling import Placement
 from jobs.spec.job import JobSpec
+from jobs.spec.runas import RanksAs
 from jobs.store import audit, reading, writing
 from jobs.store.tables import AttemptRow, JobRow
 from jobs.store.writing import Caller
@@ -78,6 +79,7 @@ class Reconciler:
         ray_address: Callable[[], str | None],
         newest_attempt: Callable[[int], int] = lambda job: 0,
         waiting: bool = False,
+        ranks_as: RanksAs = RanksAs(),  # noqa: B008 - immutable
     ) -> None:
         """`waiting`: jobs that do not say what a lost node means to them wait for it."""
         self.cluster_id = cluster_id
@@ -111,7 +113,9 @@ class Reconciler:
             self,
             monotonic,
             ray_address,
+            ranks_as,
         )
+        self.ranks_as = ranks_as
         self.losses = Losses(
             cluster_id,
             links,
@@ -160,6 +164,7 @@ class Reconciler:
             name=row.name,
             submitted_at=row.submitted_at,
             snapshot=row.snapshot,
+            uid=row.uid,
             token=row.token,
             image=row.image,
             newest=self._newest_attempt(job.id),

@@ -21,6 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
 
+from agents.node import accounts
 from agents.node.checkpoints.look import Identity, Looker, identity
 from jobs.base.errors import QuarterdeckError
 from jobs.base.paths import open_below
@@ -201,7 +202,8 @@ class Holder:
 
     def _held(self, folder: Path, place: Path, path: str, seen: units.Seen) -> tuple[str, bool]:
         """The digest of a file, and whether it is held. Raises OSError, QuarterdeckError."""
-        descriptor = open_below(folder, path)
+        with accounts.acting_for(folder):
+            descriptor = open_below(folder, path)
         try:
             found = identity(os.fstat(descriptor))
             if found[1:] != (seen.size, seen.mtime):
@@ -286,7 +288,11 @@ def _hold(descriptor: int, place: Path, name: str) -> bool:
 def _step_at(metrics: Path, moment: float) -> int | None:
     """The last step that was logged before a moment, of the last some hundred points."""
     lines: list[bytes] = []
-    with contextlib.suppress(OSError), metrics.open("rb") as file:
+    with (
+        contextlib.suppress(OSError),
+        accounts.acting_for(metrics.parent),
+        metrics.open("rb") as file,
+    ):
         size = file.seek(0, os.SEEK_END)
         file.seek(max(0, size - _TAIL))
         lines = file.read(_TAIL).splitlines()

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from agents.node import accounts
 from agents.node.results import tree
 from jobs.base.errors import QuarterdeckError
 from jobs.base.paths import SafePath, open_below
@@ -50,6 +51,10 @@ class Looker:
             now: seconds, on a clock that never jumps.
             quiet: nobody writes any more, so what is here now was so for long.
         """
+        with accounts.acting_for(self._folder):
+            return self._look(now, quiet=quiet)
+
+    def _look(self, now: float, *, quiet: bool) -> bool:
         seen: dict[str, units.Seen] = {}
         known: dict[str, _Known] = {}
         placed = set()

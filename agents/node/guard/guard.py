@@ -277,7 +277,8 @@ class Guard:
         return f"rank {rank.rank} ran out of memory: {why}" if why else rank.story()
 
     def _end(self, cause: str, reason: str, now: float, grace: float | None = None) -> None:
-        listening = any(os.path.exists(f"listening-{rank.rank}") for rank in self.ranks)
+        own = self.launch.get("own", ".")
+        listening = any(os.path.exists(f"{own}/listening-{rank.rank}") for rank in self.ranks)
         self.ending = ending(
             cause,
             reason,

@@ -6,6 +6,7 @@ import json
 import os
 from pathlib import Path
 
+from agents.node import accounts
 from agents.node.guard import records
 from agents.node.staging import containers, environment
 from agents.node.staging.images import Image
@@ -56,6 +57,8 @@ def write_launch(
     """
     if image is not None:
         node = containers.inside(node, image)
+    facing = accounts.facing(folder)
+    account = accounts.of_attempt(folder)
     env = environment.common(plan, request, node)
     launch = {
         "key": plan["key"],
@@ -73,18 +76,22 @@ def write_launch(
                 "rank": plan["first_rank"] + local_rank,
                 "local_rank": local_rank,
                 "argv": plan["argv"],
-                "env": environment.of_rank(plan, request, folder, local_rank),
+                "env": environment.of_rank(plan, request, facing, local_rank),
             }
             for local_rank in range(plan["procs"])
         ],
     }
     if image is not None:
         launch["container"] = containers.container(plan, node, image, env, os.environ)
+    if account is not None:
+        launch["as"], launch["own"] = account.to_json(), accounts.OWN
     secrets = dict(request["secrets"])
     if plan["kind"] == "ray":
         secrets |= environment.ray_credentials(os.environ)
     try:
-        node.checkpoints.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not node.checkpoints.is_dir():
+            node.checkpoints.mkdir(mode=0o700, parents=True, exist_ok=True)
+            accounts.give(node.checkpoints, account)
         write_lease(folder, request["lease_until"])
         for name, content in ((records.SECRETS, secrets), (records.LAUNCH, launch)):
             records.write_file(str(folder / name), json.dumps(content).encode(), durable=False)

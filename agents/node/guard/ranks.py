@@ -13,7 +13,7 @@ import ctypes
 import os
 import signal
 
-from agents.node.guard import containers, records
+from agents.node.guard import containers, records, rights
 
 TYPE_CHECKING = False  # the real one would load `typing`
 if TYPE_CHECKING:
@@ -122,18 +122,22 @@ def become_rank(spec: dict[str, Any], launch: dict[str, Any], guard: int) -> Non
     code = 127
     try:
         log = os.open(f"rank-{spec['rank']}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        who = launch.get("as")
+        if who is not None:  # so that a program may open /dev/stderr
+            os.fchown(log, who["uid"], who["gid"])
         null = os.open("/dev/null", os.O_RDONLY)
         for source, target in ((null, 0), (log, 1), (log, 2)):
             os.dup2(source, target)
         os.closerange(3, 65536)
         os.setsid()
+        reset_priority(0)
+        rights.become(who)
         libc = ctypes.CDLL(None)
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         if os.getppid() != guard:  # it died before that rule held
             os._exit(1)
         # Yama lets only ancestors look into a process, and the agent, whose py-spy looks, is none.
         libc.prctl(_PR_SET_PTRACER, _PTRACER_ANY, 0, 0, 0)
-        reset_priority(0)
         os.umask(0o022)
         signal.set_wakeup_fd(-1)
         for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:

@@ -21,7 +21,7 @@ import signal
 import socket
 import sys
 
-from agents.node.guard import cgroups
+from agents.node.guard import cgroups, rights
 
 TYPE_CHECKING = False  # the real one would load `typing`
 if TYPE_CHECKING:
@@ -116,6 +116,8 @@ class Tracking:
                 os.dup2(source, target, inheritable=True)
             os.closerange(4, 65536)
             os.setsid()
+            os.chdir(self._launch.get("own", "."))
+            rights.become(self._launch.get("as"))
             ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
             if os.getppid() != guard:
                 os._exit(1)

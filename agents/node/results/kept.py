@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from agents.node import accounts
 from agents.node.guard import records
 from agents.node.results import tree
 from agents.node.staging.caches import Bounds
@@ -56,6 +57,8 @@ class Kept:
             return
         folder = self._root / key
         folder.mkdir(mode=0o700, exist_ok=True)
+        if accounts.owner(work) is not None:
+            folder.chmod(accounts.PASSAGE)
         note = {"at": now, "since": since, "bytes": left["bytes"], "files": left["files"]}
         records.write_file(str(folder / _NOTE), json.dumps(note).encode(), durable=False)
         if (folder / "work").exists():  # of an attempt of the same number that never began

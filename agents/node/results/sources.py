@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from agents.node import accounts
 from agents.node.attempts import Attempt, Streams
 from agents.node.guard import records
 from agents.node.logtail import read_at
@@ -121,6 +122,10 @@ class EventFiles:
         self._next = 0.0
 
     def read(self, state: State, *, final: bool) -> tuple[list[Point], State, bool]:
+        with accounts.acting_for(self._work):
+            return self._read(state, final=final)
+
+    def _read(self, state: State, *, final: bool) -> tuple[list[Point], State, bool]:
         files: dict[str, int] = dict(state.get("files", {}))
         root: str | None = state.get("root")
         began = self._clock()
@@ -188,7 +193,7 @@ class Feed:
     def __init__(self, folder: Path, rank: int, sources: dict[str, Source]) -> None:
         self._sources = sources
         self._note = folder / f"sources-{rank}.json"
-        self._metrics = folder / f"metrics-{rank}.jsonl"
+        self._metrics = accounts.facing(folder) / f"metrics-{rank}.jsonl"
         self._lock = threading.Lock()
         self._number, self._states = self._known()
 
@@ -215,7 +220,8 @@ class Feed:
         note = {"number": number, "at": size, "before": before, "after": states}
         records.write_file(str(self._note), json.dumps(note).encode(), durable=False)
         if points:
-            _append(self._metrics, points, number)
+            with accounts.acting_for(self._metrics.parent):
+                _append(self._metrics, points, number)
         self._number, self._states = number, states
 
     def _known(self) -> tuple[int, dict[str, State]]:
@@ -229,7 +235,8 @@ class Feed:
         appended = b""
         with contextlib.suppress(FileNotFoundError):
             size = self._metrics.lstat().st_size - note["at"]
-            appended = read_at(self._metrics, note["at"], max(size, 0))
+            with accounts.acting_for(self._metrics.parent):
+                appended = read_at(self._metrics, note["at"], max(size, 0))
         done = f'"q":{number}}}'.encode() in appended
         return number, note["after" if done else "before"]
 
@@ -314,7 +321,8 @@ class Feeds:
             return False
         if plan.get("metrics"):
             return True
-        for count, (path, _) in enumerate(tree.walk(attempt.work)):
-            if count >= budget or is_event_file(path):
-                return True
+        with accounts.acting_for(attempt.work):
+            for count, (path, _) in enumerate(tree.walk(attempt.work)):
+                if count >= budget or is_event_file(path):
+                    return True
         return False

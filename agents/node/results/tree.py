@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterator
 from itertools import islice
 from pathlib import Path
 
+from agents.node import accounts
 from jobs.base.paths import SafePath, open_below
 from jobs.snapshots.ignore import ALWAYS
 from jobs.snapshots.manifest import MAX_FILES
@@ -22,8 +23,8 @@ _READ = 1 << 20
 
 
 def walk(folder: Path) -> Iterator[Found]:
-    """Files and links below a folder. Left out are `__pycache__` and the like, and what
-    `quarterdeck.atomic_write` has not finished."""
+    """Files and links below a folder, for who acts for its owner (`accounts.acting_for`). Left out are
+    `__pycache__` and the like, and what `quarterdeck.atomic_write` has not finished."""
     todo = [""]
     while todo:
         base = todo.pop()
@@ -67,22 +68,23 @@ def listed(
     files: list[NodeFile] = []
     more = 0
     new = written_since(since)
-    for path, found in walk(folder):
-        if not new(found) or (patterns and not any(p.matches(path) for p in patterns)):
-            continue
-        if len(files) >= MAX_FILES or not _travels(path):
-            more += 1
-            continue
-        mode = 0o755 if found.st_mode & 0o100 else 0o644
-        file = NodeFile(path=path, mode=mode, size=found.st_size, mtime=found.st_mtime)
-        if stat.S_ISLNK(found.st_mode):
-            try:
-                file["link"] = str((folder / path).readlink())
-            except OSError:
+    with accounts.acting_for(folder):
+        for path, found in walk(folder):
+            if not new(found) or (patterns and not any(p.matches(path) for p in patterns)):
                 continue
-            file["mode"], file["size"] = 0o644, 0
-        files.append(file)
-    return sorted(files, key=lambda file: file["path"]), more
+            if len(files) >= MAX_FILES or not _travels(path):
+                more += 1
+                continue
+            mode = 0o755 if found.st_mode & 0o100 else 0o644
+            file = NodeFile(path=path, mode=mode, size=found.st_size, mtime=found.st_mtime)
+            if stat.S_ISLNK(found.st_mode):
+                try:
+                    file["link"] = str((folder / path).readlink())
+                except OSError:
+                    continue
+                file["mode"], file["size"] = 0o644, 0
+            files.append(file)
+        return sorted(files, key=lambda file: file["path"]), more
 
 
 def _travels(path: str) -> bool:
@@ -95,7 +97,8 @@ def _travels(path: str) -> bool:
 
 def read(folder: Path, path: str, offset: int, limit: int) -> bytes:
     """Bytes of a file below a folder. Raises NotFound, InvalidInput for an unsafe path."""
-    descriptor = open_below(folder, path)
+    with accounts.acting_for(folder):
+        descriptor = open_below(folder, path)
     try:
         return os.pread(descriptor, limit, offset)
     finally:
@@ -104,7 +107,8 @@ def read(folder: Path, path: str, offset: int, limit: int) -> bytes:
 
 def digest(folder: Path, path: str, offset: int, limit: int) -> str:
     """sha256 in hex of up to `limit` bytes of a file below a folder. Raises as `read`."""
-    descriptor = open_below(folder, path)
+    with accounts.acting_for(folder):
+        descriptor = open_below(folder, path)
     sha256 = hashlib.sha256()
     try:
         while limit and (data := os.pread(descriptor, min(limit, _READ), offset)):
@@ -125,31 +129,33 @@ def tally(
     """
     files = size = 0
     new = written_since(since)
-    found = walk(folder)
-    for path, status in islice(found, budget):
-        if stat.S_ISREG(status.st_mode) and new(status):
-            if any(pattern.matches(path) for pattern in named):
-                continue
-            files += 1
-            size += status.st_size
-    if budget is not None and next(found, None) is not None:
-        return None
-    return Leftover(files=files, bytes=size)
+    with accounts.acting_for(folder):
+        found = walk(folder)
+        for path, status in islice(found, budget):
+            if stat.S_ISREG(status.st_mode) and new(status):
+                if any(pattern.matches(path) for pattern in named):
+                    continue
+                files += 1
+                size += status.st_size
+        if budget is not None and next(found, None) is not None:
+            return None
+        return Leftover(files=files, bytes=size)
 
 
 def strip(folder: Path, since: int | None) -> None:
     """Remove what came with the job and was not written to. Blocking."""
     new = written_since(since)
-    for base, folders, names in os.walk(folder, topdown=False):
-        for name in names:
-            path = Path(base, name)
-            try:
-                if not new(path.lstat()):
-                    path.unlink()
-            except OSError:
-                continue
-        for name in folders:
-            try:
-                Path(base, name).rmdir()  # of those that are empty by now
-            except OSError:
-                continue
+    with accounts.acting_for(folder):
+        for base, folders, names in os.walk(folder, topdown=False):
+            for name in names:
+                path = Path(base, name)
+                try:
+                    if not new(path.lstat()):
+                        path.unlink()
+                except OSError:
+                    continue
+            for name in folders:
+                try:
+                    Path(base, name).rmdir()  # of those that are empty by now
+                except OSError:
+                    continue

@@ -266,6 +266,7 @@ def _become(spec: dict[str, Any], ends: tuple[int, int, int]) -> NoReturn:
         for number, end in enumerate(ends):
             os.dup2(end, number)
         os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+        _become_user(spec.get("as"), terminal=spec["terminal"])
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         for number in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGTERM):
             signal.signal(number, signal.SIG_DFL)
@@ -276,6 +277,17 @@ def _become(spec: dict[str, Any], ends: tuple[int, int, int]) -> NoReturn:
     except OSError as error:
         os.write(2, f"quarterdeck: {spec['argv'][0]}: {error.strerror}\n".encode())
     os._exit(127)
+
+
+def _become_user(who: dict[str, Any] | None, *, terminal: bool) -> None:
+    """As `guard/rights.py`, of which this program knows nothing. Raises OSError."""
+    if who is None:
+        return
+    if terminal:
+        os.fchown(0, who["uid"], -1)
+    os.setgroups(who["groups"])
+    os.setresgid(who["gid"], who["gid"], who["gid"])
+    os.setresuid(who["uid"], who["uid"], who["uid"])
 
 
 def _enter(pid: int) -> None:

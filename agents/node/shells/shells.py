@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from agents.node import accounts
 from agents.node.guard import records
 from agents.node.shells import holder, tools
 from jobs.base.errors import Conflict, InvalidInput, NotFound, Unreachable
@@ -47,9 +48,10 @@ async def begin(folder: Path, pid: int, request: ShellRequest) -> bool:
         contained = _namespace(pid) != _namespace("self")
     except OSError as error:
         raise Conflict(f"the rank cannot be looked at: {error.strerror}") from None
-    if owner != os.geteuid():
+    account = accounts.of_attempt(folder)
+    if owner != (os.geteuid() if account is None else account.uid):
         raise Conflict(
-            "the rank runs as another user than this node's agent, which cannot join it",
+            "the rank runs as another user than it was started as: nobody can join it",
             "`qd stacks` shows where it is.",
         )
     tool, argv = request.get("tool", ""), request["argv"]
@@ -69,6 +71,7 @@ async def begin(folder: Path, pid: int, request: ShellRequest) -> bool:
         "rows": request["rows"],
         "columns": request["columns"],
         "keep": request["keep"],
+        "as": None if account is None else account.to_json(),
     }
     # -S: the environment's .pth files are none of its business, and cost 20 ms.
     process = await asyncio.create_subprocess_exec(

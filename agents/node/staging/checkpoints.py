@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from agents.node import accounts
 from agents.node.checkpoints.look import Looker, form_of
 from jobs.base.disk import storage_full
 from jobs.checkpoints.units import whole_mtime
@@ -23,7 +24,12 @@ _ROUNDING = 1e-3
 """Seconds: times go through floats, and some file systems round them."""
 
 
-def begin(folder: Path, manifest: Manifest, blob_path: Callable[[str], Path]) -> None:
+def begin(
+    folder: Path,
+    manifest: Manifest,
+    blob_path: Callable[[str], Path],
+    account: accounts.Account | None = None,
+) -> None:
     """Make a checkpoint folder with these files; one that is there is left as it is. Extracts beside,
     then renames: the folder is there only when it is whole.
 
@@ -34,6 +40,7 @@ def begin(folder: Path, manifest: Manifest, blob_path: Callable[[str], Path]) ->
     beside = _beside(folder)
     try:
         extract(manifest, blob_path, beside)
+        accounts.give(beside, account)
         beside.rename(folder)
     except OSError as error:
         # Another node may have been first: they share the file system. Any other failure must be
@@ -60,13 +67,14 @@ def lacking(folder: Path, manifest: Manifest, copy: Resume) -> Manifest:
         wanted = copy["at"] if mine is None else mine
         return manifest if here < wanted - _ROUNDING else Manifest()
     intact = mine is not None and here >= mine - _ROUNDING
-    return Manifest(
-        tuple(
-            entry
-            for entry in manifest.files
-            if not _has(folder, entry, None if intact else copy["at"])
+    with accounts.acting_for(folder):
+        return Manifest(
+            tuple(
+                entry
+                for entry in manifest.files
+                if not _has(folder, entry, None if intact else copy["at"])
+            )
         )
-    )
 
 
 def _has(folder: Path, entry: FileEntry, after: float | None) -> bool:
@@ -83,7 +91,13 @@ def _has(folder: Path, entry: FileEntry, after: float | None) -> bool:
     return fits and form_of(folder, entry.path, found.st_size)[0] != "torn"
 
 
-def resume(folder: Path, manifest: Manifest, at: float, blob_path: Callable[[str], Path]) -> None:
+def resume(
+    folder: Path,
+    manifest: Manifest,
+    at: float,
+    blob_path: Callable[[str], Path],
+    account: accounts.Account | None = None,
+) -> None:
     """Put a copy's files into a checkpoint folder, over those of the same names. What else is there stays.
     A note beside says that this is not finished, so that it is done again after a crash.
 
@@ -99,11 +113,15 @@ def resume(folder: Path, manifest: Manifest, at: float, blob_path: Callable[[str
             if entry.link is None:
                 os.utime(beside / entry.path, (at, at))
         note.touch()
-        folder.mkdir(mode=0o700, exist_ok=True)
-        for entry in manifest.files:
-            target = folder / entry.path
-            _make_room(folder, entry.path)
-            (beside / entry.path).rename(target)
+        if not folder.is_dir():
+            folder.mkdir(mode=0o700, exist_ok=True)
+            accounts.give(folder, account)
+        accounts.give(beside, account)
+        with accounts.acting_for(folder):
+            for entry in manifest.files:
+                target = folder / entry.path
+                _make_room(folder, entry.path)
+                (beside / entry.path).rename(target)
         note.unlink()
     except OSError as error:
         raise storage_full(f"cannot lay out the checkpoint in {folder}", error) from error

@@ -13,8 +13,11 @@ import signal
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from agents.node import accounts
 from agents.node.staging.caches import Item
+from agents.node.staging.environment import user_environment
 from agents.node.staging.pipsaid import reason
 from jobs.base.errors import InvalidInput, StorageFull
 
@@ -32,9 +35,16 @@ class EnvCache:
     def __init__(self, root: Path) -> None:
         self._root = root
 
-    def folder(self, requirements: str, base: str) -> Path:
-        """Where the environment for these requirements on this interpreter lies."""
+    def folder(self, requirements: str, base: str, account: accounts.Account | None = None) -> Path:
+        """Where the environment for these requirements on this interpreter lies.
+
+        Args:
+            account: whose it is, where ranks run as users. What installs packages runs code of theirs, so
+                each user has their own, and nobody runs another's.
+        """
         text = f"{Path(base).resolve()}\0{requirements}"
+        if account is not None:
+            text += f"\0{account.uid}"
         return self._root / hashlib.sha256(text.encode()).hexdigest()[:32]
 
     async def ensure(
@@ -43,6 +53,7 @@ class EnvCache:
         base: str,
         environ: Mapping[str, str],
         progress: Callable[[str], None],
+        account: accounts.Account | None = None,
     ) -> Path:
         """The interpreter of the environment, built now if it is not there.
 
@@ -51,10 +62,11 @@ class EnvCache:
             base: interpreter to build it with.
             environ: environment of the builder's processes.
             progress: told what is being done, in words.
+            account: who builds it, and whose it is; None: this process's own.
 
         Raises InvalidInput with the end of the builder's output. Cancelling ends the builder.
         """
-        folder = self.folder(requirements, base)
+        folder = self.folder(requirements, base, account)
         python = folder / "bin" / "python"
         if _take(folder):
             return python
@@ -67,20 +79,24 @@ class EnvCache:
             log.write_bytes(b"")
             wanted = folder.with_suffix(".txt")
             wanted.write_text(requirements)
+            if account is not None:
+                environ = user_environment(environ, account.environment())
+                os.chown(wanted, account.uid, account.gid)
+                folder.mkdir(mode=0o700)
+                os.chown(folder, account.uid, account.gid)
             pip = ["-m", "pip", "install", "--disable-pip-version-check", "--no-input"]
             progress("making a Python environment")
-            await _run([base, "-m", "venv", str(folder)], environ, log, lock)
+            await _run([base, "-m", "venv", str(folder)], environ, log, lock, account)
             progress("installing its requirements")
-            await _run([str(python), *pip, "-r", str(wanted)], environ, log, lock)
-            size = await asyncio.to_thread(_size, folder)
-            (folder / "ready").write_text(str(size))
+            await _run([str(python), *pip, "-r", str(wanted)], environ, log, lock, account)
+            await asyncio.to_thread(_finish, folder)
         return python
 
     def items(self) -> list[Item]:
         """See `caches.Cache`. One that is not ready is being built, or will be anew when it is wanted."""
         found = []
         for ready in self._root.glob("*/ready"):
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError), accounts.acting_for(ready.parent):
                 size = ready.read_text() or _size(ready.parent)  # older ones did not say
                 found.append(Item(ready.parent, int(size), ready.stat().st_mtime))
         return found
@@ -100,10 +116,17 @@ class EnvCache:
 def _take(folder: Path) -> bool:
     """Whether an environment is ready; notes that it was used."""
     try:
-        os.utime(folder / "ready")
+        with accounts.acting_for(folder):
+            os.utime(folder / "ready")
     except FileNotFoundError:
         return False
     return True
+
+
+def _finish(folder: Path) -> None:
+    """Mark an environment as usable. Blocking."""
+    with accounts.acting_for(folder):
+        (folder / "ready").write_text(str(_size(folder)))
 
 
 def _size(folder: Path) -> int:
@@ -132,8 +155,23 @@ async def _locked(path: Path, progress: Callable[[str], None]) -> AsyncIterator[
         os.close(descriptor)
 
 
-async def _run(command: Sequence[str], environ: Mapping[str, str], log: Path, lock: int) -> None:
+async def _run(
+    command: Sequence[str],
+    environ: Mapping[str, str],
+    log: Path,
+    lock: int,
+    account: accounts.Account | None,
+) -> None:
     """Run one step of a build, its output to `log`. Raises InvalidInput when it fails."""
+    identity: dict[str, Any] = {}
+    if account is not None:
+        identity = {
+            "user": account.uid,
+            "group": account.gid,
+            "extra_groups": account.groups,
+            "umask": 0o022,
+            "cwd": "/",
+        }
     with log.open("ab") as output:
         try:
             process = await asyncio.create_subprocess_exec(
@@ -144,6 +182,7 @@ async def _run(command: Sequence[str], environ: Mapping[str, str], log: Path, lo
                 env=environ,
                 pass_fds=[lock],
                 start_new_session=True,
+                **identity,
             )
         except OSError as error:
             raise InvalidInput(f"cannot start {command[0]}: {error.strerror}") from error

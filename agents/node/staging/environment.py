@@ -49,6 +49,21 @@ def base_environment(environ: Mapping[str, str]) -> dict[str, str]:
     return base
 
 
+def user_environment(base: Mapping[str, str], own: Mapping[str, str]) -> dict[str, str]:
+    """The base for another user than the agent's: what points into the agent's home is left out.
+
+    Args:
+        own: what a login of theirs sets.
+    """
+    home = base.get("HOME", "/root").rstrip("/") + "/"
+    kept = {
+        name: value
+        for name, value in base.items()
+        if name in _LISTS or not (value + "/").startswith(home)
+    }
+    return kept | dict(own)
+
+
 def guard_environment(environ: Mapping[str, str]) -> dict[str, str]:
     """The base, and the unit in which guards are to live (`guard/scope.py`)."""
     unit = {RANKS_UNIT: environ[RANKS_UNIT]} if RANKS_UNIT in environ else {}
@@ -86,6 +101,7 @@ class Node:
         interface: the network interface that has the node's address in the cluster, if one has.
         data: where the versions of data sets lie, by what the job calls them.
         models: where those of models lie.
+        own: the part of the folder that is the ranks', where they run as another user than the agent.
     """
 
     folder: Path
@@ -97,6 +113,12 @@ class Node:
     interface: str | None = None
     data: Mapping[str, Path] = field(default_factory=dict)
     models: Mapping[str, Path] = field(default_factory=dict)
+    own: Path | None = None
+
+    @property
+    def facing(self) -> Path:
+        """Where ranks and we leave files for each other."""
+        return self.folder if self.own is None else self.own
 
 
 def common(plan: LaunchPlan, request: LaunchRequest, node: Node) -> dict[str, str]:
@@ -142,8 +164,8 @@ def common(plan: LaunchPlan, request: LaunchRequest, node: Node) -> dict[str, st
         env |= {
             "HOST": request["node_addresses"][plan["node_rank"]],
             "PORT": str(request["master_port"] + SERVICE_PORT),
-            "QD_INBOX": str(node.folder / INBOX),
-            "QD_OUTBOX": str(node.folder / OUTBOX),
+            "QD_INBOX": str(node.facing / INBOX),
+            "QD_OUTBOX": str(node.facing / OUTBOX),
         }
     if plan["kind"] == "ray":
         env |= _of_ray_driver(plan, request, node)

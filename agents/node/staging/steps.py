@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from agents.node import accounts
 from agents.node.staging import carried, checkpoints, containers, images, preflight
 from agents.node.staging.blobcache import BlobCache
 from agents.node.staging.datasets import DataCache
@@ -21,7 +22,7 @@ from agents.node.staging.preflight import Condition
 from agents.node.staging.room import check_room
 from jobs.base import interpreters
 from jobs.base.disk import storage_full
-from jobs.base.errors import Conflict
+from jobs.base.errors import Conflict, InvalidInput
 from jobs.snapshots.manifest import Manifest, extract
 from jobs.wire.messages import Carried, LaunchPlan
 
@@ -76,6 +77,7 @@ class Stager:
 
         Raises QuarterdeckError, in a sentence, when the node cannot run the plan.
         """
+        account = await asyncio.to_thread(self._account, plan, folder)
         gpus = self.ledger.allot(plan["key"], plan["gpus"], lost)
         manifest = Manifest()
         if plan["snapshot"] is not None:
@@ -113,15 +115,17 @@ class Stager:
         python = check_interpreter(plan["python"])
         if plan["requirements"] is not None:
             base = python or sys.executable
-            built = await self.envs.ensure(plan["requirements"], base, self.environ, progress)
+            built = await self.envs.ensure(
+                plan["requirements"], base, self.environ, progress, account
+            )
             python = str(built)
         if not (folder / "work").exists():
             progress("unpacking the code")
             # For no files a thread would cost more than the work.
             if manifest.files or over is not None:
-                await asyncio.to_thread(self._unpack, manifest, folder, over, brought)
+                await asyncio.to_thread(self._unpack, manifest, folder, account, over, brought)
             else:
-                self._unpack(manifest, folder)
+                self._unpack(manifest, folder, account)
         for pin in pins:
             progress(f"laying out {pin['version']}")
             await asyncio.to_thread(self.data.ensure, pin)
@@ -130,14 +134,33 @@ class Stager:
             kept = self.checkpoints(plan["key"])
             copy = plan.get("resume")
             await (
-                asyncio.to_thread(checkpoints.begin, kept, start, self.blobs.path)
+                asyncio.to_thread(checkpoints.begin, kept, start, self.blobs.path, account)
                 if copy is None
-                else asyncio.to_thread(checkpoints.resume, kept, start, copy["at"], self.blobs.path)
+                else asyncio.to_thread(
+                    checkpoints.resume, kept, start, copy["at"], self.blobs.path, account
+                )
             )
         port = None
         if plan["node_rank"] == 0:
             port = free_block(ports_needed(plan["procs"]), ports, plan["key"])
         return Staged(gpus, port, _named_python(python, folder), image)
+
+    def _account(self, plan: LaunchPlan, folder: Path) -> accounts.Account | None:
+        """Whom the ranks run as, with what is theirs of the attempt's folder; None: the agent's own account.
+        Blocking. Raises NoAccount, InvalidInput."""
+        name = plan.get("run_as")
+        account = None if name is None else accounts.find(name)
+        if account is None:
+            return None
+        if plan["kind"] == "ray" or "image" in plan:
+            what = "a container" if "image" in plan else "a Ray driver"
+            raise InvalidInput(f"{what} cannot run as {account.name}, only as this node's account")
+        kept = self.checkpoints(plan["key"])
+        kept.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
+        accounts.hand_over(folder, account, kept.parent)
+        if kept.exists() and kept.lstat().st_uid != account.uid:
+            raise accounts.NoAccount(f"{kept} is not {account.name}'s: the job ran as another user")
+        return account
 
     async def _start(self, plan: LaunchPlan) -> Manifest | Missing:
         """What the job's checkpoint folder is to begin with: nothing, once it is there, or when it is as
@@ -163,37 +186,50 @@ class Stager:
         self,
         manifest: Manifest,
         folder: Path,
+        account: accounts.Account | None,
         over: Carried | None = None,
         brought: Manifest | None = None,
     ) -> None:
         """Extract beside, then rename: `work` is there only when it is whole.
 
         Args:
+            account: whose the folder becomes.
             over: what an earlier attempt wrote. brought: its manifest, if it came from another node.
         """
         beside = folder / "work.tmp"
         shutil.rmtree(beside, ignore_errors=True)
         beside.mkdir(mode=0o700)
         extract(manifest, self.blobs.path, beside)
+        accounts.give(beside, account)
         if over is not None:
             carried.mark(folder)
             try:
-                self._lay_over(over, brought or Manifest(), folder, beside)
+                self._lay_over(over, brought or Manifest(), folder, beside, account)
             except OSError as error:
                 raise storage_full(f"cannot write to {beside}", error) from error
         beside.rename(folder / "work")
 
-    def _lay_over(self, over: Carried, brought: Manifest, folder: Path, beside: Path) -> None:
+    def _lay_over(
+        self,
+        over: Carried,
+        brought: Manifest,
+        folder: Path,
+        beside: Path,
+        account: accounts.Account | None,
+    ) -> None:
         if not over["digest"]:
             found = self.written(over["key"])
             if found is None:
                 raise Conflict(f"this node has the work folder of {over['key']} no more")
-            carried.lay_over(*found, beside)
+            with accounts.acting_for(beside):
+                carried.lay_over(*found, beside)
             return
         unpacked = folder / "carried.tmp"
         shutil.rmtree(unpacked, ignore_errors=True)
         extract(brought, self.blobs.path, unpacked)
-        carried.lay_over(unpacked, None, beside)
+        accounts.give(unpacked, account)
+        with accounts.acting_for(beside):
+            carried.lay_over(unpacked, None, beside)
         shutil.rmtree(unpacked, ignore_errors=True)
 
 
