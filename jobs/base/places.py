@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 
@@ -23,6 +23,7 @@ class Places:
     state: Path
     runtime: Path
     cache: Path
+    node_state: Path | None = None  # the node's own, where it is not below `state`
 
     @property
     def config_file(self) -> Path:
@@ -53,7 +54,7 @@ class Places:
     @property
     def node(self) -> Path:
         """State of the agent of this machine (embedded cluster)."""
-        return self.state / "node"
+        return self.node_state or self.state / "node"
 
     @property
     def daemon_logs(self) -> Path:
@@ -105,9 +106,15 @@ def places(environ: Mapping[str, str] | None = None) -> Places:
 
     `QD_HOME` overrides everything. `QD_SYSTEM` names the folders of a service of the whole machine.
     Otherwise the XDG folders are used, with `quarterdeck` below each; without `XDG_RUNTIME_DIR` the
-    socket lies in the state folder.
+    socket lies in the state folder. `QD_NODE_STATE` puts the node's own state elsewhere: where ranks run
+    as users, they have to get there, and the rest of the state is nobody's business.
     """
     env = os.environ if environ is None else environ
+    found, node = _places(env), env.get("QD_NODE_STATE")
+    return replace(found, node_state=Path(node).expanduser().absolute()) if node else found
+
+
+def _places(env: Mapping[str, str]) -> Places:
     home = env.get("QD_HOME")
     if home:
         root = Path(home).expanduser().absolute()
