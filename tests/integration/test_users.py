@@ -26,7 +26,7 @@ pytestmark = needs_root
 SYSTEM = "/usr/bin/python3"
 """The interpreter of these jobs: that of the tests may lie in a folder of root's alone."""
 
-INTRUDER = r'''
+INTRUDER = r"""
 import glob, json, os, signal, socket
 told = {"uid": os.getuid(), "groups": os.getgroups(), "user": os.environ["USER"], "home": os.environ["HOME"]}
 
@@ -77,11 +77,12 @@ for root in (home, os.environ["NODE"], "/tmp/ray", "/proc"):
                         seen.append(path)
             except OSError:
                 pass
+told["ray"] = [name for name in os.environ if name.startswith("RAY_")]
 told["token"] = [path for path in seen if "/proc/self" not in path]
 print("TOLD " + json.dumps(told), flush=True)
-'''
+"""
 
-PLANTER = r'''
+PLANTER = r"""
 import os
 os.makedirs("out/inner")
 open("out/good", "w").write("kept")
@@ -89,8 +90,7 @@ os.symlink("/etc/shadow", "out/leak")
 os.symlink(os.environ["SECRET_FILE"], "out/inner/leak")
 os.symlink("/root", "out/folder")
 open("../own/outbox.json", "w").write("x")
-print(open(os.environ["SECRET_FILE"]).read() if os.access(os.environ["SECRET_FILE"], os.R_OK) else "none", os.getuid())
-'''
+"""
 
 
 class Person(http.client.HTTPConnection):
@@ -108,9 +108,7 @@ class Person(http.client.HTTPConnection):
     def submit(self, command: list[str], **spec: Any) -> tuple[int, dict[str, Any]]:
         """Status and answer."""
         body = {"spec": {"command": command, **spec}}
-        self.request(
-            "POST", "/v1/jobs", json.dumps(body), {"Content-Type": "application/json"}
-        )
+        self.request("POST", "/v1/jobs", json.dumps(body), {"Content-Type": "application/json"})
         answer = self.getresponse()
         document = json.loads(answer.read())
         self.close()
@@ -195,16 +193,25 @@ def test_one_persons_ranks_reach_nothing_of_anothers(shared: Shared) -> None:
     assert shared.ended(intruder)["state"] == "SUCCEEDED", shared.log(intruder)
     (line,) = [line for line in shared.log(intruder).splitlines() if line.startswith("TOLD ")]
     told = json.loads(line.removeprefix("TOLD "))
-    print(json.dumps(told, indent=1))
     assert told.pop("uid") == pwd.getpwnam(shared.bob).pw_uid
     assert told.pop("groups") == [pwd.getpwnam(shared.bob).pw_gid]
     assert told.pop("user") == shared.bob
     assert told.pop("home").startswith(str(shared.node))  # he has no home of his own
-    assert told.pop("token") == []
+    assert told.pop("token") == [] == told.pop("ray")
     assert set(told.values()) == {"PermissionError"}, told
     assert Path(f"/proc/{pid}/environ").read_bytes().count(b"DIARY=dear") == 1  # it lives
     assert shared.cluster.qd("cancel", victim).code == 0
     assert shared.ended(victim)["state"] == "CANCELLED"
+
+
+def test_what_runs_beside_a_rank_is_its_users_too(shared: Shared) -> None:
+    job = shared.submit(shared.ada, ["sh", "-c", "echo up; exec sleep 600"])
+    until(lambda: "up" in shared.log(job) or shared.view(job)["state"] == "FAILED")
+    name = pwd.getpwnam(shared.ada)
+    done = shared.cluster.qd("exec", job, "--", "sh", "-c", "id -u; id -G; touch made; pwd")
+    assert done.out.split() == [str(name.pw_uid), str(name.pw_gid), *done.out.split()[2:]], done
+    assert (shared.folder(job) / "work" / "made").stat().st_uid == name.pw_uid
+    assert shared.cluster.qd("cancel", job).code == 0
 
 
 def test_links_among_outputs_give_nobody_elses_files(shared: Shared, tmp_path: Path) -> None:
@@ -218,12 +225,26 @@ def test_links_among_outputs_give_nobody_elses_files(shared: Shared, tmp_path: P
         outputs={"all": "out"},
     )
     view = shared.ended(job)
-    print(json.dumps(view, indent=1)[-3000:])
     assert view["state"] == "SUCCEEDED", shared.log(job)
-    got = shared.cluster.qd("pull", job, "--to", str(tmp_path / "got"))
-    print(got)
-    for base, _, names in os.walk(shared.cluster.where.state / "blobs"):
-        for name in names:
-            content = Path(base, name).read_bytes()
-            assert b"combination" not in content
-            assert b"root:" not in content
+    (artifact,) = view["artifacts"]
+    assert (artifact["files"], artifact["size"]) == (4, len("kept"))  # the links as links
+    refused = shared.cluster.qd("cat", job, "out/inner/leak")
+    assert refused.code != 0 and "combination" not in refused.out
+    kept = b"".join(
+        Path(base, name).read_bytes()
+        for base, _, names in os.walk(shared.cluster.where.state / "blobs")
+        for name in names
+    )
+    assert b"kept" in kept
+    assert b"combination" not in kept and b"root:" not in kept
+
+
+def test_who_has_no_account_and_what_needs_the_nodes_own_is_refused(shared: Shared) -> None:
+    gateway = Person(shared.cluster.where.gateway_socket, "nobody-here")
+    status, answer = gateway.submit(["true"])
+    assert (status, "no account" in answer["error"]["message"]) == (403, True), answer
+    refused = shared.cluster.qd("submit", "--no-workdir", "--", "true")
+    assert (refused.code, "never run as root" in refused.err) == (4, True), refused.err
+    person = Person(shared.cluster.where.gateway_socket, shared.ada)
+    status, answer = person.submit(["true"], kind="ray")
+    assert (status, "kind: ray" in answer["error"]["message"]) == (403, True), answer

@@ -81,6 +81,7 @@ class EnvCache:
             wanted.write_text(requirements)
             if account is not None:
                 environ = user_environment(environ, account.environment())
+                wanted.chmod(0o600)  # an index's address in it may hold a password
                 os.chown(wanted, account.uid, account.gid)
                 folder.mkdir(mode=0o700)
                 os.chown(folder, account.uid, account.gid)
