@@ -220,7 +220,8 @@ def test_links_among_outputs_give_nobody_elses_files(shared: Shared, tmp_path: P
     secret.chmod(0o600)
     job = shared.submit(
         shared.bob,
-        [SYSTEM, "-c", PLANTER],
+        ["python", "-c", PLANTER],
+        python=SYSTEM,
         env={"SECRET_FILE": str(secret)},
         outputs={"all": "out"},
     )

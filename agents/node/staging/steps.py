@@ -248,6 +248,7 @@ def _named_python(python: str | None, folder: Path) -> str | None:
         return str(beside)
     own = folder / "bin"
     own.mkdir(exist_ok=True)
+    own.chmod(0o755)  # ranks may be another user's
     for name in ("python", "python3"):
         (own / name).unlink(missing_ok=True)
         (own / name).symlink_to(python)
