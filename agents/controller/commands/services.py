@@ -25,6 +25,7 @@ from agents.controller.services.kept import Address
 from jobs.base.errors import Conflict, InvalidInput, NotAllowed, Unreachable
 from jobs.features.declaration import FOLDER as FEATURES
 from jobs.features.names import parse_ref as parse_features
+from jobs.features.serving import READY, server_command
 from jobs.models.names import ModelRef, parse_ref, version_name
 from jobs.models.signers import Signers
 from jobs.services import rollout as ro
@@ -154,14 +155,13 @@ def model_service(version: Version, options: Mapping[str, Any]) -> dict[str, Any
     own = options.get("requirements") or options.get("image")  # they bring an interpreter
     python = options.get("python") or (None if own else server_python())
     named = {} if python is None else {"python": python}
-    command = ["python", "-m", "quarterdeck_serve", "--name", version.model]
     return {
         "name": version.model,
-        "ready": "/v2/health/ready",
+        "ready": READY,
         **named,
         **options,
         "version": version.number,
-        "command": [*command, "--version", version.number, *version.words, version.main],
+        "command": server_command(version.model, version.number, version.main, raw=version.raw),
     }
 
 
