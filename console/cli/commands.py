@@ -190,11 +190,6 @@ COMMANDS: dict[str, Entry] = {
     "trial-rerun": Entry(
         "console.cli.sweeps:rerun", "Run a trial's point again, as a new trial.", _SWEEPS
     ),
-    "export": Entry(
-        "console.cli.export:export",
-        "Write the trials of a sweep as CSV, JSON or Parquet.",
-        _SWEEPS,
-    ),
     "data": Entry(
         "console.cli.data:data",
         "List data sets; add, show, compare, check and pull versions.",
@@ -443,6 +438,38 @@ COMMANDS: dict[str, Entry] = {
         "console.cli.services:predict",
         "Send one request to a service, or predict whole files.",
         _SERVICES,
+    ),
+    "export": Entry(
+        "console.cli.export:export",
+        "Export sweeps, and services, jobs and models for elsewhere.",
+        _SERVICES,
+        verbs={
+            "sweep": Entry(
+                "console.cli.export:sweep",
+                "Write the trials of a sweep as CSV, JSON or Parquet.",
+                _SERVICES,
+            ),
+            "image": Entry(
+                "console.cli.exports:image",
+                "Write a container image's build folder, and build it.",
+                _SERVICES,
+            ),
+            "kubernetes": Entry(
+                "console.cli.exports:kubernetes",
+                "Write Kubernetes manifests of a service or a job.",
+                _SERVICES,
+            ),
+            "kserve": Entry(
+                "console.cli.exports:kserve",
+                "Write a KServe InferenceService of a service or a model.",
+                _SERVICES,
+            ),
+            "kuberay": Entry(
+                "console.cli.exports:kuberay",
+                "Write a KubeRay RayJob or RayService.",
+                _SERVICES,
+            ),
+        },
     ),
     "pipeline": Entry(
         "console.cli.pipelines:pipeline",

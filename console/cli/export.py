@@ -1,4 +1,4 @@
-"""`qd export`: a sweep's trials as CSV, JSON or Parquet."""
+"""`qd export sweep`: a sweep's trials as CSV, JSON or Parquet."""
 
 from __future__ import annotations
 
@@ -39,9 +39,17 @@ _FIXED = [
 ]
 
 
-def export(
-    kind: Annotated[str, typer.Argument(metavar="KIND", help="What to export: sweep.")],
-    sweep: SweepId,
+def export(as_json: Json = False) -> None:
+    """Export sweeps, and services, jobs and models for elsewhere."""
+    del as_json
+    raise InvalidInput(
+        "what is to be exported?",
+        "One of: sweep, image, kubernetes, kserve, kuberay (`qd export -h`).",
+    )
+
+
+def sweep(
+    sweep_id: SweepId,
     format_: Annotated[str, typer.Option("--format", help="csv, json or parquet.")] = "csv",
     output: Annotated[
         Path | None,
@@ -55,8 +63,6 @@ def export(
 
     Parquet needs the package pyarrow: pip install 'quarterdeck[parquet]'.
     """
-    if kind != "sweep":
-        raise InvalidInput(f"cannot export a '{kind}'", "Only a sweep can be exported.")
     if format_ not in _FORMATS:
         raise InvalidInput(f"--format: found '{format_}'; allowed: {', '.join(_FORMATS)}")
     wanted = "json" if as_json else format_
@@ -64,8 +70,8 @@ def export(
         raise InvalidInput("Parquet cannot be printed on a terminal", "Give --output FILE.")
     write_parquet = _parquet_writer() if wanted == "parquet" else None
     client = Client.from_environment()
-    detail = cast("SweepDetail", client.get(sweep_path(sweep)))
-    rows = cast("list[TrialView]", client.get(sweep_path(sweep, "trials")))
+    detail = cast("SweepDetail", client.get(sweep_path(sweep_id)))
+    rows = cast("list[TrialView]", client.get(sweep_path(sweep_id, "trials")))
     if wanted == "json" and output is None:
         emit({"sweep": detail, "trials": rows})
         return

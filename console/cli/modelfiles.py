@@ -160,19 +160,7 @@ def pull(
 
     Intact files that are already there are not fetched again. Prints the folder.
     """
-    client = Client.from_environment()
-    detail = cast("ModelDetail", client.get(model_path(ref)))
-    target = dest or Path(f"{detail['name']}-{detail['version']}")
-    fetched = 0
-    for file in detail["contents"]:
-        try:
-            path = target.joinpath(*SafePath.parse(file["path"]).parts)
-        except ValueError as error:
-            raise Conflict(f"{detail['id']} has a file with an unsafe path: {error}") from None
-        if path.is_file() and _digest_of(path) == file["sha256"]:
-            continue
-        _fetch(client, detail["id"], file["path"], file["sha256"], path)
-        fetched += 1
+    detail, target, fetched = fetch_all(ref, dest)
     if as_json:
         emit(
             {
@@ -187,6 +175,28 @@ def pull(
     narrate(
         f"{detail['id']}: {counted(detail['files'], 'file')}, {size(detail['size'])}, all as registered"
     )
+
+
+def fetch_all(ref: str, dest: Path | None) -> tuple[ModelDetail, Path, int]:
+    """Have all files of a version in a folder (by default NAME-VER), each checked against its digest.
+
+    Returns:
+        The version, the folder, and how many files were not there yet.
+    """
+    client = Client.from_environment()
+    detail = cast("ModelDetail", client.get(model_path(ref)))
+    target = dest or Path(f"{detail['name']}-{detail['version']}")
+    fetched = 0
+    for file in detail["contents"]:
+        try:
+            path = target.joinpath(*SafePath.parse(file["path"]).parts)
+        except ValueError as error:
+            raise Conflict(f"{detail['id']} has a file with an unsafe path: {error}") from None
+        if path.is_file() and _digest_of(path) == file["sha256"]:
+            continue
+        _fetch(client, detail["id"], file["path"], file["sha256"], path)
+        fetched += 1
+    return detail, target, fetched
 
 
 def _digest_of(path: Path) -> str:

@@ -16,7 +16,7 @@ _NAMES = (
     *("jobs", "job", "logs", "metrics", "wait", "cancel", "retry", "explain", "stacks"),
     "debug",
     *("files", "cat", "exec", "attach", "forward", "profile", "runs", "compare"),
-    *("sweep", "sweeps", "trials", "best", "export"),
+    *("sweep", "sweeps", "trials", "best", "export", "export sweep"),
     *("sweep-stop", "sweep-pause", "sweep-resume", "sweep-extend"),
     *("trial-prune", "trial-pin", "trial-rerun"),
     *("models", "model", "model register", "model show", "model diff", "model verify"),
