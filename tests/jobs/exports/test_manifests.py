@@ -6,9 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pytest
 import yaml
+from jsonschema import (  # type: ignore[import-untyped]  # comes with ray
+    Draft202012Validator,
+    ValidationError,
+)
 
 from jobs.base.errors import InvalidInput
 from jobs.exports.kserve import manifest
@@ -36,7 +39,7 @@ def valid(found: dict[str, Any]) -> dict[str, Any]:
         schema = {"$ref": f"#/$defs/{_DEFINED[kind]}", "$defs": defs}
     else:
         schema = json.loads((SCHEMAS / f"{kind}.json").read_text())
-    jsonschema.Draft202012Validator(schema).validate(found)
+    Draft202012Validator(schema).validate(found)
     return found
 
 
@@ -72,11 +75,11 @@ def refused(workload: Workload, **options: Any) -> str:
 def test_the_schemas_are_strict() -> None:
     found = manifests(service(), IMAGE)[0]
     main(found)["commands"] = ["x"]
-    with pytest.raises(jsonschema.ValidationError):
+    with pytest.raises(ValidationError):
         valid(found)
     one = manifest(service(), image=IMAGE)
     one["spec"]["predictor"]["minReplica"] = 1
-    with pytest.raises(jsonschema.ValidationError):
+    with pytest.raises(ValidationError):
         valid(one)
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import os
 import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -51,12 +53,35 @@ def test_the_variables_are_a_guards(
             assert wanted.items() <= found.items()
 
 
-def start(*words: str, program: str, **env: str) -> subprocess.Popen[str]:
-    command = [sys.executable, str(PROGRAM), *words, "--", sys.executable, "-c", program]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | env)
+Start = Callable[..., "subprocess.Popen[str]"]
 
 
-def test_a_node_of_a_gang() -> None:
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Runs the program; whatever is left of it is gone after the test."""
+    begun: list[subprocess.Popen[str]] = []
+
+    def run(*words: str, program: str, **env: str) -> subprocess.Popen[str]:
+        command = [sys.executable, str(PROGRAM), *words, "--", sys.executable, "-c", program]
+        begun.append(
+            subprocess.Popen(
+                command,
+                stdout=subprocess.PIPE,
+                text=True,
+                env=os.environ | env,
+                start_new_session=True,
+            )
+        )
+        return begun[-1]
+
+    yield run
+    for process in begun:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def test_a_node_of_a_gang(start: Start) -> None:
     program = (
         "import os; print(os.environ['RANK'], os.environ['WORLD_SIZE'], os.environ['MASTER_ADDR'])"
     )
@@ -68,7 +93,7 @@ def test_a_node_of_a_gang() -> None:
     assert process.returncode == 0
 
 
-def test_one_that_fails_ends_the_others_and_gives_its_code() -> None:
+def test_one_that_fails_ends_the_others_and_gives_its_code(start: Start) -> None:
     program = (
         "import os, sys, time\n"
         "if os.environ['RANK'] == '1': sys.exit(9)\n"
@@ -80,7 +105,7 @@ def test_one_that_fails_ends_the_others_and_gives_its_code() -> None:
 
 
 @pytest.mark.parametrize("procs", ["1", "2"])
-def test_a_stop_reaches_the_ranks(procs: str) -> None:
+def test_a_stop_reaches_the_ranks(procs: str, start: Start) -> None:
     program = (
         "import os, signal, sys, time\n"
         "signal.signal(signal.SIGTERM, lambda *_: sys.exit(5))\n"
@@ -95,7 +120,7 @@ def test_a_stop_reaches_the_ranks(procs: str) -> None:
     assert process.returncode == 5
 
 
-def test_a_node_that_is_not_in_the_gang_is_refused() -> None:
+def test_a_node_that_is_not_in_the_gang_is_refused(start: Start) -> None:
     process = start("--nodes", "2", program="", NODE_RANK="2")
     process.communicate(timeout=30)
     assert process.returncode == 2
