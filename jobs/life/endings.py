@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Literal
 
-from jobs.life.vocabulary import Attempt, Ending, Failure, Job, Note, Part, Phase
+from jobs.life.vocabulary import Allocation, Attempt, Ending, Failure, Job, Note, Phase
 from jobs.wire.views import AttemptState
 
 Next = tuple[Job, tuple[Note, ...]]
@@ -31,7 +31,7 @@ def live(job: Job) -> Attempt:
 
 
 def nodes_of(attempt: Attempt) -> str:
-    return ", ".join(part.node for part in attempt.parts)
+    return ", ".join(one.node for one in attempt.allocations)
 
 
 def moved_to(job: Job, state: Literal["STAGING", "RUNNING", "STOPPING"], attempt: Attempt) -> Job:
@@ -48,16 +48,24 @@ def set_part(
     only_from: tuple[Phase, ...] | None = None,
     boot: str = "",
 ) -> Attempt:
-    """The attempt with one part moved on; a part never moves back from where it ended."""
+    """The attempt with one allocation moved on; an allocation never moves back from where it ended."""
 
-    def moved(part: Part) -> Part:
-        if part.node != node or part.over or (only_from and part.phase not in only_from):
-            return part
+    def moved(allocation: Allocation) -> Allocation:
+        if (
+            allocation.node != node
+            or allocation.over
+            or (only_from and allocation.phase not in only_from)
+        ):
+            return allocation
         return replace(
-            part, phase=phase, outcome=outcome or part.outcome, ran=ran, boot=boot or part.boot
+            allocation,
+            phase=phase,
+            outcome=outcome or allocation.outcome,
+            ran=ran,
+            boot=boot or allocation.boot,
         )
 
-    return replace(attempt, parts=tuple(moved(part) for part in attempt.parts))
+    return replace(attempt, allocations=tuple(moved(one) for one in attempt.allocations))
 
 
 def earlier_failure(job: Job, failure: Failure | None) -> Job:
@@ -99,11 +107,11 @@ def stopping(job: Job, ending: Ending, failure: Failure | None, now: float, reas
 
 def finish_if_over(job: Job, now: float) -> Next:
     attempt = live(job)
-    if not all(part.over for part in attempt.parts):
+    if not all(one.over for one in attempt.allocations):
         return job, ()
     ended = _ended_at(attempt, now)
     attempt = replace(attempt, ended_at=ended)
-    if all(part.outcome == "done" for part in attempt.parts):
+    if all(one.outcome == "done" for one in attempt.allocations):
         done = replace(attempt, state="SUCCEEDED", ending="")
         new = replace(job, state="SUCCEEDED", reason="", attempt=done, ended_at=ended)
         return new, (Note("job.succeeded", f"attempt {attempt.number} succeeded"),)
@@ -129,7 +137,7 @@ def finish_if_over(job: Job, now: float) -> Next:
 def _ended_at(attempt: Attempt, now: float) -> float:
     """When the last rank ended: by what the nodes counted, where all of them did, for it may be heard of
     long afterwards."""
-    ran = [part.ran for part in attempt.parts]
+    ran = [one.ran for one in attempt.allocations]
     if attempt.started_at is None or None in ran:
         return now
     return attempt.started_at + max(seconds or 0.0 for seconds in ran)

@@ -13,7 +13,7 @@ only ever moves the state.
           │ restarts or losses left               ▼                           ▲
           └─────────────────────────────────── STOPPING ──▶ FAILED · CANCELLED│
                                                   └───────────────────────────┘
-An attempt ends only when every part is confirmed ended, or gone (its lease has run out, so its guard
+An attempt ends only when every allocation is confirmed ended, or gone (its lease has run out, so its guard
 has stopped the ranks by itself; or its machine is known to have gone down). That is what keeps two copies
 of a gang from ever running.
 """
@@ -28,6 +28,7 @@ from jobs.base.states import JobState
 from jobs.life import endings
 from jobs.life.endings import MAX_LOSSES, RESTART_BACKOFF, Next
 from jobs.life.vocabulary import (
+    Allocation,
     Attempt,
     Cancel,
     ClockSet,
@@ -40,7 +41,6 @@ from jobs.life.vocabulary import (
     Job,
     Launch,
     Note,
-    Part,
     Phase,
     Placed,
     Refused,
@@ -61,6 +61,7 @@ from jobs.life.vocabulary import (
 __all__ = [
     "MAX_LOSSES",
     "RESTART_BACKOFF",
+    "Allocation",
     "Attempt",
     "Cancel",
     "ClockSet",
@@ -74,7 +75,6 @@ __all__ = [
     "Job",
     "Launch",
     "Note",
-    "Part",
     "Phase",
     "Placed",
     "Refused",
@@ -122,22 +122,22 @@ def effects_of(job: Job) -> tuple[Effect, ...]:
     if attempt is None:
         return ()
     if attempt.state == "PLACING":
-        return (Reserve(tuple(part.node for part in attempt.parts)),)
+        return (Reserve(tuple(one.node for one in attempt.allocations)),)
     if attempt.state == "STAGING":
         return tuple(
-            Stage(part.node, rank)
-            for rank, part in enumerate(attempt.parts)
-            if part.phase == "pending"
+            Stage(allocation.node, rank)
+            for rank, allocation in enumerate(attempt.allocations)
+            if allocation.phase == "pending"
         )
     if attempt.state == "RUNNING":
         return tuple(
-            Launch(part.node, rank)
-            for rank, part in enumerate(attempt.parts)
-            if part.phase == "staged"
+            Launch(allocation.node, rank)
+            for rank, allocation in enumerate(attempt.allocations)
+            if allocation.phase == "staged"
         )
     if attempt.state == "STOPPING":
         reason = "gang" if attempt.ending in ("failed", "stage", "lost") else attempt.ending
-        return tuple(Stop(part.node, reason) for part in attempt.parts if not part.over)
+        return tuple(Stop(one.node, reason) for one in attempt.allocations if not one.over)
     return () if attempt.released else (Release(attempt.epoch),)
 
 
@@ -183,7 +183,7 @@ def _placed(job: Job, event: Event, now: float) -> Next:
         number,
         event.epoch,
         "PLACING",
-        tuple(Part(node) for node in event.nodes),
+        tuple(Allocation(node) for node in event.nodes),
         placed_at=now,
         identity=event.identity,
         waits=event.waits,
@@ -217,7 +217,7 @@ def _staged(job: Job, event: Event, now: float) -> Next:
     attempt = endings.set_part(
         endings.live(job), event.node, phase="staged", only_from=("pending",), boot=event.boot
     )
-    if all(part.phase == "staged" for part in attempt.parts):
+    if all(one.phase == "staged" for one in attempt.allocations):
         attempt = replace(attempt, started_at=now)
         new = endings.moved_to(job, "RUNNING", attempt)
         return replace(new, started_at=job.started_at or now, reason=""), (

@@ -16,8 +16,8 @@ Ending = Literal["", "failed", "stage", "lost", "cancelled", "timeout", "stalled
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """One node's part of an attempt. `staged` is reached only with everything in place to launch.
+class Allocation:
+    """One node's share of an attempt. `staged` is reached only with everything in place to launch.
 
     `boot`: of the machine that it was staged on (`jobs.life.boots`); empty when nobody knows."""
 
@@ -50,7 +50,7 @@ class Attempt:
     number: int
     epoch: int
     state: AttemptState
-    parts: tuple[Part, ...]
+    allocations: tuple[Allocation, ...]
     ending: Ending = ""
     failure: Failure | None = None
     placed_at: float = 0.0
@@ -62,7 +62,7 @@ class Attempt:
 
     def over_on(self, node: str) -> bool:
         """Whether nothing of it is left on a node, as far as is known."""
-        return all(part.over for part in self.parts if part.node == node)
+        return all(one.over for one in self.allocations if one.node == node)
 
 
 def stalled(state: str, reason: str) -> bool:
@@ -125,7 +125,7 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Staged:
-    """A node has everything in place; nothing runs yet. `boot`: see `Part`."""
+    """A node has everything in place; nothing runs yet. `boot`: see `Allocation`."""
 
     epoch: int
     node: str
@@ -144,7 +144,7 @@ class StageFailed:
 
 @dataclass(frozen=True, slots=True)
 class Reported:
-    """What an agent said of its part (`jobs.wire.messages.AttemptReport`)."""
+    """What an agent said of its allocation (`jobs.wire.messages.AttemptReport`)."""
 
     epoch: int
     node: str
@@ -166,7 +166,7 @@ class ClockSet:
 
 @dataclass(frozen=True, slots=True)
 class Gone:
-    """A node's part cannot be alive any more: its lease has run out, its machine was restarted, or a
+    """A node's allocation cannot be alive any more: its lease has run out, its machine was restarted, or a
     person has said so.
 
     `silent` is for how many seconds the node has said nothing; None when nobody knows.

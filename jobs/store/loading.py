@@ -9,22 +9,24 @@ from sqlalchemy import Row
 from sqlmodel import Session, col, func, select
 
 from jobs.base.states import TERMINAL
-from jobs.life.lifecycle import Attempt, Failure, Job, Part
-from jobs.store.tables import AttemptRow, JobRow, PartRow
+from jobs.life.lifecycle import Allocation, Attempt, Failure, Job
+from jobs.store.tables import AllocationRow, AttemptRow, JobRow
 
 
 def load_job(session: Session, row: JobRow) -> Job:
-    """The lifecycle's view of a stored job: its newest attempt with its parts."""
+    """The lifecycle's view of a stored job: its newest attempt with its allocations."""
     attempt = session.exec(
         select(AttemptRow)
         .where(AttemptRow.job_id == row.id)
         .order_by(col(AttemptRow.number).desc())
         .limit(1)
     ).first()
-    parts: Sequence[PartRow] = ()
+    allocations: Sequence[AllocationRow] = ()
     if attempt is not None:
-        parts = session.exec(select(PartRow).where(PartRow.attempt_id == attempt.id)).all()
-    return _job(row, attempt, parts)
+        allocations = session.exec(
+            select(AllocationRow).where(AllocationRow.attempt_id == attempt.id)
+        ).all()
+    return _job(row, attempt, allocations)
 
 
 def new_job(row: JobRow | Row[Any]) -> Job:
@@ -46,11 +48,13 @@ def load_unfinished(session: Session) -> list[tuple[JobRow, Job]]:
         .group_by(col(AttemptRow.job_id))
     )
     attempts = session.exec(select(AttemptRow).where(col(AttemptRow.id).in_(newest))).all()
-    parts = session.exec(select(PartRow).where(col(PartRow.attempt_id).in_(newest))).all()
+    allocations = session.exec(
+        select(AllocationRow).where(col(AllocationRow.attempt_id).in_(newest))
+    ).all()
     of_job = {attempt.job_id: attempt for attempt in attempts}
-    of_attempt: dict[int | None, list[PartRow]] = {}
-    for part in parts:
-        of_attempt.setdefault(part.attempt_id, []).append(part)
+    of_attempt: dict[int | None, list[AllocationRow]] = {}
+    for allocation in allocations:
+        of_attempt.setdefault(allocation.attempt_id, []).append(allocation)
     found = []
     for row in rows:
         attempt = of_job.get(row.id or 0)
@@ -58,14 +62,16 @@ def load_unfinished(session: Session) -> list[tuple[JobRow, Job]]:
     return found
 
 
-def _job(row: JobRow | Row[Any], attempt: AttemptRow | None, parts: Iterable[PartRow]) -> Job:
+def _job(
+    row: JobRow | Row[Any], attempt: AttemptRow | None, allocations: Iterable[AllocationRow]
+) -> Job:
     assert row.id is not None
     return Job(
         id=row.id,
         state=row.state,  # type: ignore[arg-type]  # only JobState values are ever stored
         reason=row.reason,
         cancel=row.intent == "cancel",
-        attempt=_attempt(attempt, parts) if attempt is not None else None,
+        attempt=_attempt(attempt, allocations) if attempt is not None else None,
         attempts=row.attempts,
         max_restarts=int(row.spec.get("max_restarts", 0)),
         restarts_left=row.restarts_left,
@@ -76,14 +82,17 @@ def _job(row: JobRow | Row[Any], attempt: AttemptRow | None, parts: Iterable[Par
     )
 
 
-def _attempt(row: AttemptRow, parts: Iterable[PartRow]) -> Attempt:
+def _attempt(row: AttemptRow, allocations: Iterable[AllocationRow]) -> Attempt:
     assert row.id is not None
-    in_order = sorted(parts, key=lambda part: part.node_rank)
+    in_order = sorted(allocations, key=lambda allocation: allocation.node_rank)
     return Attempt(
         number=row.number,
         epoch=row.id,
         state=row.state,  # type: ignore[arg-type]
-        parts=tuple(Part(part.node, part.phase, part.outcome, boot=part.boot) for part in in_order),  # type: ignore[arg-type]
+        allocations=tuple(
+            Allocation(one.node, one.phase, one.outcome, boot=one.boot)  # type: ignore[arg-type]
+            for one in in_order
+        ),
         ending=row.ending,  # type: ignore[arg-type]
         failure=_failure(row.failure),
         placed_at=row.placed_at,

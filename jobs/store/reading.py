@@ -19,12 +19,12 @@ from jobs.life.vocabulary import stalled
 from jobs.metrics.series import in_order
 from jobs.placement.nodehealth import Loss
 from jobs.store.tables import (
+    AllocationRow,
     ArtifactRow,
     AttemptRow,
     EventRow,
     JobRow,
     MetricLatestRow,
-    PartRow,
     RankRow,
 )
 from jobs.wire.views import (
@@ -184,8 +184,10 @@ def job_detail(session: Session, number: int, log_sizes: dict[tuple[int, int], i
         select(RankRow).where(col(RankRow.attempt_id).in_(ids)).order_by(col(RankRow.rank))
     ).all()
     artifacts = session.exec(select(ArtifactRow).where(ArtifactRow.job_id == number)).all()
-    parts = session.exec(
-        select(PartRow).where(col(PartRow.attempt_id).in_(ids), PartRow.left_files > 0)
+    allocations = session.exec(
+        select(AllocationRow).where(
+            col(AllocationRow.attempt_id).in_(ids), AllocationRow.left_files > 0
+        )
     ).all()
     numbers = {attempt.id: attempt.number for attempt in attempts}
     return {
@@ -198,7 +200,7 @@ def job_detail(session: Session, number: int, log_sizes: dict[tuple[int, int], i
             _attempt_view(
                 a,
                 [r for r in ranks if r.attempt_id == a.id],
-                [p for p in parts if p.attempt_id == a.id],
+                [p for p in allocations if p.attempt_id == a.id],
                 log_sizes,
                 number,
             )
@@ -237,7 +239,7 @@ def _artifact_view(row: ArtifactRow, attempt: int) -> ArtifactView:
 def _attempt_view(
     row: AttemptRow,
     ranks: Sequence[RankRow],
-    parts: Sequence[PartRow],
+    allocations: Sequence[AllocationRow],
     log_sizes: dict[tuple[int, int], int],
     job: int,
 ) -> AttemptView:
@@ -251,8 +253,8 @@ def _attempt_view(
         "first_failure": _first_failure(row, ranks),
         "ranks": [_rank_view(rank, log_sizes.get((row.number, rank.rank), 0)) for rank in ranks],
         "left": {
-            "files": sum(part.left_files for part in parts),
-            "bytes": sum(part.left_bytes for part in parts),
+            "files": sum(one.left_files for one in allocations),
+            "bytes": sum(one.left_bytes for one in allocations),
         },
     }
 

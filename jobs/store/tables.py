@@ -91,8 +91,8 @@ class AttemptRow(SQLModel, table=True):
     waits: bool = False  # no lease ends it
 
 
-class PartRow(SQLModel, table=True):
-    """One node's part of an attempt."""
+class AllocationRow(SQLModel, table=True):
+    """One node's share of an attempt."""
 
     __tablename__ = "parts"
 

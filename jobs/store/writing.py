@@ -24,12 +24,12 @@ from jobs.placement.gpus import gpus_of_rank
 from jobs.store import reading
 from jobs.store.loading import load_job, load_unfinished, new_job
 from jobs.store.tables import (
+    AllocationRow,
     ArtifactRow,
     AttemptRow,
     EventRow,
     JobRow,
     MetaRow,
-    PartRow,
     RankRow,
     SnapshotRow,
 )
@@ -96,7 +96,7 @@ class Caller:
 
 _JOBS: Table = JobRow.__table__  # type: ignore[attr-defined]
 _ATTEMPTS: Table = AttemptRow.__table__  # type: ignore[attr-defined]
-_PARTS: Table = PartRow.__table__  # type: ignore[attr-defined]
+_ALLOCATIONS: Table = AllocationRow.__table__  # type: ignore[attr-defined]
 _RANKS: Table = RankRow.__table__  # type: ignore[attr-defined]
 _EVENTS: Table = EventRow.__table__  # type: ignore[attr-defined]
 
@@ -249,12 +249,13 @@ def insert_events(session: Session, rows: Sequence[Mapping[str, Any]]) -> list[E
 # -- what the lifecycle decides -------------------------------------------------------------------
 
 _ADD_ATTEMPT = _ATTEMPTS.insert()
-_ADD_PART = _PARTS.insert()
+_ADD_ALLOCATION = _ALLOCATIONS.insert()
 _VIEWED = [_JOBS.c[name] for name in reading.VIEWED]
 _SET_JOB = _JOBS.update().where(_JOBS.c.id == bindparam("which")).returning(*_VIEWED)
 _SET_ATTEMPT = _ATTEMPTS.update().where(_ATTEMPTS.c.id == bindparam("which"))
-_SET_PART = _PARTS.update().where(
-    _PARTS.c.attempt_id == bindparam("which"), _PARTS.c.node_rank == bindparam("part")
+_SET_ALLOCATION = _ALLOCATIONS.update().where(
+    _ALLOCATIONS.c.attempt_id == bindparam("which"),
+    _ALLOCATIONS.c.node_rank == bindparam("allocation"),
 )
 
 
@@ -309,7 +310,7 @@ def save(session: Session, before: Job, result: Result, event: object, now: floa
     row: Row[Any] = connection.execute(_SET_JOB, {"which": job.id, **changed}).one()
     if attempt is None and before.attempt is not None:
         epoch = before.attempt.epoch
-        connection.execute(_PARTS.delete().where(_PARTS.c.attempt_id == epoch))
+        connection.execute(_ALLOCATIONS.delete().where(_ALLOCATIONS.c.attempt_id == epoch))
         connection.execute(_RANKS.delete().where(_RANKS.c.attempt_id == epoch))
         connection.execute(_ATTEMPTS.delete().where(_ATTEMPTS.c.id == epoch))
     if attempt is not None and attempt != before.attempt:
@@ -333,23 +334,23 @@ def _job_values(job: Job) -> dict[str, Any]:
         "not_before": job.not_before,
         "started_at": job.started_at,
         "ended_at": job.ended_at,
-        "placed_on": [part.node for part in job.attempt.parts] if job.attempt else [],
+        "placed_on": [one.node for one in job.attempt.allocations] if job.attempt else [],
     }
 
 
 def _add_parts(session: Session, attempt: Attempt) -> None:
-    parts = [
+    allocations = [
         {
             "attempt_id": attempt.epoch,
             "node_rank": rank,
-            "node": part.node,
-            "phase": part.phase,
-            "outcome": part.outcome,
-            "boot": part.boot,
+            "node": allocation.node,
+            "phase": allocation.phase,
+            "outcome": allocation.outcome,
+            "boot": allocation.boot,
         }
-        for rank, part in enumerate(attempt.parts)
+        for rank, allocation in enumerate(attempt.allocations)
     ]
-    session.connection().execute(_ADD_PART, parts)
+    session.connection().execute(_ADD_ALLOCATION, allocations)
 
 
 def _save_attempt(session: Session, before: Attempt, attempt: Attempt, job: Job) -> None:
@@ -362,16 +363,16 @@ def _save_attempt(session: Session, before: Attempt, attempt: Attempt, job: Job)
     moved = [
         {
             "which": attempt.epoch,
-            "part": rank,
-            "phase": part.phase,
-            "outcome": part.outcome,
-            "boot": part.boot,
+            "allocation": rank,
+            "phase": allocation.phase,
+            "outcome": allocation.outcome,
+            "boot": allocation.boot,
         }
-        for rank, part in enumerate(attempt.parts)
-        if part != before.parts[rank]
+        for rank, allocation in enumerate(attempt.allocations)
+        if allocation != before.allocations[rank]
     ]
     if moved:
-        connection.execute(_SET_PART, moved)
+        connection.execute(_SET_ALLOCATION, moved)
 
 
 def _attempt_values(attempt: Attempt) -> dict[str, Any]:
@@ -432,8 +433,10 @@ _SAVE_RANK = text(
 
 
 _SAVE_LEFT = (
-    _PARTS.update()
-    .where(_PARTS.c.attempt_id == bindparam("epoch"), _PARTS.c.node == bindparam("on_node"))
+    _ALLOCATIONS.update()
+    .where(
+        _ALLOCATIONS.c.attempt_id == bindparam("epoch"), _ALLOCATIONS.c.node == bindparam("on_node")
+    )
     .values(left_files=bindparam("files"), left_bytes=bindparam("size"))
 )
 

@@ -49,7 +49,7 @@ def _no_margin() -> _Patch:
 
 
 def _grace_is_not_counted() -> _Patch:
-    """A part is given up while its guard may still give its ranks time to end."""
+    """An allocation is given up while its guard may still give its ranks time to end."""
     source = inspect.getsource(deadlines.gone)
     assert " + live.spec.grace" in source
     names = dict(vars(deadlines))
@@ -86,20 +86,22 @@ def _waiting_ends_by_time() -> _Patch:
 
 
 def _stopping_is_over() -> _Patch:
-    over = property(lambda part: part.phase in ("ended", "gone", "stopping"))
-    return mock.patch.object(lifecycle.Part, "over", over)
+    over = property(lambda allocation: allocation.phase in ("ended", "gone", "stopping"))
+    return mock.patch.object(lifecycle.Allocation, "over", over)
 
 
 def _release_before_stop() -> _Patch:
-    """As soon as one part of the gang is over, all of it counts as over."""
+    """As soon as one allocation of the gang is over, all of it counts as over."""
     finish = endings.finish_if_over
 
     def early(job: lifecycle.Job, now: float) -> Any:
         attempt = job.attempt
         assert attempt is not None
-        if any(part.over for part in attempt.parts) and attempt.ending:
-            parts = tuple(p if p.over else replace(p, phase="gone") for p in attempt.parts)
-            job = replace(job, attempt=replace(attempt, parts=parts))
+        if any(one.over for one in attempt.allocations) and attempt.ending:
+            allocations = tuple(
+                p if p.over else replace(p, phase="gone") for p in attempt.allocations
+            )
+            job = replace(job, attempt=replace(attempt, allocations=allocations))
         return finish(job, now)
 
     return mock.patch.object(endings, "finish_if_over", early)
@@ -177,7 +179,7 @@ def _points_count_again() -> _Patch:
 
 
 MUTATIONS = {
-    "lease": Mutation("parts are given up before their lease ends", _believe_in_no_lease, 0),
+    "lease": Mutation("allocations are given up before their lease ends", _believe_in_no_lease, 0),
     "margin": Mutation("no margin for clocks and late guards", _no_margin, 63),
     # Shown by fewer than one history in a thousand since waiting and maintenance are drawn too:
     # tests/agents/controller/core/test_deadlines.py fails on it at once.
@@ -186,11 +188,13 @@ MUTATIONS = {
     "grant": Mutation("leases last longer than is booked", _longer_leases_than_booked, 63),
     "maintenance": Mutation("what was granted ahead is forgotten", _maintenance_is_not_booked, 0),
     "wait": Mutation("what waits is given up without a word", _waiting_ends_by_time, 10),
-    "stopping": Mutation("a part that is stopping counts as over", _stopping_is_over, 0),
-    "gang": Mutation("one ended part ends the gang", _release_before_stop, 4),
+    "stopping": Mutation("an allocation that is stopping counts as over", _stopping_is_over, 0),
+    "gang": Mutation("one ended allocation ends the gang", _release_before_stop, 4),
     "logs": Mutation("an end is told before the logs are here", _end_before_the_logs_are_here, 4),
     "sync": Mutation("logs are not made durable", _logs_are_not_synced, 0),
-    "given-up": Mutation("parts that were given up are not stopped", _given_up_parts_stay, 66),
+    "given-up": Mutation(
+        "allocations that were given up are not stopped", _given_up_parts_stay, 66
+    ),
     "shield": Mutation("changes are cut off with who asked for them", _no_shield, 19),
     "epoch": Mutation("agents believe any epoch", _any_epoch, 161),
     "twice": Mutation("a guard is started again", _guards_start_again, 25),

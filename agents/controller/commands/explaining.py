@@ -131,13 +131,13 @@ async def stacks(controller: Controller, number: int) -> StacksView:
     key = live.key(controller.cluster_id)
     detail = await controller.job_detail(number)
     answers = await asyncio.gather(
-        *(_node_stacks(controller, part.node, key) for part in attempt.parts)
+        *(_node_stacks(controller, one.node, key) for one in attempt.allocations)
     )
     ranks: list[wire.RankStack] = []
     failed: dict[str, str] = {}
-    for part, answer in zip(attempt.parts, answers, strict=True):
+    for allocation, answer in zip(attempt.allocations, answers, strict=True):
         if isinstance(answer, str):
-            failed |= dict.fromkeys(_ranks_on(detail["attempts"][-1], part.node), answer)
+            failed |= dict.fromkeys(_ranks_on(detail["attempts"][-1], allocation.node), answer)
         else:
             ranks += answer
     failed |= {str(rank["rank"]): rank["error"] for rank in ranks if rank["error"]}

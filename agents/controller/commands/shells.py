@@ -137,8 +137,8 @@ async def _beside(controller: Controller, ref: RunRef, rank: int) -> tuple[Agent
         raise NotFound(
             f"{job_name(ref.job)} has no rank {rank}", f"Its ranks are 0 to {view['ranks'] - 1}."
         )
-    each = max(1, view["ranks"] // len(attempt.parts))
-    _, agent = controller.links.agent(attempt.parts[rank // each].node)
+    each = max(1, view["ranks"] // len(attempt.allocations))
+    _, agent = controller.links.agent(attempt.allocations[rank // each].node)
     return agent, live.key(controller.cluster_id), view["user"]
 
 

@@ -29,7 +29,7 @@ from jobs.base.words import counted
 from jobs.life.lifecycle import Note
 from jobs.snapshots.manifest import FileEntry, Manifest
 from jobs.store import writing
-from jobs.store.tables import AttemptRow, PartRow
+from jobs.store.tables import AllocationRow, AttemptRow
 from jobs.wire import messages as wire
 
 EVENT = "job.resume"
@@ -155,7 +155,13 @@ def _before(session: Session, job: int, number: int, node_rank: int) -> _Before 
     attempt = session.exec(launched.order_by(col(AttemptRow.number).desc()).limit(1)).first()
     if attempt is None:
         return None
-    part = session.exec(
-        select(PartRow).where(PartRow.attempt_id == attempt.id, PartRow.node_rank == node_rank)
+    allocation = session.exec(
+        select(AllocationRow).where(
+            AllocationRow.attempt_id == attempt.id, AllocationRow.node_rank == node_rank
+        )
     ).first()
-    return _Before(attempt.number, attempt.identity, part.node) if part is not None else None
+    return (
+        _Before(attempt.number, attempt.identity, allocation.node)
+        if allocation is not None
+        else None
+    )

@@ -127,7 +127,7 @@ class Copier:
         if job is None or job.key != key:
             if job is not None and job.task is not None and not job.task.done():
                 return  # the next round will find it ended
-            nodes = tuple(part.node for part in attempt.parts)
+            nodes = tuple(one.node for one in attempt.allocations)
             job = self._jobs[live.job.id] = _Job(key, attempt.epoch, nodes)
         job.revisions[node] = revision
         idle = job.task is None or job.task.done()
@@ -140,7 +140,9 @@ class Copier:
         if live.spec.copying == "off":
             return False
         asked = live.spec.checkpoint.copying is not None
-        return asked or attempt is None or not all(self._here(part.node) for part in attempt.parts)
+        return (
+            asked or attempt is None or not all(self._here(one.node) for one in attempt.allocations)
+        )
 
     async def _follow(self, live: Live, job: _Job) -> None:
         """One try, and when the next one may be."""
@@ -261,7 +263,7 @@ class Copier:
         """What the attempt with this key begins with on a node, once no copy is being made any more."""
         attempt = live.job.attempt
         assert attempt is not None
-        nodes = [part.node for part in attempt.parts]
+        nodes = [one.node for one in attempt.allocations]
         job = self._jobs.get(live.job.id)
         if job is not None and job.key != key:
             if job.settling is None:

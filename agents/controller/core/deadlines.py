@@ -1,4 +1,4 @@
-"""Which jobs have run for too long, and which parts cannot be alive any more. Both by clocks alone."""
+"""Which jobs have run for too long, and which allocations cannot be alive any more. Both by clocks alone."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def gone(
     monotonic: float,
     ahead: Ahead,
 ) -> Iterator[tuple[Live, lc.Gone]]:
-    """Parts whose lease cannot last any longer, wherever their node is. What waits has no lease.
+    """Allocations whose lease cannot last any longer, wherever their node is. What waits has no lease.
 
     Args:
         cluster: the registry's name, which is part of attempts' keys.
@@ -50,59 +50,59 @@ def gone(
         if attempt is None or attempt.started_at is None or attempt.waits:
             continue  # it never began, or no lease ends it
         lease, key = live.spec.lease, live.key(cluster)
-        for part in attempt.parts:
-            if part.over:
+        for allocation in attempt.allocations:
+            if allocation.over:
                 continue
-            link = links.get(part.node)
+            link = links.get(allocation.node)
             # Without a grant of ours: one by an earlier controller, before our start, or none yet.
             granted = link.bounds.get(key) if link is not None else None
             bound = ahead.bound(granted, live.running_since, lease)
             if monotonic > bound + live.spec.grace + LEASE_MARGIN:
                 reason = f"no contact for longer than its lease of {lease:g} s"
                 silent = monotonic - link.clock_at if link is not None and link.clock_at else None
-                yield live, lc.Gone(attempt.epoch, part.node, reason, silent)
+                yield live, lc.Gone(attempt.epoch, allocation.node, reason, silent)
 
 
 def unreported(
     holding: Iterable[Live], links: Mapping[str, Link], cluster: str, monotonic: float
 ) -> Iterator[tuple[Live, str]]:
-    """Parts of what waits, with their nodes, that run as far as is recorded, and that an agent which answers
-    does not tell of. A registry that was restored may have forgotten that they ended."""
+    """Allocations of what waits, with their nodes, that run as far as is recorded, and that an agent
+    which answers does not tell of. A registry that was restored may have forgotten that they ended."""
     for live in holding:
         attempt = live.job.attempt
         if attempt is None or not attempt.waits or live.job.state != "RUNNING":
             continue
         if monotonic < live.running_since + live.spec.lease:
             continue  # what was launched just now is told of soon
-        for part in attempt.parts:
-            link = links.get(part.node)
-            if part.over or link is None or not link.online:
+        for allocation in attempt.allocations:
+            link = links.get(allocation.node)
+            if allocation.over or link is None or not link.online:
                 continue
             if live.key(cluster) not in link.reports:
-                yield live, part.node
+                yield live, allocation.node
 
 
 def restarted(
     holding: Iterable[Live], node: str, boot: str, known: Container[str], cluster: str
 ) -> Iterator[tuple[Live, lc.Gone]]:
-    """Parts that were staged on a node's machine before it was started anew, and that it does not know any
-    more.
+    """Allocations that were staged on a node's machine before it was started anew, and that it does not know
+    any more.
 
     Args:
         boot: in which the machine runs now (`jobs.life.boots`).
         known: keys of attempts that its agent tells of: how those ended is its to say.
     """
-    for live, part in open_parts(holding, node):
-        if boots.restarted(part.boot, boot) and live.key(cluster) not in known:
+    for live, allocation in open_allocations(holding, node):
+        if boots.restarted(allocation.boot, boot) and live.key(cluster) not in known:
             reason = "the node was restarted, and knows nothing of it any more"
-            yield live, lc.Gone(live.epoch, part.node, reason)
+            yield live, lc.Gone(live.epoch, allocation.node, reason)
 
 
-def open_parts(holding: Iterable[Live], node: str) -> Iterator[tuple[Live, lc.Part]]:
+def open_allocations(holding: Iterable[Live], node: str) -> Iterator[tuple[Live, lc.Allocation]]:
     """What is not over on a node."""
     for live in holding:
         attempt = live.job.attempt
         if attempt is not None:
             yield from (
-                (live, part) for part in attempt.parts if part.node == node and not part.over
+                (live, one) for one in attempt.allocations if one.node == node and not one.over
             )

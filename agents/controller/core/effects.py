@@ -134,7 +134,7 @@ class Performer:
     def _given_up(
         self, live: Live, effect: lc.Effect, started: float, error: Unreachable
     ) -> lc.Gone | None:
-        """Parts that were never launched cannot run: no lease needs to be waited for."""
+        """Allocations that were never launched cannot run: no lease needs to be waited for."""
         attempt = live.job.attempt
         if attempt is None or attempt.started_at is not None:
             return None
@@ -169,7 +169,7 @@ class Performer:
     def bundles(self, live: Live) -> list[Bundle]:
         assert live.job.attempt is not None
         shape = live.shape
-        return [Bundle(part.node, shape.cpus, shape.gpus) for part in live.job.attempt.parts]
+        return [Bundle(one.node, shape.cpus, shape.gpus) for one in live.job.attempt.allocations]
 
     async def _reserve(self, live: Live, nodes: tuple[str, ...]) -> None:
         granted = await self._fabric.reserve(self._applier.reserve_name(live), self.bundles(live))
@@ -256,10 +256,10 @@ class Performer:
 
     async def _meeting(self, live: Live, attempt: lc.Attempt) -> wire.Meeting | None:
         """Where the gang's ranks will meet, once node rank 0 is staged and holds the place."""
-        first = attempt.parts[0].node
+        first = attempt.allocations[0].node
         while live.port is None:
             now = live.job.attempt
-            if now is None or now.epoch != attempt.epoch or now.parts[0].phase != "pending":
+            if now is None or now.epoch != attempt.epoch or now.allocations[0].phase != "pending":
                 return None
             await asyncio.sleep(MEET_AGAIN)
         address = self._address(first)
@@ -308,7 +308,7 @@ class Performer:
         attempt = live.job.attempt
         assert attempt is not None
         link, agent = self._links.agent(node)
-        addresses = [self._address(part.node) for part in attempt.parts]
+        addresses = [self._address(one.node) for one in attempt.allocations]
         key = live.key(self._cluster)
         request: wire.LaunchRequest = {
             "key": key,
@@ -323,7 +323,7 @@ class Performer:
         try:
             report = await agent.launch(request)
         except (Conflict, InvalidInput, NotFound) as error:
-            # The agent will not ever launch this one: tell it as the part's end. What it was told to
+            # The agent will not ever launch this one: tell it as the allocation's end. What it was told to
             # stage and knows no more was lost with the node's power, which is not the job's fault.
             outcome = "died" if isinstance(error, NotFound) or live.doubtful else "failed"
             await self._applier.apply(
@@ -345,8 +345,8 @@ class Performer:
         return until + UNLIMITED if waits or live.spec.kind == "service" else until
 
     async def ask_after(self, live: Live, node: str) -> None:
-        """Ask a node about a part that it does not tell of. That it was over there and forgotten is the one
-        answer that proves something."""
+        """Ask a node about an allocation that it does not tell of. That it was over there and
+        forgotten is the one answer that proves something."""
         attempt = live.job.attempt
         assert attempt is not None
         request: wire.LaunchRequest = {

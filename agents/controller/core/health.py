@@ -130,10 +130,10 @@ class Health:
         """How the ranks are now; None while that is not known of all of them."""
         key, monotonic = live.key(self._reconciler.cluster_id), self._monotonic()
         found = []
-        for part in attempt.parts:
-            if part.over:
+        for allocation in attempt.allocations:
+            if allocation.over:
                 continue
-            link = self._links.links.get(part.node)
+            link = self._links.links.get(allocation.node)
             if link is None or not link.online or monotonic - link.clock_at > FRESH:
                 return None
             report = link.reports.get(key)
@@ -144,7 +144,7 @@ class Health:
                 vitals = rank.get("vitals")
                 if vitals is not None:
                     silent = {**vitals, "quiet": vitals["quiet"] + age}
-                    found.append(Vitals(rank["rank"], part.node, **silent))  # type: ignore[arg-type]
+                    found.append(Vitals(rank["rank"], allocation.node, **silent))  # type: ignore[arg-type]
         return found
 
     # -- nodes that are not well --------------------------------------------------------------------

@@ -97,18 +97,18 @@ class Live:
         return attempt.started_at + self.moved + timeout
 
     def running(self) -> Running:
-        """What it holds, for the scheduler. A part that is over holds nothing any more, but its
+        """What it holds, for the scheduler. One that is over holds nothing any more, but its
         reservation stays until the whole gang is released, so it counts until then. Kept, as the
         request is."""
         attempt = self.job.attempt
         assert attempt is not None
-        told = [self.reports.get(part.node) for part in attempt.parts]
+        told = [self.reports.get(one.node) for one in attempt.allocations]
         counted = (attempt, self.moved, told)
         if self._running is None or self._counted != counted:
             shape, shares = self.shape, {}
-            for part, report in zip(attempt.parts, told, strict=True):
+            for allocation, report in zip(attempt.allocations, told, strict=True):
                 known = tuple(report["gpus"]) if report and report["epoch"] == attempt.epoch else ()
-                shares[part.node] = Share(shape.cpus, shape.gpus, shape.memory, known)
+                shares[allocation.node] = Share(shape.cpus, shape.gpus, shape.memory, known)
             self._counted = counted
             self._running = Running(
                 job=self.job.id,

@@ -1,4 +1,4 @@
-"""What has become of parts whose node says nothing of them, and whom the controller waits for."""
+"""What has become of allocations whose node says nothing of them, and whom the controller waits for."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Losses:
     """Args:
     holding: the jobs that hold capacity.
     apply: lets an event happen to a job (`Reconciler.apply`).
-    ask_after: asks a node about a part that it does not tell of (`effects.Performer`).
+    ask_after: asks a node about an allocation that it does not tell of (`effects.Performer`).
     monotonic: the controller's own clock, on which leases are booked.
     """
 
@@ -59,11 +59,11 @@ class Losses:
             await self._lose(live, event)
 
     def doomed(self, node: str) -> list[Live]:
-        """Jobs of which a part would be over if this node were dead. Of one that answers, those that it
-        does not tell of: its newest reports must have been asked for just now."""
+        """Jobs of which an allocation would be over if this node were dead. Of one that answers, those that
+        it does not tell of: its newest reports must have been asked for just now."""
         link = self._links.links.get(node)
         if link is None or not link.online:
-            return [live for live, _ in deadlines.open_parts(self._holding(), node)]
+            return [live for live, _ in deadlines.open_allocations(self._holding(), node)]
         links, monotonic = {node: link}, self._monotonic()
         found = deadlines.unreported(self._holding(), links, self._cluster, monotonic)
         return [live for live, where in found if where == node]
@@ -74,7 +74,7 @@ class Losses:
             await self._lose(live, lc.Gone(live.epoch, node, reason))
 
     def waiting_for(self, node: str) -> list[str]:
-        """Jobs that hold a part there which no lease ends."""
+        """Jobs that hold an allocation there which no lease ends."""
         return [
             job_name(live.job.id)
             for live in self._holding()

@@ -145,9 +145,9 @@ def unconfirmed(
         if attempt is None or attempt.started_at is None:
             continue
         key = live.key(cluster)
-        for part in attempt.parts:
-            link = links.get(part.node)
+        for allocation in attempt.allocations:
+            link = links.get(allocation.node)
             confirmed = link.confirmed.get(key, 0.0) if link is not None else 0.0
-            if not part.over and confirmed < until:
-                found.setdefault(part.node, []).append(job_name(live.job.id))
+            if not allocation.over and confirmed < until:
+                found.setdefault(allocation.node, []).append(job_name(live.job.id))
     return found

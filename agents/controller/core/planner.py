@@ -47,9 +47,9 @@ class Planner:
         for live in self._roster.holding.values():
             if live.job.attempt is None:
                 continue
-            for part in live.job.attempt.parts:
-                link = self._links.links.get(part.node)
-                if link is not None and link.clock_at < self._started and not part.over:
+            for allocation in live.job.attempt.allocations:
+                link = self._links.links.get(allocation.node)
+                if link is not None and link.clock_at < self._started and not allocation.over:
                     return False
         return True
 

@@ -8,7 +8,7 @@ from sqlmodel import Session, col, select
 
 from jobs.base.names import AttemptKey, RunRef
 from jobs.store import reading
-from jobs.store.tables import ArtifactRow, AttemptRow, JobRow, PartRow
+from jobs.store.tables import AllocationRow, ArtifactRow, AttemptRow, JobRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +37,14 @@ def ran(session: Session, ref: RunRef) -> Ran | None:
         .join(AttemptRow, col(AttemptRow.job_id) == col(JobRow.id))
         .where(AttemptRow.id == epoch)
     ).one()
-    parts = session.exec(
-        select(PartRow.node).where(PartRow.attempt_id == epoch).order_by(col(PartRow.node_rank))
+    allocations = session.exec(
+        select(AllocationRow.node)
+        .where(AllocationRow.attempt_id == epoch)
+        .order_by(col(AllocationRow.node_rank))
     ).all()
     artifacts = session.exec(
         select(ArtifactRow).where(ArtifactRow.attempt_id == epoch).order_by(ArtifactRow.name)
     ).all()
     for row in artifacts:
         session.expunge(row)
-    return Ran(ref.job, number, list(parts), list(artifacts), token, identity)
+    return Ran(ref.job, number, list(allocations), list(artifacts), token, identity)

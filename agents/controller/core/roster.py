@@ -54,7 +54,7 @@ class Roster:
             self.queue.drop(number)
         attempt = live.job.attempt
         held = known and live.holding and attempt is not None
-        nodes = tuple(part.node for part in attempt.parts) if held and attempt else ()
+        nodes = tuple(one.node for one in attempt.allocations) if held and attempt else ()
         before = self._booked.get(number, ())
         if nodes == before:
             return

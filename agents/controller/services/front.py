@@ -149,7 +149,7 @@ class Front:
         letter = b""
         if self._written != (attempt.epoch, revision):
             letter = json.dumps({**asked, "revision": revision}).encode()
-        self.node = attempt.parts[0].node
+        self.node = attempt.allocations[0].node
         try:
             _, agent = self.plant.links.agent(self.node)
             answer = await agent.exchange(live.key(self.plant.cluster), letter)

@@ -156,7 +156,7 @@ class Replicas:
             attempt = live.job.attempt
             if live.job.state != "RUNNING" or attempt is None or live.port is None:
                 continue
-            address = self.plant.address(attempt.parts[0].node)
+            address = self.plant.address(attempt.allocations[0].node)
             host = f"[{address}]" if ":" in address else address
             replicas[one.release].append(
                 Replica(_server(live), f"{host}:{live.port + SERVICE_PORT}")

@@ -40,7 +40,7 @@ def test_a_gang_succeeds_when_every_part_is_done() -> None:
 
 
 def test_it_ended_when_its_nodes_say_that_its_ranks_did() -> None:
-    """Though it is heard of an hour later. Where one part was lost, nobody knows."""
+    """Though it is heard of an hour later. Where one allocation was lost, nobody knows."""
     done = [replace(ended(node, "done"), ran=ran) for node, ran in (("n1", 30.0), ("n2", 31.0))]
     job = run(running(), *done, now=3700.0)
     assert (job.started_at, job.ended_at) == (100.0, 131.0)
@@ -315,7 +315,7 @@ class World:
         options += [("end", key) for key in sorted(self.alive)]
         attempt = self.job.attempt
         if attempt is not None:
-            options += [("report", (attempt.epoch, part.node)) for part in attempt.parts]
+            options += [("report", (attempt.epoch, one.node)) for one in attempt.allocations]
         if self.job.state == "QUEUED" and (attempt is None or attempt.released):
             options.append(("place", None))
         if not self.job.terminal:
@@ -393,7 +393,7 @@ def test_no_history_runs_two_copies_and_every_one_can_end(choose: st.DataObject)
         if world.job.terminal:
             assert not world.alive, "\n".join(world.story)
         if attempt is not None and attempt.state in ("SUCCEEDED", "FAILED", "CANCELLED", "LOST"):
-            assert all(part.over for part in attempt.parts), "\n".join(world.story)
+            assert all(one.over for one in attempt.allocations), "\n".join(world.story)
     _let_it_end(world)
     assert world.job.terminal, "\n".join(world.story)
     assert not world.alive
@@ -424,4 +424,4 @@ def test_an_attempt_keeps_what_it_was_placed_with() -> None:
     job = lc.handle(job, lc.Reported(1, "n1", "running"), 5.0).job
     assert job.attempt is not None
     assert job.attempt.waits
-    assert [part.boot for part in job.attempt.parts] == ["m1/b", ""]
+    assert [one.boot for one in job.attempt.allocations] == ["m1/b", ""]

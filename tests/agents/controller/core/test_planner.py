@@ -68,7 +68,9 @@ def world() -> World:
 
 def part_of(world: World, phase: lc.Phase = "running") -> None:
     """A job runs on n1, and the node was heard last before this controller began."""
-    world.job(1, attempt=lc.Attempt(1, 7, "RUNNING", (lc.Part("n1", phase),), started_at=900.0))
+    world.job(
+        1, attempt=lc.Attempt(1, 7, "RUNNING", (lc.Allocation("n1", phase),), started_at=900.0)
+    )
     world.links.links["n1"] = SimpleNamespace(clock_at=999.0)
 
 
@@ -83,7 +85,9 @@ def test_what_fits_starts_and_the_rest_has_a_reason(world: World) -> None:
 
 def test_what_runs_leaves_no_room(world: World) -> None:
     world.node("n1", cpus=4)
-    world.job(1, 3.0, lc.Attempt(1, 7, "RUNNING", (lc.Part("n1", "running"),), started_at=900.0))
+    world.job(
+        1, 3.0, lc.Attempt(1, 7, "RUNNING", (lc.Allocation("n1", "running"),), started_at=900.0)
+    )
     world.job(2, cpu=3.0)
     plan = world.planner.decide()
     assert plan.placements == []

@@ -8,14 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agents.controller.core.plans import launch_plan
-from jobs.life.lifecycle import Attempt, Part
+from jobs.life.lifecycle import Allocation, Attempt
 from jobs.spec.job import JobSpec
 from jobs.wire.messages import LaunchPlan
 
 
 def plan(spec: dict[str, Any], node_rank: int = 0, **more: Any) -> LaunchPlan:
     checked = JobSpec.from_json({"command": "train --fast", **spec})
-    attempt = Attempt(3, 17, "STAGING", tuple(Part(f"n{n}") for n in range(checked.nodes)))
+    attempt = Attempt(3, 17, "STAGING", tuple(Allocation(f"n{n}") for n in range(checked.nodes)))
     given: dict[str, Any] = {"snapshot": None, "requirements": None, "user": "mira", "data": {}}
     return launch_plan(
         key="c-j5.3", job=5, attempt=attempt, node_rank=node_rank, spec=checked, **(given | more)
@@ -72,7 +72,7 @@ def test_a_copy_of_a_checkpoint_comes_with_the_plan() -> None:
 
 def test_a_plan_does_not_change_with_the_spec_it_was_made_of() -> None:
     checked = JobSpec.from_json({"command": "train", "env": {"A": "b"}})
-    attempt = Attempt(1, 1, "STAGING", (Part("n0"),))
+    attempt = Attempt(1, 1, "STAGING", (Allocation("n0"),))
     told = launch_plan(
         key="c-j1.1",
         job=1,

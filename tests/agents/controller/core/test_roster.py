@@ -29,7 +29,7 @@ attempts = st.one_of(
     st.none(),
     st.builds(
         lambda nodes, released: lc.Attempt(
-            1, 1, "STOPPING", tuple(lc.Part(node) for node in nodes), released=released
+            1, 1, "STOPPING", tuple(lc.Allocation(node) for node in nodes), released=released
         ),
         st.lists(st.sampled_from(NODES), min_size=1, unique=True),
         st.booleans(),
@@ -67,7 +67,8 @@ def test_it_counts_what_is_there(
             on = [
                 one
                 for one in roster.holding.values()
-                if one.job.attempt and any(part.node == node for part in one.job.attempt.parts)
+                if one.job.attempt
+                and any(allocation.node == node for allocation in one.job.attempt.allocations)
             ]
             if on:
                 expected[node] = (

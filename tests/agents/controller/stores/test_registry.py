@@ -124,7 +124,7 @@ async def test_what_the_lifecycle_decides_is_stored_and_loaded(db: Database) -> 
     assert job.state == "PLACING"
     assert job.attempt is not None
     assert (job.attempt.epoch, job.attempt.number) == (epoch, 1)
-    assert [part.node for part in job.attempt.parts] == ["n1"]
+    assert [one.node for one in job.attempt.allocations] == ["n1"]
     unfinished = await db.read(lambda s: [loaded for _, loaded in writing.load_unfinished(s)])
     assert unfinished == [job]
 
