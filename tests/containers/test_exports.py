@@ -42,11 +42,13 @@ command: exec python server.py
 ready: /health
 env: {GREETING: 'ahoy "$USER"'}
 """
+RANKS = """
+import os, quarterdeck as q  # one write, or the lines of two ranks may mix
+os.write(1, f"{q.rank} {os.environ['MASTER_ADDR']} {q.params}\\n".encode())
+"""
 JOB = """
 name: ranks
-command: >-
-  python -c "import os, quarterdeck;
-  print(quarterdeck.rank, os.environ['MASTER_ADDR'], quarterdeck.params)"
+command: python ranks.py
 procs_per_node: 2
 params: {lr: 0.5}
 """
@@ -136,7 +138,7 @@ def test_a_service_is_built_answers_and_stops(machine: Machine) -> None:
 
 
 def test_ranks_in_one_container(machine: Machine) -> None:
-    work = folder(machine, "job", job__yaml=JOB)
+    work = folder(machine, "job", job__yaml=JOB, ranks__py=RANKS)
     out = ["--out", str(machine.folder / "jobctx"), "--base", BASE, "--bare"]
     machine.qd("export", "image", str(work / "job.yaml"), *out, "--build", "localhost/ranks:1")
     run = [*PODMAN, "run", "--rm", "--network=host", *_limits()]

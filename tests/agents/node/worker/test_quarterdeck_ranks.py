@@ -82,8 +82,9 @@ def start() -> Iterator[Start]:
 
 
 def test_a_node_of_a_gang(start: Start) -> None:
-    program = (
-        "import os; print(os.environ['RANK'], os.environ['WORLD_SIZE'], os.environ['MASTER_ADDR'])"
+    program = (  # one write, or the lines of two ranks may mix
+        "import os; e = os.environ\n"
+        "os.write(1, f\"{e['RANK']} {e['WORLD_SIZE']} {e['MASTER_ADDR']}\\n\".encode())"
     )
     process = start(
         "--nodes", "2", "--procs", "2", program=program, JOB_COMPLETION_INDEX="1", MASTER_ADDR="a-0.a"
