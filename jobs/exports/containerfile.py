@@ -77,6 +77,7 @@ def containerfile(workload: Workload, plan: Plan) -> str:
         f"COPY --chown={UID}:{UID} app/ {APP}/",
         "",
         f"WORKDIR {APP}",
+        f'ENV PYTHONPATH="{OURS}${{PYTHONPATH:+:${{PYTHONPATH}}}}"',  # no ':' at its end, which is "."
         *(f"ENV {name}={_quoted(value)}" for name, value in _variables(workload).items()),
         *(f"ENV {name}={_expanded(name, value)}" for name, value in _own(workload)),
         f"USER {UID}:{UID}",
@@ -134,7 +135,6 @@ def _variables(workload: Workload) -> dict[str, str]:
     job = workload.job
     found = {
         "HOME": APP,
-        "PYTHONPATH": OURS,
         "PYTHONUNBUFFERED": "1",
         "QD_PARAMS": json.dumps(dict(job.params)),
         **{f"QD_MODEL_{name.upper()}": path for name, path in workload.models.items()},

@@ -5,21 +5,27 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from importlib.metadata import distribution
 from pathlib import Path
 
+import numpy as np
 import pytest
+from onnxruntime import InferenceSession
 
 from agents.node.guard.containers import PODMAN
 from agents.node.staging import images
 from agents.node.staging.containers import _limits
+from console.exports import packages
 from tests.containers.test_containers import _ONE_VERSION, EXAMPLE, IMAGE
-from tests.integration.conftest import until
+from tests.integration.conftest import running, until
+from tests.models import classifier
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -71,15 +77,21 @@ class Machine:
         if "version" in images.why_not():
             self.before = ["unshare", "--mount", "sh", "-c", _ONE_VERSION]
 
-    def __call__(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    def __call__(
+        self, *words: str, check: bool = True, **env: str
+    ) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
-            [*self.before, *words], env=self.env, capture_output=True, text=True, check=False
+            [*self.before, *words],
+            env=self.env | env,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert not check or done.returncode == 0, [words, done.stdout, done.stderr]
         return done
 
-    def qd(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        return self(str(Path(sys.executable).parent / "qd"), *words, check=check)
+    def qd(self, *words: str, check: bool = True, **env: str) -> subprocess.CompletedProcess[str]:
+        return self(str(Path(sys.executable).parent / "qd"), *words, check=check, **env)
 
 
 @pytest.fixture(scope="module")
@@ -137,6 +149,42 @@ def test_a_service_is_built_answers_and_stops(machine: Machine) -> None:
         machine("podman", "rm", "--force", name)
 
 
+def test_a_model_is_served(machine: Machine) -> None:
+    """Its packages are where the base's own PYTHONPATH says."""
+    serving = with_packages(machine, "localhost/serving:1")
+    context, file = machine.folder / "model", machine.folder / "net.onnx"
+    file.write_bytes(classifier())
+    with running() as cluster:
+        assert cluster.qd("model", "import", str(file), "net").code == 0
+        out = ["--out", str(context), "--base", serving, "--bare", "--build", "localhost/net:1"]
+        machine.qd("export", "image", "net:1", *out, QD_HOME=cluster.environ["QD_HOME"])
+    run = [*PODMAN, "run", "--detach", "--network=host", *_limits(), "--env", "PORT=18098"]
+    name = machine(*run, "localhost/net:1").stdout.strip()
+    model = "http://127.0.0.1:18098/v2/models/net"
+    data = [[0.1 * n for n in range(8)], [-0.2] * 8]
+    body = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [2, 8], "data": data}]}
+    try:
+        assert until(lambda: _ask(f"{model}/ready") and "ready"), "see below"
+        answer = json.loads(_ask(f"{model}/infer", json.dumps(body).encode()))
+        assert (answer["model_name"], answer["model_version"]) == ("net", "1")
+        label, score = (one["data"] for one in answer["outputs"])
+        expected = InferenceSession(file).run(None, {"x": np.array(data, np.float32)})
+        assert label == expected[0].tolist()
+        assert np.allclose(np.reshape(score, (2, 3)), expected[1])
+        assert machine("podman", "healthcheck", "run", name, check=False).returncode == 0
+    except BaseException:
+        print(machine("podman", "logs", name, check=False))
+        raise
+    finally:
+        machine("podman", "rm", "--force", name)
+
+
+def test_a_base_without_a_path_gets_no_empty_one(machine: Machine) -> None:
+    """An empty entry would be the work folder: its files could shadow the standard library."""
+    settings = json.loads(machine("podman", "image", "inspect", "localhost/hello:3").stdout)[0]
+    assert "PYTHONPATH=/opt/quarterdeck" in settings["Config"]["Env"]
+
+
 def test_ranks_in_one_container(machine: Machine) -> None:
     work = folder(machine, "job", job__yaml=JOB, ranks__py=RANKS)
     out = ["--out", str(machine.folder / "jobctx"), "--base", BASE, "--bare"]
@@ -154,10 +202,36 @@ def test_a_base_that_nobody_knows_is_refused(machine: Machine) -> None:
     assert not (machine.folder / "no").exists()
 
 
-def _ask(url: str) -> str:
+def with_packages(machine: Machine, name: str) -> str:
+    """BASE with what the model server imports, and the libraries that this is linked with."""
+    context = machine.folder / "packages"
+    names = packages.closure(sys.executable, packages.SERVER)
+    for line in names.splitlines():
+        one = distribution(line.partition("==")[0])
+        for file in one.files or ():
+            source = Path(str(one.locate_file(file)))
+            if ".." not in file.parts and source.is_file():
+                place = context / "site" / file
+                place.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(source, place)
+    binaries = [str(path) for path in (context / "site").rglob("*.so*")]
+    said = subprocess.run(["ldd", *binaries], capture_output=True, text=True, check=False).stdout
+    for path in set(re.findall(r"=> (/\S+) \(0x", said)) - set(binaries):
+        place = context / "root" / path.lstrip("/")
+        if not path.startswith(str(context)):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(os.path.realpath(path), place)
+            place.chmod(0o755)
+    lines = [f"FROM {BASE}", "COPY root/ /", "COPY site/ /srv/site/", "ENV PYTHONPATH=/srv/site"]
+    (context / "Containerfile").write_text("\n".join(lines) + "\n")
+    machine("podman", "build", "--tag", name, str(context))
+    return name
+
+
+def _ask(url: str, body: bytes | None = None) -> str:
     try:
-        with urllib.request.urlopen(url, timeout=2) as answer:
+        with urllib.request.urlopen(url, body, timeout=2) as answer:
             text: bytes = answer.read()
-            return text.decode()
+            return text.decode() or answer.reason
     except (urllib.error.URLError, OSError):
         return ""

@@ -50,7 +50,8 @@ def test_variables_are_what_they_would_be_in_a_rank() -> None:
     found = lines({"command": "x", "env": env, "params": {"lr": 0.1}, "seed": 7})
     assert 'ENV A="a \\"b\\" \\$C \\\\"' in found
     assert 'ENV PATH="/x:${PATH}"' in found
-    assert 'ENV PYTHONPATH="lib:${PYTHONPATH}"' in found
+    first = found.index('ENV PYTHONPATH="/opt/quarterdeck${PYTHONPATH:+:${PYTHONPATH}}"')
+    assert first < found.index('ENV PYTHONPATH="lib:${PYTHONPATH}"')
     assert 'ENV QD_PARAMS="{\\"lr\\": 0.1}"' in found
     assert 'ENV QD_SEED="7"' in found
 
