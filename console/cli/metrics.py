@@ -85,8 +85,12 @@ def _summary(points: Iterator[MetricPoint], objective: str | None, none: str = _
     counts: dict[str, int] = {}
     for point in points:
         name, value = point["name"], point["value"]
-        if name not in last or point["rank"] <= last[name]["rank"]:
-            last[name] = point  # of the lowest rank that logs it
+        if name in last and point["rank"] != last[name]["rank"]:
+            if point["rank"] > last[name]["rank"]:
+                continue
+            for of_name in (low, high, counts):  # all is of the lowest rank that logs it
+                of_name.pop(name, None)
+        last[name] = point
         counts[name] = counts.get(name, 0) + 1
         if value is not None:
             low[name] = min(low.get(name, value), value)

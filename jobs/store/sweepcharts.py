@@ -9,9 +9,9 @@ import sqlalchemy
 from sqlmodel import Session, col, select
 
 from jobs.base.errors import InvalidInput
+from jobs.metrics.points import Points
 from jobs.metrics.series import decimate
 from jobs.store import sweepreading, sweepwriting
-from jobs.store.metricpoints import Points
 from jobs.store.sweeptables import SweepTrialRow
 from jobs.store.tables import AttemptRow, JobRow, MetricChunkRow
 from jobs.wire.sweepviews import CurveView, SliceView

@@ -251,7 +251,7 @@ async def _ingest(path: Path, chunks: list[bytes]) -> float:
     for chunk in chunks:
 
         def write(session: Session, at: int = offset, data: bytes = chunk) -> int:
-            return len(metricpoints.ingest_metrics(session, epoch, 0, at, data).points)
+            return len(metricpoints.ingest_metrics(session, epoch, 0, at, data).points[0])
 
         assert await database.write(write) > 0
         offset += len(chunk)

@@ -314,13 +314,13 @@ def test_a_progress_bar_shows_its_state_while_it_goes_on(columns: int | None, wa
 def test_metrics(qd: Any, controller: FakeController) -> None:
     points = [
         {"name": "loss", "step": n, "at": "2026-01-01T10:00:00.000Z", "value": v, "rank": r}
-        for n, v, r in ((1, 2.5, 0), (2, None, 0), (3, 0.5, 0), (3, 9.0, 1))
+        for n, v, r in ((1, 8.0, 1), (1, 2.5, 0), (2, None, 0), (3, 0.5, 0), (3, 9.0, 1))
     ]
     controller.on("GET /v1/jobs/j1/metrics", lambda _: Reply.stream(points))
     controller.on("GET /v1/jobs/j1", detail())
     rows = qd("metrics", "j1").out.splitlines()
     assert rows[0].split() == ["METRIC", "LAST", "STEP", "MIN", "MAX", "POINTS"]
-    assert rows[1].split() == ["loss", "0.5", "3", "0.5", "9", "4"]
+    assert rows[1].split() == ["loss", "0.5", "3", "0.5", "2.5", "3"], "of the lowest rank"
     assert [json.loads(x) for x in qd("metrics", "j1", "--json").out.splitlines()] == points
     assert "loss nan" in qd("metrics", "j1", "--points", "--name", "loss").out
     assert controller.requests[-1].one("name") == "loss"

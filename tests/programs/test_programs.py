@@ -34,6 +34,9 @@ def test_torchrun_is_the_command(cluster: Cluster) -> None:
     """Its children write to one pipe: their lines may run together, as they do in a shell."""
     log = "".join(run(cluster, "torchrun", "--python", sys.executable))
     assert all(f"rank {rank} of 2: total 3" in log for rank in (0, 1))
+    points = cluster.qd("metrics", "last", "--json", "--name", "share").documents
+    assert {point["rank"]: point["value"] for point in points} == {0: 1.0, 1: 2.0}
+    assert metrics(cluster) == {"share": 1.0}, "the curve is that of its rank 0"
 
 
 @slow

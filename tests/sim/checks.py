@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from jobs.base.names import parse_key
 from jobs.base.states import TERMINAL
-from jobs.store.metricpoints import Points
+from jobs.metrics.points import Points
 from tests.sim.fabric import Network
 from tests.sim.head import Head
 from tests.sim.machine import Folder, Machine, Rank

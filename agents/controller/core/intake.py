@@ -129,7 +129,7 @@ class Intake:
                 stored = metricpoints.ingest_metrics(
                     session, epoch, chunk["rank"], chunk["offset"], chunk["data"]
                 )
-                metricpoints.note_objective(session, job, stored.points)
+                metricpoints.note_objective(session, job, epoch, stored.points)
                 runfacts.save(session, job, chunk["rank"], stored.facts)
                 if stored.offset is not None:
                     offsets[epoch, chunk["rank"]] = stored.offset

@@ -22,7 +22,7 @@ from agents.node import accounts
 from agents.node.attempts import Attempt, Streams
 from agents.node.guard import records
 from agents.node.logtail import read_at
-from agents.node.results import eventfiles, tree
+from agents.node.results import eventfiles, tree, writers
 from agents.node.results.kept import launched_at
 from jobs.base.errors import InvalidInput, NotFound
 from jobs.metrics.patterns import Place, Reader, finite
@@ -53,9 +53,11 @@ class Point:
     step: int
     at: float  # unix time
     value: float | None
+    child: int | None = None  # rank of the process that logged it, if it is not the feed's own
 
     def to_json(self) -> dict[str, Any]:
-        return {"n": self.name[:200], "s": self.step, "v": self.value, "t": round(self.at, 6)}
+        item = {"n": self.name[:200], "s": self.step, "v": self.value, "t": round(self.at, 6)}
+        return item if self.child is None else {**item, "c": self.child}
 
 
 class Source(Protocol):
@@ -109,16 +111,26 @@ class EventFiles:
     """Scalars in TensorBoard's event files below a work folder.
 
     The first folder with such a file is the run's own: what is in it goes by its tags. Below it the folder is
-    part of the name, as TensorBoard has it; of another folder, its last part is (`validation/loss`).
+    part of the name, as TensorBoard has it; of another folder, its last part is (`validation/loss`). Where
+    several ranks write files (`writers`), each has a folder of its own.
 
     Args:
         since: see `tree.written_since`: files that came with the job are not its own.
+        rank: whose metrics file the points go to.
+        processes: those that may write the files.
     """
 
     def __init__(
-        self, work: Path, since: int | None, clock: Callable[[], float] = time.monotonic
+        self,
+        work: Path,
+        since: int | None,
+        *,
+        rank: int = 0,
+        processes: writers.Processes | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._work, self._since, self._clock = work, since, clock
+        self._rank, self._processes = rank, processes
         self._next = 0.0
 
     def read(self, state: State, *, final: bool) -> tuple[list[Point], State, bool]:
@@ -127,12 +139,17 @@ class EventFiles:
 
     def _read(self, state: State, *, final: bool) -> tuple[list[Point], State, bool]:
         files: dict[str, int] = dict(state.get("files", {}))
-        root: str | None = state.get("root")
+        roots: dict[str, str] = dict(state.get("roots", {}))
+        if state.get("root") is not None:  # an older version's
+            roots[str(self._rank)] = state["root"]
+        by = {path: writers.Writer(*items) for path, items in state.get("by", {}).items()}
         began = self._clock()
         if final or began >= self._next:
             for path in sorted(self._found(), key=lambda path: path.rpartition("/")[2]):
-                if len(files) < MAX_FILES:
-                    files.setdefault(path, 0)
+                if path not in files and len(files) < MAX_FILES:
+                    files[path] = 0
+                    rank = self._processes.rank_of(path) if self._processes else None
+                    by[path] = writers.Writer(rank, [])
             self._next = self._clock() + max(2.0, SCAN_SHARE * (self._clock() - began))
         points: list[Point] = []
         more = False
@@ -143,16 +160,26 @@ class EventFiles:
                 found, files[path] = self._grown(path, offset)
             except (OSError, NotFound, InvalidInput):
                 continue
+            more = more or files[path] - offset > BUDGET // 2
+            writer = by.setdefault(path, writers.Writer(None, []))
+            if found and writer.rank is None:
+                tags = [scalar.tag for scalar in found]
+                writer = by[path] = writers.first_read(path, tags, found[0].at, by, self._rank)
+            rank = self._rank if writer.rank is None else writer.rank
             folder = path.rpartition("/")[0]
-            if root is None and files[path] > 0:
-                root = folder
-            prefix = _prefix(root or "", folder)
+            if files[path] > 0:
+                roots.setdefault(str(rank), folder)
+            if not found:
+                continue
+            writer.until = found[-1].at
+            prefix = _prefix(roots[str(rank)], folder)
+            child = None if rank == self._rank else rank
             points += [
-                Point(prefix + scalar.tag, scalar.step, scalar.at, finite(scalar.value))
+                Point(prefix + scalar.tag, scalar.step, scalar.at, finite(scalar.value), child)
                 for scalar in found
             ]
-            more = more or files[path] - offset > BUDGET // 2
-        return points, {"files": files, "root": root}, more
+        told = {path: writer.to_json() for path, writer in by.items()}
+        return points, {"files": files, "roots": roots, "by": told}, more
 
     def _found(self) -> Iterator[str]:
         new = tree.written_since(self._since)
@@ -284,7 +311,14 @@ class Feeds:
             if sets := plan.get("metrics"):
                 sources["log"] = LogPatterns(streams, sets)
             if number == 0:
-                sources["events"] = EventFiles(attempt.work, launched_at(attempt.folder))
+                sources["events"] = EventFiles(
+                    attempt.work,
+                    launched_at(attempt.folder),
+                    rank=rank,
+                    processes=writers.Processes(
+                        f"{plan['job']}.{plan['attempt']}", contained=bool(plan.get("image"))
+                    ),
+                )
             if sources:
                 feeds.append(Feed(attempt.folder, rank, sources))
         return feeds

@@ -92,12 +92,13 @@ def log(metrics: Mapping[str, Any] | None = None, *, step: int | None = None, **
     at = _checked_step(step)
     path = os.environ.get("QD_METRICS_FILE")
     now = round(time.time(), 6)
+    child = {} if not path else _child()
     lines = []
     with _lock:
         for name, number in values.items():
             this = _next_step.get(name, 0) if at is None else at
             _next_step[name] = this + 1
-            point = {"n": name, "s": this, "v": number, "t": now}
+            point = {"n": name, "s": this, "v": number, "t": now, **child}
             lines.append(json.dumps(point, separators=(",", ":"), allow_nan=False))
     if path and lines:
         _append(path, "".join(line + "\n" for line in lines).encode("ascii"))
@@ -136,6 +137,41 @@ def _number(name: str, value: Any) -> float | None:
         kind = type(value).__name__
         raise TypeError(f"metric {name!r} is a {kind}, not one number: {error}") from None
     return number if math.isfinite(number) else None
+
+
+def _child() -> dict[str, int]:
+    """What marks points of a process that a launcher inside of a rank has started (`torchrun` as a job's
+    command): its rank, where that differs from ours."""
+    env = os.environ
+    rank = rank_in(env)
+    if rank is None and _count(env.get("QD_WORLD_SIZE")) == 1:
+        # torch.multiprocessing.spawn sets no variables. Not imported here, which takes a second.
+        torch = sys.modules.get("torch.distributed")
+        with contextlib.suppress(Exception):  # a module that is half loaded, an old version
+            if torch is not None and torch.is_available() and torch.is_initialized():
+                rank = int(torch.get_rank())
+    return {} if rank is None or rank == _count(env.get("QD_RANK")) else {"c": rank}
+
+
+def rank_in(env: Mapping[str, str]) -> int | None:
+    """The rank that the variables of a process name, in the numbers of the innermost launcher. Where each of
+    several ranks has a launcher of its own, their processes are counted on: 0 and 1, then 2 and 3."""
+    own = _count(env.get("QD_RANK")) or 0
+    ours = _count(env.get("QD_WORLD_SIZE")) or 1
+    size = _count(env.get("WORLD_SIZE")) or 1
+    for name in ("RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK"):
+        rank = _count(env.get(name))
+        if rank is not None:
+            alone = (
+                ours > 1 and env.get("GROUP_WORLD_SIZE") == "1"
+            )  # one launcher knows of no other
+            return own * size + rank if alone else rank
+    local = _count(env.get("LOCAL_RANK"))  # Lightning gives no more
+    return None if local is None else own * (size // ours) + local
+
+
+def _count(text: str | None) -> int | None:
+    return int(text) if text and text.isdecimal() and len(text) < 10 else None
 
 
 def _append(path: str, data: bytes) -> None:

@@ -1,5 +1,6 @@
 """A program for torchrun, which the job's command is: Quarterdeck starts one process."""
 
+import quarterdeck
 import torch
 import torch.distributed as dist
 
@@ -11,6 +12,7 @@ def main() -> None:
     print(
         f"rank {dist.get_rank()} of {dist.get_world_size()}: total {total.item():.0f}", flush=True
     )
+    quarterdeck.log(share=dist.get_rank() + 1)
     dist.destroy_process_group()
 
 

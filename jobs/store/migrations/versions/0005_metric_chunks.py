@@ -7,7 +7,7 @@ from itertools import groupby
 import sqlalchemy as sa
 from alembic import op
 
-from jobs.store.metricpoints import Point, Points, pack
+from jobs.metrics.points import Point, Points, pack
 
 revision = "0005"
 down_revision = "0004"

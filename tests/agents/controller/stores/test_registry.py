@@ -171,7 +171,7 @@ async def test_metrics_are_stored_exactly_once(db: Database) -> None:
 
     async def ingest(offset: int, chunk: bytes) -> int:
         stored = await db.write(lambda s: metricpoints.ingest_metrics(s, epoch, 0, offset, chunk))
-        return len(stored.points)
+        return sum(map(len, stored.points.values()))
 
     assert await ingest(0, data[:half]) == 2
     assert await ingest(0, data[:half]) == 0, "the same chunk again"
@@ -192,6 +192,36 @@ async def test_metrics_are_stored_exactly_once(db: Database) -> None:
     assert [point["step"] for point in rest] == [3]
 
 
+async def test_metrics_of_a_job_are_those_of_the_lowest_rank_that_logs_them(db: Database) -> None:
+    """Of ranks, and of processes that a launcher inside of one has started."""
+    objective = {"metric": "loss", "goal": "minimize"}
+    number, _ = await create(db, spec={"command": "true", "objective": objective})
+    epoch = await story(db, number)
+    await db.write(lambda s: writing.save_ranks(s, epoch, "n1", report()))
+
+    async def ingest(rank: int, at: int, data: bytes) -> float | None:
+        def write(session: Session) -> float | None:
+            stored = metricpoints.ingest_metrics(session, epoch, rank, at, data)
+            metricpoints.note_objective(session, number, epoch, stored.points)
+            shown = reading.job_view(reading.get_job(session, number))["objective"]
+            return shown and shown["value"]
+
+        return await db.write(write)
+
+    assert await ingest(1, 0, points(1)) == 1 / 2
+    mine = points(3)
+    child = points(9).replace(b"}", b', "c": 1}')
+    assert await ingest(0, 0, child + mine + child) == 1 / 4
+    assert await ingest(0, len(child + mine + child), child) == 1 / 4
+    assert await ingest(1, len(points(1)), points(5)) == 1 / 4
+    lines = await db.read(lambda s: metricpoints.series(s, epoch, []))
+    assert [point["step"] for point in lines["loss"]] == [3]
+    every, _ = await db.read(lambda s: metricpoints.metric_points(s, epoch, [], 0, 99))
+    assert sorted((p["rank"], p["step"]) for p in every) == [
+        (0, 3), (1, 1), (1, 5), (1, 9), (1, 9), (1, 9),
+    ]  # fmt: skip
+
+
 async def test_lines_that_are_no_points_stop_nothing(db: Database) -> None:
     number, _ = await create(db)
     epoch = await story(db, number)
@@ -203,7 +233,7 @@ async def test_lines_that_are_no_points_stop_nothing(db: Database) -> None:
     kept = [b'{"n":"nul\\u0000","s":1,"t":1,"v":2}', b'{"n":"v","s":1,"t":1,"v":NaN}']
     data = b"\n".join([*odd, *kept, points(5)])
     found = await db.write(lambda s: metricpoints.ingest_metrics(s, epoch, 0, 0, data))
-    assert [(point.name, point.value) for point in found.points] == [
+    assert [(point.name, point.value) for point in found.points[0]] == [
         ("nul\ufffd", 2.0), ("v", None), ("loss", 1 / 6),
     ]  # fmt: skip
     again = await db.write(lambda s: metricpoints.ingest_metrics(s, epoch, 0, 0, data))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from agents.node.results import sources
 from agents.node.results.sources import EventFiles, Feed, Point, State
+from jobs.metrics.points import by_rank
 from tests.agents.node.conftest import Node
 
 SETS = [{"step": "iter ([0-9]+)", "loss": r"loss (\S+)"}]
@@ -82,6 +85,67 @@ def test_names_of_curves_follow_their_folders(tmp_path: Path) -> None:
     ]
     assert not more
     assert EventFiles(tmp_path, None).read(state, final=True)[0] == []
+
+
+PARALLEL = """
+import os, sys, time
+import quarterdeck
+from torch.utils.tensorboard import SummaryWriter
+rank = int(sys.argv[1]) if len(sys.argv) > 1 else int(os.environ["RANK"])
+with SummaryWriter("runs/a") as writer:
+    for step in range(3):
+        quarterdeck.log(loss=10.0 * rank + step, step=step)
+        writer.add_scalar("tb", 10.0 * rank + step, step)
+    if "GO" in os.environ:
+        writer.flush()
+        while not os.path.exists(os.environ["GO"]):
+            time.sleep(0.02)
+"""
+
+
+async def test_processes_of_a_launcher_inside_a_rank_have_curves_of_their_own(
+    node: Node, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(sources, "EVERY", 0.02)
+    script, go = tmp_path / "train.py", tmp_path / "go"
+    script.write_text(PARALLEL)
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", str(script)]
+    await node.run(*command, launch="plain", env={"GO": str(go)})
+    path = node.folder() / "metrics-0.jsonl"
+
+    def found() -> dict[tuple[int, str], list[float | None]]:
+        if not path.exists():
+            return {}
+        return {
+            (rank, name): [point.value for point in points.only(name)]
+            for rank, points in by_rank(path.read_bytes(), 0).items()
+            for name in points.names
+        }
+
+    zero, one = [0.0, 1.0, 2.0], [10.0, 11.0, 12.0]
+    expected = {(0, "loss"): zero, (0, "tb"): zero, (1, "loss"): one, (1, "tb"): one}
+    await node.until(lambda _: found() == expected)
+    go.touch()
+    await node.until(lambda report: report.get("left") is not None)
+    assert found() == expected
+
+
+def test_processes_that_are_gone_are_not_mixed(tmp_path: Path) -> None:
+    script = tmp_path / "train.py"
+    script.write_text(PARALLEL)
+    helper = Path(sources.__file__).parent.parent / "worker"
+    started = [
+        subprocess.Popen(
+            [sys.executable, script, str(rank)],
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": str(helper)},
+        )
+        for rank in range(3)
+    ]
+    assert [process.wait() for process in started] == [0, 0, 0]
+    points, _, _ = EventFiles(tmp_path, None).read({}, final=True)
+    lines = [[p.value for p in points if p.child == child] for child in (None, 1, 2)]
+    assert sorted(lines) == [[10.0 * rank + step for step in range(3)] for rank in range(3)]
 
 
 async def test_a_rank_that_prints_and_never_logs_has_metrics(node: Node) -> None:

@@ -66,6 +66,57 @@ def test_without_a_step_each_name_counts_its_own(fresh: ModuleType, metrics_file
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("env", "child"),
+    [
+        ({}, None),
+        ({"RANK": "0", "WORLD_SIZE": "2"}, None),
+        ({"RANK": "1", "WORLD_SIZE": "2"}, 1),  # torchrun, accelerate launch, deepspeed
+        ({"OMPI_COMM_WORLD_RANK": "3"}, 3),
+        ({"PMI_RANK": "3"}, 3),
+        ({"LOCAL_RANK": "1", "WORLD_SIZE": "2"}, 1),  # Lightning
+        ({"QD_RANK": "1", "QD_WORLD_SIZE": "2", "RANK": "1", "WORLD_SIZE": "2"}, None),
+        ({"QD_RANK": "1", "QD_WORLD_SIZE": "2"}, None),  # `launch: plain`
+        # torchrun over two nodes, and one that each node has for itself
+        ({"QD_RANK": "1", "QD_WORLD_SIZE": "2", "RANK": "3", "WORLD_SIZE": "4", "GROUP_WORLD_SIZE": "2"}, 3),
+        ({"QD_RANK": "1", "QD_WORLD_SIZE": "2", "RANK": "0", "WORLD_SIZE": "2", "GROUP_WORLD_SIZE": "1"}, 2),
+        ({"QD_RANK": "1", "QD_WORLD_SIZE": "2", "LOCAL_RANK": "1", "WORLD_SIZE": "4"}, 3),
+        ({"RANK": "one"}, None),
+        ({"RANK": "-1"}, None),
+    ],
+)  # fmt: skip
+def test_a_process_of_a_launcher_inside_a_rank_says_so(
+    fresh: ModuleType,
+    metrics_file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    env: dict[str, str],
+    child: int | None,
+) -> None:
+    for name, value in {"QD_RANK": "0", "QD_WORLD_SIZE": "1", **env}.items():
+        monkeypatch.setenv(name, value)
+    fresh.log(a=1)
+    assert points(metrics_file)[0].get("c") == child
+
+
+def test_a_process_that_torch_spawned_says_so(metrics_file: Path, tmp_path: Path) -> None:
+    """Without any variables."""
+    script = tmp_path / "train.py"
+    script.write_text(
+        "import sys; import quarterdeck, torch.distributed as dist, torch.multiprocessing as mp\n"
+        "def main(rank, path):\n"
+        "    dist.init_process_group('gloo', f'file://{path}', rank=rank, world_size=2)\n"
+        "    quarterdeck.log(rank=rank)\n"
+        "    dist.destroy_process_group()\n"
+        "if __name__ == '__main__': mp.spawn(main, (sys.argv[1],), nprocs=2)\n"
+    )
+    env = {"QD_RANK": "0", "QD_WORLD_SIZE": "1", "QD_METRICS_FILE": str(metrics_file)}
+    subprocess.run(
+        [sys.executable, script, tmp_path / "store"],
+        env=os.environ | env | {"PYTHONPATH": str(SOURCE.parent)}, check=True,
+    )  # fmt: skip
+    assert {p["v"]: p.get("c") for p in points(metrics_file)} == {0.0: None, 1.0: 1}
+
+
 def test_values_json_has_not_become_null(fresh: ModuleType, metrics_file: Path) -> None:
     fresh.log(nan=math.nan, inf=-math.inf, np_nan=np.float32("nan"), fine=0)
 

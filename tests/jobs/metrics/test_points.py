@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.base.errors import Damaged
-from jobs.store.metricpoints import Point, Points, pack, parse_points
+from jobs.metrics.points import Point, Points, by_rank, pack, parse_points
 
 
 def lines(*points: object) -> bytes:
@@ -57,6 +57,18 @@ def test_what_is_no_point_is_skipped(data: bytes, kept: int) -> None:
     assert len(points) == kept + 1
     assert points[-1] == Point("good", 5, 1.0, 0.5)
     assert all(point.value is None or math.isfinite(point.value) for point in points)
+
+
+def test_points_of_processes_inside_a_rank_are_apart() -> None:
+    def of(child: object, step: int) -> dict[str, object]:
+        return {**line("loss", step, 1, 0.5), "c": child}
+
+    data = lines(of(3, 0), line("loss", 1, 1, 0.5), of(1, 2), of(3, 3))
+    odd = lines(of("1", 4), of(-1, 5), of(2**40, 6), [1], line('a "c": 9', 7, 1, 1)) + b'"c":\n'
+    found = {
+        rank: [point.step for point in points] for rank, points in by_rank(data + odd, 2).items()
+    }
+    assert found == {1: [2], 2: [1, 4, 5, 6, 7], 3: [0, 3]}
 
 
 def test_a_long_name_is_cut() -> None:
