@@ -342,6 +342,8 @@ assert new - set(sys.stdlib_module_names) == {"quarterdeck"}
 def test_the_source_parses_as_python_3_8_and_its_folder_holds_nothing_else() -> None:
     """They run in interpreters of users."""
     here = {p.name: p for p in SOURCE.parent.iterdir() if p.suffix}
+    stream = [*SOURCE.parent.glob("quarterdeck_stream/*.py")]
+    assert stream
     assert here.keys() == {
         "__init__.py",
         "quarterdeck.py",
@@ -349,5 +351,5 @@ def test_the_source_parses_as_python_3_8_and_its_folder_holds_nothing_else() -> 
         "quarterdeck_ranks.py",
         "quarterdeck_ray.py",
     }
-    for file in here.values():
+    for file in [*here.values(), *stream]:
         ast.parse(file.read_text(), feature_version=(3, 8))
