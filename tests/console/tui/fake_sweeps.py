@@ -7,7 +7,8 @@ import random
 from typing import Any
 
 from jobs.wire.sweepviews import CurveView, ObjectiveView, SweepDetail, SweepView, TrialView
-from tests.console.tui.fake_views import NOW, at
+from jobs.wire.views import JobView
+from tests.console.tui.fake_views import NOW, at, job
 
 SPACE: dict[str, dict[str, Any]] = {
     "lr": {"low": 1e-4, "high": 1e-1, "log": True},
@@ -222,3 +223,35 @@ def tables() -> dict[str, dict[str, Any]]:
         rows = {str(t["number"]): t for t in known}
         held[f"sweep:{view['id']}"] = {view["id"]: detail(view), **rows}
     return held
+
+
+def jobs(sweep: SweepView, known: list[TrialView]) -> dict[str, JobView]:
+    """The jobs of a sweep's trials, as the Jobs screen is sent them."""
+    return {
+        trial["job"]: job(
+            int(trial["job"][1:]),
+            "CANCELLED"
+            if trial["state"] == "PRUNED"
+            else _JOB_STATES.get(trial["state"], "SUCCEEDED"),
+            name=f"{sweep['name']}-{trial['number']}",
+            user=sweep["user"],
+            tags={"sweep": sweep["id"], "trial": str(trial["number"])},
+            gpus=1.0,
+            nodes=1,
+            ranks=1,
+            reason=f"cancelled by sweep {sweep['id']}"
+            if trial["state"] == "PRUNED"
+            else trial["reason"],
+            submitted_at=trial["asked_at"],
+            started_at=trial["started_at"],
+            ended_at=trial["ended_at"],
+            placed_on=trial["nodes"],
+            objective=None
+            if trial["last"] is None
+            else {"value": trial["last"], "step": trial["step"] or 0, "at": trial["asked_at"]},
+        )
+        for trial in known
+    }
+
+
+_JOB_STATES = {"RUNNING": "RUNNING", "QUEUED": "QUEUED", "FAILED": "FAILED"}

@@ -116,14 +116,16 @@ def test_every_action_has_its_method_wherever_it_works(action: actions.Action) -
     ],
 )
 def test_no_key_means_two_things_at_once(scopes: tuple[str, ...]) -> None:
-    """A pane may take over a key on purpose: the strip of ranks takes the digits, and a picture `w`, with
-    which its screen saves something else."""
+    """A pane may take over a key on purpose: the strip of ranks takes the digits, a picture `w`, with which
+    its screen saves something else, and a list that folds the keys that scroll sideways."""
     keys = Counter(
         key for action in actions.in_scopes((*scopes, "lines", "app")) for key in action.keys
     )
     twice = {key for key, count in keys.items() if count > 1}
     digits = set("123456789") if "ranks" in scopes else set()
-    assert twice <= digits | ({"w"} if set(actions.DRAWN) & set(scopes) else set())
+    sideways = {"h", "l", "left", "right"} if "table" in scopes else set()
+    drawn = {"w"} if set(actions.DRAWN) & set(scopes) else set()
+    assert twice <= digits | sideways | drawn
 
 
 def test_what_changes_the_cluster_is_off_in_a_read_only_console() -> None:

@@ -298,7 +298,10 @@ async def test_hidden_screens_neither_subscribe_nor_fetch() -> None:
     source = FakeSource()
     async with running(source) as (pilot, app):
         await press(pilot, "2")
-        assert {feed.topics for feed in app._feeds.values() if feed.running} == {("jobs", "events")}
+        assert {feed.topics for feed in app._feeds.values() if feed.running} == {
+            ("jobs", "events"),
+            ("sweeps",),
+        }
         source.calls.clear()
         await settle(pilot)
         assert source.calls == []

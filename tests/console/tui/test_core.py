@@ -18,7 +18,7 @@ from console.tui.core.draw.format import coarse, moment, number, size, span
 from console.tui.core.draw.glyphs import ASCII, UNICODE, Glyphs, block, load_tone
 from console.tui.core.draw.lines import TONES, crop, fit, line, plain, width, window, wrap
 from console.tui.core.draw.look import Look
-from console.tui.core.jobs import job, jobs
+from console.tui.core.jobs import folds, job, jobs
 from console.tui.core.jobs.logs import Quiet
 from console.tui.theme import styles
 from tests.console.tui.fake_views import NOW, detail, events, node, nodes, rank
@@ -121,7 +121,8 @@ def test_every_tone_has_a_style_with_and_without_colour() -> None:
 
 
 def found(text: str) -> list[str]:
-    return jobs.rows({view["id"]: view for view in all_jobs()}, jobs.job_filter(text))
+    known = {view["id"]: view for view in all_jobs()}
+    return list(folds.listing(known, jobs.job_filter(text)).keys)
 
 
 def test_filter_words_fields_numbers_and_inverse() -> None:
@@ -158,7 +159,7 @@ def test_live_jobs_come_first_newest_first() -> None:
 @pytest.mark.parametrize("cells", [40, 78, 118, 198])
 def test_columns_fit_their_width(cells: int) -> None:
     layout = table.arrange(jobs.COLUMNS, cells)
-    assert sum(w + 1 for _, w in layout) <= max(cells, 46)
+    assert sum(w + 1 for _, w in layout) <= max(cells, 47)
     assert [column.title for column, _ in layout][:3] == ["id", "state", "name"]
     row = table.row_line(job_view(434, "QUEUED", name="评估-长上下文"), layout, NOW, UNICODE)
     assert width(row) == 1 + sum(w + 1 for _, w in layout)

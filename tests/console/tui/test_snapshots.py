@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from console.tui.app import QuarterdeckApp
+from tests.console.tui import fake_sweeps
 from tests.console.tui.fakes import FakeClock, FakeSource
 from tests.console.tui.pilots import settle
 
@@ -48,6 +49,16 @@ def test_unreachable(snap_compare: Compare) -> None:
 
 def test_a_question(snap_compare: Compare) -> None:
     assert picture(snap_compare, FakeSource(), USUAL, "D")
+
+
+@pytest.mark.parametrize("size", [SMALL, USUAL], ids=["80x24", "120x36"])
+def test_trials_below_their_sweep(snap_compare: Compare, size: tuple[int, int]) -> None:
+    source = FakeSource()
+    sweep = source.tables["sweeps"]["s4"]
+    source.tables["jobs"] |= fake_sweeps.jobs(sweep, fake_sweeps.trials())
+    sweep = source.tables["sweeps"]["s3"]
+    source.tables["jobs"] |= fake_sweeps.jobs(sweep, [fake_sweeps.trial(-20, "COMPLETE", 0, 99.0)])
+    assert picture(snap_compare, source, size, "l", "j", start="jobs")
 
 
 def test_ascii_and_simulated(snap_compare: Compare) -> None:

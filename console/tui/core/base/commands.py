@@ -55,6 +55,7 @@ def cancel(job: JobView) -> Command | Refusal:
             else f"{many(job['cpus'], 'CPU')} will be free again.",
             "Logs, metrics and finished checkpoints stay.",
         )
+    effects += _of_sweeps([job])
     return Command(
         "cancel",
         job["id"],
@@ -97,7 +98,16 @@ def cancel_all(jobs: Sequence[JobView]) -> Command | Refusal:
     if gpus:
         effects.append(f"{many(gpus, 'GPU')} will be free again.")
     effects.append("Logs, metrics and finished checkpoints stay.")
+    effects += _of_sweeps(live)
     return _of_all("cancel", "Cancel", live, len(jobs), effects, "being cancelled", dangerous=True)
+
+
+def _of_sweeps(jobs: Sequence[JobView]) -> tuple[str, ...]:
+    """What cancelling trials does not do."""
+    sweeps = sorted({sweep for job in jobs if (sweep := job["tags"].get("sweep"))})
+    if not sweeps:
+        return ()
+    return (f"{', '.join(sweeps[:6])} may start other trials; X on a sweep's screen stops it.",)
 
 
 def retry_all(jobs: Sequence[JobView]) -> Command | Refusal:

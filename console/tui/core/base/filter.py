@@ -1,14 +1,14 @@
 """The `/` filter of tables: `user:mira gpu>4 state:running !eval text`.
 
-Words are joined by "and". `field:text` matches a prefix of the field (so `state:run` finds RUNNING),
-`field>n`, `field<n` and `field=n` compare numbers, a bare word is found anywhere in the row, and a
-leading `!` turns a word round.
+Words are joined by "and". `field:text` matches a prefix of the field (so `state:run` finds RUNNING), but all
+of a number or an id: `gpus:8` does not find 80, nor `sweep:s1` s10. `field>n`, `field<n` and `field=n`
+compare numbers, a bare word is found anywhere in the row, and a leading `!` turns a word round.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -28,7 +28,10 @@ class Filter(Generic[Row]):
 
 
 def parse(
-    text: str, fields: Mapping[str, Callable[[Row], Any]], anywhere: Callable[[Row], str]
+    text: str,
+    fields: Mapping[str, Callable[[Row], Any]],
+    anywhere: Callable[[Row], str],
+    ids: Collection[str] = ("id",),
 ) -> Filter[Row]:
     """A filter from what was typed.
 
@@ -36,6 +39,7 @@ def parse(
         text: what the user typed.
         fields: name -> value of a row (a string or a number).
         anywhere: the text of a row that bare words are looked for in.
+        ids: fields that hold ids.
     """
     tests: list[Callable[[Row], bool]] = []
     problem = ""
@@ -52,7 +56,10 @@ def parse(
         elif not term["value"]:
             continue
         else:
-            test = _compare(fields[term["field"]], term["op"], term["value"])
+            value, op = fields[term["field"]], term["op"]
+            if op == ":" and term["field"] in ids:
+                op = "="
+            test = _compare(value, op, term["value"])
             if test is None:
                 problem = f"'{term['value']}' is not a number"
         if test is not None:
@@ -69,15 +76,21 @@ def _negated(test: Callable[[Row], bool]) -> Callable[[Row], bool]:
 
 
 def _compare(value: Callable[[Row], Any], op: str, wanted: str) -> Callable[[Row], bool] | None:
-    if op == ":":
-        return lambda row: str(value(row)).lower().startswith(wanted)
     try:
         number = float(wanted)
     except ValueError:
-        return (lambda row: str(value(row)).lower() == wanted) if op == "=" else None
+        match op:
+            case ":":
+                return lambda row: str(value(row)).lower().startswith(wanted)
+            case "=":
+                return lambda row: str(value(row)).lower() == wanted
+            case _:
+                return None
 
     def test(row: Row) -> bool:
         held = value(row)
+        if op == ":" and (isinstance(held, (str, bool)) or held is None):
+            return str(held).lower().startswith(wanted)
         if isinstance(held, str) or held is None:
             return op == "=" and str(held).lower() == wanted
         return bool(held > number if op == ">" else held < number if op == "<" else held == number)

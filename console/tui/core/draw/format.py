@@ -119,6 +119,11 @@ STATE_TONE = {
     "DRAINED": "warn",
     "SUSPECT": "warn",
     "QUARANTINED": "error",
+    # Of sweeps and trials. A trial that was pruned is no failure.
+    "PAUSED": "warn",
+    "FINISHED": "info",
+    "COMPLETE": "info",
+    "PRUNED": "dim",
 }
 
 
@@ -127,8 +132,10 @@ def state_glyph(state: str, glyphs: Glyphs) -> str:
     match state:
         case "RUNNING" | "READY":
             return glyphs.running
-        case "SUCCEEDED":
+        case "SUCCEEDED" | "FINISHED" | "COMPLETE":
             return glyphs.ok
+        case "PRUNED":
+            return glyphs.down
         case "FAILED" | "LOST" | "QUARANTINED":
             return glyphs.failed
         case "CANCELLED" | "PREEMPTED":

@@ -1,4 +1,4 @@
-"""The Jobs screen in words: its columns, its order and its filter. Pure."""
+"""The jobs of the Jobs screen in words: their columns and their filter. Pure."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from console.tui.core.base.filter import Filter, parse
-from console.tui.core.base.order import Order
-from console.tui.core.base.table import Column, in_order
+from console.tui.core.base.table import Column
 from console.tui.core.cluster.cluster import natural
 from console.tui.core.draw.format import (
     age,
@@ -21,7 +20,7 @@ from console.tui.core.draw.format import (
     span,
 )
 from console.tui.core.draw.glyphs import Glyphs
-from jobs.base.states import JOB_STATES, TERMINAL
+from jobs.base.states import JOB_STATES
 from jobs.wire.views import JobView
 
 
@@ -31,6 +30,10 @@ def duration(job: JobView, now: float) -> float | None:
     if start is None:
         return None
     return (now if end is None else end) - start
+
+
+def _id(job: JobView, now: float, glyphs: Glyphs) -> tuple[str, str]:
+    return f"  {job['id']}" if job["tags"].get("sweep") else job["id"], "strong"
 
 
 def _time(job: JobView, now: float, glyphs: Glyphs) -> tuple[str, str]:
@@ -68,7 +71,7 @@ def number_of(job: JobView) -> int:
 
 
 COLUMNS: tuple[Column[JobView], ...] = (
-    Column("id", 7, lambda j, n, g: (j["id"], "strong"), order=number_of),
+    Column("id", 8, _id, order=number_of),
     Column("state", 11, _state, order=lambda j: JOB_STATES.index(j["state"])),
     Column("name", 14, lambda j, n, g: (j["name"], ""), grow=2, order=lambda j: natural(j["name"])),
     Column("user", 8, lambda j, n, g: (j["user"], ""), rank=1, order=lambda j: j["user"]),
@@ -124,7 +127,10 @@ FIELDS: Mapping[str, Callable[[JobView], Any]] = {
     "prio": lambda job: job["priority"],
     "restarts": lambda job: job["restarts"],
     "kind": lambda job: job["kind"],
+    "sweep": lambda job: job["tags"].get("sweep", ""),
+    "pipeline": lambda job: job["tags"].get("pipeline", ""),
 }
+IDS = ("id", "sweep", "pipeline")
 
 
 def _anywhere(job: JobView) -> str:
@@ -134,18 +140,4 @@ def _anywhere(job: JobView) -> str:
 
 
 def job_filter(text: str) -> Filter[JobView]:
-    return parse(text, FIELDS, _anywhere)
-
-
-def rows(
-    jobs: Mapping[str, JobView], wanted: Filter[JobView], order: Order | None = None
-) -> list[str]:
-    """Ids that match, in an order; by default jobs that live first, then those that ended, each newest
-    first."""
-    matching = (
-        list(jobs.values())
-        if not wanted.text.strip()
-        else [job for job in jobs.values() if wanted.matches(job)]
-    )
-    matching.sort(key=lambda job: (job["state"] in TERMINAL, -number_of(job)))
-    return [job["id"] for job in in_order(matching, COLUMNS, order)]
+    return parse(text, FIELDS, _anywhere, IDS)

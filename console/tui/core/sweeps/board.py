@@ -9,10 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from console.tui.core.cluster.cluster import natural
-from console.tui.core.draw.format import moment
+from console.tui.core.draw.format import STATE_TONE, moment, state_glyph
 from console.tui.core.draw.glyphs import Glyphs, block, load_tone
 from console.tui.core.draw.lines import Line, Span, fit
-from console.tui.core.sweeps import words
 from jobs.wire.sweepviews import TrialView
 from jobs.wire.views import GpuView, NodeView
 
@@ -184,14 +183,14 @@ def _bars(
 
 def _bar(stay: Stay, room: int, glyphs: Glyphs, chosen: bool, *, cut: bool) -> list[Span]:
     """A trial's time: its number in a line that ends in how it ended."""
-    tone = "key" if chosen else words.tone(stay.state)
+    tone = "key" if chosen else STATE_TONE[stay.state]
     label = str(stay.number)
     if stay.end is None:
         last = glyphs.cursor
     elif stay.state == "COMPLETE":
         last = glyphs.stop
     else:
-        last = words.shape(stay.state, glyphs)
+        last = state_glyph(stay.state, glyphs)
     rail = glyphs.rail
     if room == 1:
         return [Span(last, tone)]

@@ -9,7 +9,7 @@ from console.tui.core.base.filter import Filter, parse
 from console.tui.core.base.order import Order
 from console.tui.core.base.table import Column, in_order
 from console.tui.core.cluster.cluster import natural
-from console.tui.core.draw.format import age, coarse, many, number
+from console.tui.core.draw.format import STATE_TONE, age, coarse, many, number, state_glyph
 from console.tui.core.draw.glyphs import Glyphs
 from console.tui.core.draw.lines import Line, Span, plain
 from console.tui.core.sweeps import words
@@ -24,7 +24,7 @@ def number_of(sweep: SweepView) -> int:
 
 def _state(sweep: SweepView, now: float, glyphs: Glyphs) -> tuple[str, str]:
     state = sweep["state"]
-    return f"{words.shape(state, glyphs)} {state.lower()}", words.tone(state)
+    return f"{state_glyph(state, glyphs)} {state.lower()}", STATE_TONE[state]
 
 
 def _done(sweep: SweepView, now: float, glyphs: Glyphs) -> tuple[str, str]:
@@ -33,7 +33,7 @@ def _done(sweep: SweepView, now: float, glyphs: Glyphs) -> tuple[str, str]:
 
 
 def _bar(sweep: SweepView, now: float, glyphs: Glyphs) -> tuple[str, str]:
-    return plain(words.progress(sweep, 10, glyphs)), words.tone(sweep["state"])
+    return plain(words.progress(sweep, 10, glyphs)), STATE_TONE[sweep["state"]]
 
 
 def _counted(name: str, tone: str) -> Callable[[SweepView, float, Glyphs], tuple[str, str]]:

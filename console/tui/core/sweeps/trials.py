@@ -8,7 +8,7 @@ from typing import Any
 from console.tui.core.base.filter import Filter, parse
 from console.tui.core.base.order import Order
 from console.tui.core.base.table import Column, in_order
-from console.tui.core.draw.format import moment, number, span
+from console.tui.core.draw.format import STATE_TONE, moment, number, span, state_glyph
 from console.tui.core.draw.glyphs import Glyphs
 from console.tui.core.sweeps import words
 from console.tui.core.sweeps.words import Quality
@@ -92,7 +92,7 @@ def _name(trial: TrialView, now: float, glyphs: Glyphs) -> tuple[str, str]:
 
 def _state(trial: TrialView, now: float, glyphs: Glyphs) -> tuple[str, str]:
     state = trial["state"]
-    return f"{words.shape(state, glyphs)} {state.lower()}", words.tone(state)
+    return f"{state_glyph(state, glyphs)} {state.lower()}", STATE_TONE[state]
 
 
 def _step(trial: TrialView, now: float, glyphs: Glyphs) -> tuple[str, str]:

@@ -7,7 +7,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from console.tui.core.cluster.cluster import facts_line
-from console.tui.core.draw.format import coarse, count, many, moment, number, span
+from console.tui.core.draw.format import (
+    STATE_TONE,
+    coarse,
+    count,
+    many,
+    moment,
+    number,
+    span,
+    state_glyph,
+)
 from console.tui.core.draw.glyphs import Glyphs, block
 from console.tui.core.draw.lines import Line, Span, fit, line
 from console.tui.core.draw.lines import width as cells
@@ -15,36 +24,6 @@ from jobs.wire.sweepviews import SWEEP_ENDED, ObjectiveView, SweepView, TrialVie
 
 OPEN = frozenset({"QUEUED", "RUNNING", "STOPPING"})
 """States of trials that are not over."""
-
-_TONES = {
-    "RUNNING": "ok",
-    "PAUSED": "warn",
-    "STOPPING": "warn",
-    "FINISHED": "info",
-    "COMPLETE": "info",
-    "FAILED": "error",
-    "QUEUED": "dim",
-    "PRUNED": "dim",
-    "CANCELLED": "dim",
-}
-
-
-def tone(state: str) -> str:
-    """Of a sweep's or a trial's state."""
-    return _TONES.get(state, "")
-
-
-def shape(state: str, glyphs: Glyphs) -> str:
-    """A character for each state, so that it never hangs on colour alone."""
-    return {
-        "RUNNING": glyphs.running,
-        "STOPPING": glyphs.warn,
-        "FINISHED": glyphs.ok,
-        "COMPLETE": glyphs.ok,
-        "FAILED": glyphs.failed,
-        "PRUNED": glyphs.down,
-        "CANCELLED": glyphs.cancelled,
-    }.get(state, glyphs.waiting)
 
 
 def value_text(value: Any) -> str:
@@ -162,7 +141,12 @@ def summary(
 ) -> list[Line]:
     """Three lines: what it is, how far it is, and the best so far (of several objectives, the front)."""
     counts, state = sweep["counts"], sweep["state"]
-    what = [line((f"{shape(state, glyphs)} {state}", tone(state)), (f" {sweep['name']}", "strong"))]
+    what = [
+        line(
+            (f"{state_glyph(state, glyphs)} {state}", STATE_TONE[state]),
+            (f" {sweep['name']}", "strong"),
+        )
+    ]
     goals = ", ".join(f"{o['metric']} {goal_glyph(o, glyphs)}" for o in sweep["objectives"])
     what.append(line((goals, "key")))
     pruner = "" if sweep["pruner"] == "none" else f" + {sweep['pruner']}"
