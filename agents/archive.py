@@ -1,6 +1,6 @@
-"""`python -m agents.archive backup|verify|restore`: what `qd backup` calls when no controller answers, and
-`qd restore` calls always. stdout gets one JSON document, stderr what is done; a failure is
-`{"error": ...}` as the API writes it, and its exit code.
+"""`python -m agents.archive backup|verify|restore|export|import`: what `qd backup` calls when no controller
+answers, and `qd restore`, `qd export --all` and `qd import` call always. stdout gets one JSON document,
+stderr what is done; a failure is `{"error": ...}` as the API writes it, and its exit code.
 """
 
 from __future__ import annotations
@@ -12,15 +12,19 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from agents.controller.stores import backup, manifest, restore
+from agents.controller.stores import auditheads, backup, manifest, moving, restore
 from agents.node.guard.records import lock_holder
 from agents.supervisor import record as records
 from jobs.base.errors import Conflict, QuarterdeckError
 from jobs.base.places import Places, places
-from jobs.wire.backupviews import BackupView, RestoreView
+from jobs.wire.backupviews import BackupView, MovedView, RestoreView
+
+if TYPE_CHECKING:
+    from sqlalchemy import MetaData
 
 
 def say(text: str) -> None:
@@ -32,8 +36,7 @@ def make(where: Places, dest: Path | None, secrets: bool) -> BackupView:
     """A backup of a state folder whose controller does not run."""
     now = time.time()
     target = dest or backup.default_place(where.state, now)
-    url = os.environ.get("QD_DATABASE_URL") or f"sqlite:///{where.database}"
-    found = backup.make(where.state, url, target, secrets=secrets, now=now, say=say)
+    found = backup.make(where.state, _url(where), target, secrets=secrets, now=now, say=say)
     return manifest.summary(target, found)
 
 
@@ -51,6 +54,34 @@ def put_back(where: Places, source: Path, verify: bool) -> RestoreView:
         before = restore.lay_out(source, found, where.state, url, time.time(), say)
     kept = None if before is None else str(before)
     return {**manifest.summary(source, found), "restored": True, "before": kept}
+
+
+def write(where: Places, target: Path) -> MovedView:
+    """Write the registry of a cluster that does not run to a file. Raises as `moving.export`."""
+    with _stopped(where):
+        return moving.export(_url(where), target, _heads(where), _optuna, say)
+
+
+def take(where: Places, source: Path) -> MovedView:
+    """Put such a file in the place of a registry that is empty. Raises as `moving.load`."""
+    with _stopped(where):
+        return moving.load(source, _url(where), _heads(where), _optuna, say)
+
+
+def _url(where: Places) -> str:
+    return os.environ.get("QD_DATABASE_URL") or f"sqlite:///{where.database}"
+
+
+def _heads(where: Places) -> str:
+    """What was written down of the audit log beside the registry."""
+    file = where.state / auditheads.FILE
+    return file.read_text("utf-8", "replace") if file.is_file() else ""
+
+
+def _optuna() -> MetaData:
+    from agents.controller.sweeps import studyrows  # and with it Optuna, which takes a second
+
+    return studyrows.tables()
 
 
 @contextlib.contextmanager
@@ -80,21 +111,29 @@ def _stopped(where: Places) -> Iterator[None]:
         os.close(lock)
 
 
+_OF_A_FILE: dict[str, Callable[[Places, Path], RestoreView | MovedView]] = {
+    "verify": lambda where, source: put_back(where, source, verify=True),
+    "restore": lambda where, source: put_back(where, source, verify=False),
+    "export": write,
+    "import": take,
+}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m agents.archive")
     verbs = parser.add_subparsers(dest="verb", required=True)
     making = verbs.add_parser("backup")
     making.add_argument("--dest", type=Path)
     making.add_argument("--secrets", action="store_true")
-    for verb in ("verify", "restore"):
-        verbs.add_parser(verb).add_argument("source", type=Path)
+    for verb in _OF_A_FILE:
+        verbs.add_parser(verb).add_argument("file", type=Path)
     asked = parser.parse_args()
     try:
-        answer: BackupView | RestoreView
+        answer: BackupView | RestoreView | MovedView
         if asked.verb == "backup":
             answer = make(places(), asked.dest, asked.secrets)
         else:
-            answer = put_back(places(), asked.source, asked.verb == "verify")
+            answer = _OF_A_FILE[asked.verb](places(), asked.file)
     except QuarterdeckError as error:
         sys.stdout.write(json.dumps(error.to_json()))
         return error.exit_code

@@ -61,7 +61,7 @@ def backup(
             raise
         narrate("no controller answers: the files are copied as they are")
         words = ["--dest", place] if place is not None else []
-        made = cast("BackupView", _archive("backup", *words, *(["--secrets"] if secrets else [])))
+        made = cast("BackupView", archive("backup", *words, *(["--secrets"] if secrets else [])))
     if as_json:
         emit(made)
         return
@@ -82,7 +82,7 @@ def restore(
     Refuses while the cluster runs. Every file and the audit log are checked first. The old state is
     moved aside, not deleted.
     """
-    found = cast("RestoreView", _archive("verify" if verify else "restore", str(source.resolve())))
+    found = cast("RestoreView", archive("verify" if verify else "restore", str(source.resolve())))
     if as_json:
         emit(found)
         return
@@ -107,8 +107,9 @@ def _by_controller(client: Client, dest: str | None, secrets: bool) -> BackupVie
     raise QuarterdeckError("the controller ended without a word", "See `qd doctor`.")
 
 
-def _archive(*words: str) -> dict[str, Any]:
-    """Run the program that works on the files. Raises the error that it prints."""
+def archive(*words: str) -> dict[str, Any]:
+    """Run the program that works on the files of this machine's cluster, which has to be stopped for most of
+    what it does. Raises the error that it prints."""
     needs_cluster()
     done = subprocess.run(
         [sys.executable, "-m", "agents.archive", *words],

@@ -62,6 +62,12 @@ COMMANDS: dict[str, Entry] = {
         _CLUSTER,
         here=True,
     ),
+    "import": Entry(
+        "console.cli.export:import_",
+        "Load an exported registry into an empty database.",
+        _CLUSTER,
+        here=True,
+    ),
     "context": Entry(
         "console.cli.context:context", "Name clusters on other hosts, and choose one.", _CLUSTER
     ),

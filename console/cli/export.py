@@ -1,4 +1,4 @@
-"""`qd export sweep`: a sweep's trials as CSV, JSON or Parquet."""
+"""`qd export sweep`: a sweep's trials as CSV, JSON or Parquet. And `qd export --all`."""
 
 from __future__ import annotations
 
@@ -12,14 +12,19 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from console import guest
+from console.cli.backup import archive
 from console.cli.options import Json
-from console.cli.output import emit
+from console.cli.output import emit, narrate, say
 from console.cli.sweeps import SweepId, sweep_path
+from console.cli.where import act_here
 from console.client import Client
+from console.text import neutralise
 from jobs.base.disk import cannot_write
 from jobs.base.errors import InvalidInput
+from jobs.base.words import counted
 
 if TYPE_CHECKING:
+    from jobs.wire.backupviews import MovedView
     from jobs.wire.sweepviews import SweepDetail, TrialView
 
 _FORMATS = ("csv", "json", "parquet")
@@ -39,13 +44,58 @@ _FIXED = [
 ]
 
 
-def export(as_json: Json = False) -> None:
-    """Export sweeps, and services, jobs and models for elsewhere."""
-    del as_json
-    raise InvalidInput(
-        "what is to be exported?",
-        "One of: sweep, image, kubernetes, kserve, kuberay (`qd export -h`).",
-    )
+def export(
+    registry: Annotated[
+        Path | None,
+        typer.Option(
+            "--all",
+            metavar="FILE",
+            help="Write the whole registry to a new file, for `qd import`.",
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Export sweeps, and services, jobs and models for elsewhere.
+
+    With --all, the registry of this machine's cluster, which has to be stopped: to move it from SQLite to
+    PostgreSQL or back.
+    """
+    if registry is None:
+        raise InvalidInput(
+            "what is to be exported?",
+            "One of: sweep, image, kubernetes, kserve, kuberay (`qd export -h`); or --all FILE.",
+        )
+    guest.refuse("`qd export --all`")
+    act_here("export --all")
+    found = cast("MovedView", archive("export", str(registry.absolute())))
+    if as_json:
+        emit(found)
+        return
+    say(f"{neutralise(found['path'])}: {_told(found)}")
+
+
+def import_(
+    source: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A file that `qd export --all` made.")
+    ],
+    as_json: Json = False,
+) -> None:
+    """Load an exported registry into an empty database.
+
+    The database is the one of QD_DATABASE_URL, or an SQLite file in the state folder. The cluster has to
+    be stopped. Nothing is changed unless every row arrives and the audit log is intact.
+    """
+    guest.refuse("`qd import`")
+    found = cast("MovedView", archive("import", str(source.absolute())))
+    if as_json:
+        emit(found)
+        return
+    say(f"Imported: {_told(found)}.")
+    narrate("`qd up` starts the cluster with it")
+
+
+def _told(found: MovedView) -> str:
+    return f"{counted(found['rows'], 'row')} of {counted(found['tables'], 'table')}"
 
 
 def sweep(

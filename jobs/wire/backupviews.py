@@ -40,3 +40,15 @@ class RestoreView(BackupView):
 
     restored: bool
     before: str | None
+
+
+class MovedView(TypedDict):
+    """A registry that was written to a file (`path`), or read from it."""
+
+    path: str
+    cluster: str
+    schema: str
+    audit: AuditHead | None
+    tables: int
+    rows: int
+    bytes: int

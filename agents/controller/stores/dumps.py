@@ -7,7 +7,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from sqlalchemy import MetaData, create_engine, inspect, make_url
+from sqlalchemy import Connection, MetaData, create_engine, inspect, make_url
 from sqlalchemy.engine import URL, Engine
 from sqlalchemy.exc import DatabaseError
 from sqlmodel import Session
@@ -57,7 +57,7 @@ def load(url: str, source: Path, found: Manifest, heads: str) -> None:
     program = _program("pg_restore", "here")
     engine = create_engine(parsed)
     try:
-        _refuse_unless_empty(engine, parsed)
+        refuse_unless_empty(engine, parsed)
         # Grants and owners name accounts that this server need not have.
         words = ("--no-owner", "--no-privileges", "--exit-on-error", "--single-transaction")
         _run(parsed, program, *words, source=source)
@@ -84,15 +84,21 @@ def load(url: str, source: Path, found: Manifest, heads: str) -> None:
         engine.dispose()
 
 
-def _refuse_unless_empty(engine: Engine, url: URL) -> None:
+def unreachable(error: DatabaseError) -> Unreachable:
+    """A server that does not answer, or has no such database, in words."""
+    told = str(error.orig).strip().splitlines() or ["no reason was given"]
+    return Unreachable(
+        f"the database of QD_DATABASE_URL cannot be used: {told[0]}",
+        "Create it first (`createdb NAME`). Nothing was changed.",
+    )
+
+
+def refuse_unless_empty(engine: Engine | Connection, url: URL) -> None:
+    """Raises Conflict, Unreachable."""
     try:
         present = inspect(engine).get_table_names()
     except DatabaseError as error:
-        told = str(error.orig).strip().splitlines() or ["no reason was given"]
-        raise Unreachable(
-            f"the database of QD_DATABASE_URL cannot be used: {told[0]}",
-            "Create it first (`createdb NAME`). Nothing was changed.",
-        ) from error
+        raise unreachable(error) from error
     if present:
         raise Conflict(
             f"the database {url.database} of QD_DATABASE_URL is not empty: it has {present[0]}",

@@ -19,7 +19,17 @@ from optuna.distributions import BaseDistribution
 from optuna.storages._rdb import models
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
-from sqlalchemy import Connection, Table, and_, bindparam, select
+from sqlalchemy import (
+    Column,
+    Connection,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    and_,
+    bindparam,
+    select,
+)
 
 _STUDIES: Table = models.StudyModel.__table__
 _DIRECTIONS: Table = models.StudyDirectionModel.__table__
@@ -31,6 +41,17 @@ _VALUES: Table = models.TrialValueModel.__table__
 _STEPS: Table = models.TrialIntermediateValueModel.__table__
 _USER: Table = models.TrialUserAttributeModel.__table__
 _SYSTEM: Table = models.TrialSystemAttributeModel.__table__
+
+
+def tables() -> MetaData:
+    """All tables that Optuna's storage makes, with the one in which Alembic keeps their revision."""
+    found = MetaData()
+    for table in models.BaseModel.metadata.sorted_tables:
+        table.to_metadata(found)
+    version = Column("version_num", String(32), nullable=False)
+    key = PrimaryKeyConstraint("version_num", name="alembic_version_pkc")
+    Table("alembic_version", found, version, key)
+    return found
 
 
 @dataclass(slots=True)
