@@ -325,9 +325,8 @@ class _Mover:
     def _read(self, connection: Connection) -> Iterator[list[dict[str, Any]]]:
         """Its rows by primary key, so that a row which refers to another of its table comes after it."""
         query = select(*(self._selected(connection, c) for c in self._table.columns))
-        found = connection.execution_options(yield_per=_AT_ONCE).execute(
-            query.order_by(*self._table.primary_key.columns)
-        )
+        ordered = query.order_by(*self._table.primary_key.columns)
+        found = connection.execute(ordered.execution_options(yield_per=_AT_ONCE))
         for page in found.mappings().partitions(_AT_ONCE):
             rows = [dict(row) for row in page]
             for row in rows:
