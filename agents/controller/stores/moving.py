@@ -12,7 +12,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from sqlalchemy import (
     JSON,
     Column,
     Connection,
+    Float,
     MetaData,
     String,
     Table,
@@ -54,7 +55,7 @@ _DRAFT = ".moving"
 _SQLITE = "sqlite"
 _OPTUNA = "studies"
 """A table that is there when sweeps were; Optuna makes its own."""
-_CAST = "CAST_"
+_BOUND = "to_"
 
 Foreign = Callable[[], MetaData]
 """Gives Optuna's tables; called only when the registry has them, since its import takes a second."""
@@ -67,17 +68,9 @@ class _Sum:
     rows: int = 0
     total: int = 0
 
-    def plus(self, row: Mapping[str, Any]) -> _Sum:
-        words = repr([_plain(value) for value in row.values()]).encode("utf-8", "surrogatepass")
-        digest = int.from_bytes(hashlib.blake2b(words, digest_size=16).digest())
+    def plus(self, row: Sequence[Any]) -> _Sum:
+        digest = int.from_bytes(hashlib.blake2b(repr(row).encode(), digest_size=16).digest())
         return _Sum(self.rows + 1, (self.total + digest) % 2**128)
-
-
-def _plain(value: Any) -> Any:
-    """What both databases mean by it: SQLite knows neither NaN, which is NULL there, nor -0.0."""
-    if isinstance(value, float):
-        return None if math.isnan(value) else value + 0.0
-    return bytes(value) if isinstance(value, memoryview) else value
 
 
 def export(url: str, target: Path, known: str, foreign: Foreign, say: Say) -> MovedView:
@@ -297,16 +290,25 @@ class _Mover:
                 "Start the cluster once with this version, which migrates it (`qd up`, then `qd down`).",
             )
 
+        self._odd = [
+            (at, isinstance(column.type, JSON))
+            for at, column in enumerate(table.columns)
+            if isinstance(column.type, JSON | Float)
+        ]
+        self._bound = [f"{_BOUND}{column.name}" for column in table.columns]
+
     def move(self, say: Say) -> None:
         came = _Sum()
-        place: Any = self._insertion()
+        place = self._insertion()
         for page in self._read(self._source):
             for row in page:
                 came = came.plus(row)
             try:
-                self._target.execute(place, [self._bound(row) for row in page])
+                self._target.execute(
+                    place, [dict(zip(self._bound, row, strict=True)) for row in page]
+                )
             except (DatabaseError, OverflowError, ValueError) as error:
-                raise self._refused(page, place, error) from error
+                raise self._refused(page, error) from error
             if came.rows % _SAY_EVERY < len(page) and came.rows >= _SAY_EVERY:
                 say(f"{self._table.name}: {came.rows:,} rows so far")
         self._continue_numbers()
@@ -322,24 +324,26 @@ class _Mover:
         if came.rows:
             say(f"{self._table.name}: {came.rows:,} {'rows' if came.rows > 1 else 'row'}")
 
-    def _read(self, connection: Connection) -> Iterator[list[dict[str, Any]]]:
+    def _read(self, connection: Connection) -> Iterator[list[tuple[Any, ...]]]:
         """Its rows by primary key, so that a row which refers to another of its table comes after it."""
         query = select(*(self._selected(connection, c) for c in self._table.columns))
         ordered = query.order_by(*self._table.primary_key.columns)
         found = connection.execute(ordered.execution_options(yield_per=_AT_ONCE))
-        for page in found.mappings().partitions(_AT_ONCE):
-            rows = [dict(row) for row in page]
-            for row in rows:
-                for column in self._json():
-                    value = row[column.name]
-                    if value is not None and not isinstance(
-                        value, str
-                    ):  # SQLite keeps `5` as a number
-                        row[column.name] = json.dumps(value)
-            yield rows
+        for page in found.partitions(_AT_ONCE):
+            yield [self._plain(row) for row in page] if self._odd else [tuple(row) for row in page]
 
-    def _json(self) -> list[Column[Any]]:
-        return [column for column in self._table.columns if isinstance(column.type, JSON)]
+    def _plain(self, row: Sequence[Any]) -> tuple[Any, ...]:
+        """What both databases mean by it: SQLite knows neither NaN, which is NULL there, nor -0.0, and
+        keeps the JSON text `5` as a number."""
+        found = list(row)
+        for at, json_ in self._odd:
+            value = found[at]
+            if json_:
+                if value is not None and not isinstance(value, str):
+                    found[at] = json.dumps(value)
+            elif isinstance(value, float):
+                found[at] = None if math.isnan(value) else value + 0.0
+        return tuple(found)
 
     @staticmethod
     def _selected(connection: Connection, column: Column[Any]) -> Any:
@@ -352,26 +356,22 @@ class _Mover:
     def _insertion(self) -> Any:
         values: dict[str, Any] = {}
         for column in self._table.columns:
-            bound: Any = bindparam(f"{_CAST}{column.name}", type_=column.type)
+            bound: Any = bindparam(f"{_BOUND}{column.name}", type_=column.type)
             if isinstance(column.type, JSON):
-                bound = bindparam(f"{_CAST}{column.name}", type_=Text())
+                bound = bindparam(f"{_BOUND}{column.name}", type_=Text())
                 if self._target.dialect.name != _SQLITE:
                     bound = cast(bound, column.type)
             values[column.name] = bound
         return self._table.insert().inline().values(values)
 
-    @staticmethod
-    def _bound(row: Mapping[str, Any]) -> dict[str, Any]:
-        return {f"{_CAST}{name}": value for name, value in row.items()}
-
-    def _refused(self, page: list[dict[str, Any]], place: Any, error: Exception) -> Conflict:
+    def _refused(self, page: list[tuple[Any, ...]], error: Exception) -> Conflict:
         """In words, with the first row that is not taken. The transaction is lost already."""
         reason = str(error.orig if isinstance(error, DatabaseError) else error).strip()
-        keys = ", ".join(self._table.primary_key.columns.keys())
-        first = ", ".join(str(page[0][c.name]) for c in self._table.primary_key.columns)
-        last = ", ".join(str(page[-1][c.name]) for c in self._table.primary_key.columns)
+        keys = [self._table.columns.keys().index(c.name) for c in self._table.primary_key.columns]
+        first, last = (", ".join(str(row[at]) for at in keys) for row in (page[0], page[-1]))
+        named = ", ".join(self._table.primary_key.columns.keys())
         return Conflict(
-            f"{self._table.name}: a row with {keys} from {first} to {last} is not taken: "
+            f"{self._table.name}: a row with {named} from {first} to {last} is not taken: "
             f"{reason.splitlines()[0] if reason else type(error).__name__}",
             "Nothing was changed.",
         )

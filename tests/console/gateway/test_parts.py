@@ -150,6 +150,7 @@ def test_no_option_of_an_offered_command_names_a_file_that_nobody_thought_of() -
         "debug -o/--output",
         "model approve --key",
         "model reject --key",
+        "export --all",  # refused to a guest
         "export sweep --output/-o",
     }
 
