@@ -47,6 +47,7 @@ def show_job(job: JobDetail, now: float) -> None:
             ("ran", elapsed(job["started_at"], job["ended_at"], now)),
             ("nodes", neutralise(", ".join(job["placed_on"]))),
             ("checkpoint", neutralise(_checkpoint(job))),
+            ("stream", _stream(job)),
             ("tags", neutralise(", ".join(f"{k}={v}" for k, v in job["tags"].items()))),
             ("snapshot", neutralise(job["snapshot"] or "")),
             ("image", neutralise(_image(job))),
@@ -79,6 +80,25 @@ def _checkpoint(job: JobDetail) -> str:
     if told is None or not (told["copies"] or job["state"] == "RUNNING"):
         return ""
     return told["text"]
+
+
+def _stream(job: JobDetail) -> str:
+    """How far a stream is, of what its script logs."""
+    known = {name: metric["value"] or 0.0 for name, metric in job["metrics"].items()}
+    if not job["spec"].get("stream") or "stream/records" not in known:
+        return ""
+    parts = [
+        counted(int(known["stream/records"]), "record"),
+        f"{int(known.get('stream/rejected', 0))} bad",
+    ]
+    if "stream/records_per_s" in known:
+        parts.append(f"{known['stream/records_per_s']:.3g} per s")
+    for name in ("release", "drift"):
+        if found := int(known.get(f"stream/{name}s", 0)):
+            parts.append(counted(found, name))
+    behind = known.get("stream/behind", 0.0)
+    parts.append(f"{size(int(behind))} not read yet" if behind else "all read")
+    return ", ".join(parts)
 
 
 def _show_attempt(attempt: AttemptView, now: float) -> None:

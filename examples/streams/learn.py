@@ -15,20 +15,6 @@ import quarterdeck_stream
 
 FIELDS = ("heat", "vibration", "load")
 RATE = 0.05
-STREAM = {
-    "source": {"folder": "/tmp/readings"},
-    "expect": {
-        "columns": {
-            "heat": {"type": "number", "required": True},
-            "vibration": {"type": "number", "required": True},
-            "load": {"type": "number", "min": 0, "max": 1},
-            "failed": {"type": "boolean", "required": True},
-        }
-    },
-    "commit": {"every": 5},
-    "release": {"records": 5000},
-    "on_drift": "release",
-}
 
 
 class Model:
@@ -51,7 +37,7 @@ class Model:
 
 def main() -> None:
     model = Model()
-    stream = quarterdeck_stream.open(lambda folder: model.save(folder), STREAM)
+    stream = quarterdeck_stream.open(lambda folder: model.save(folder))
     if stream.checkpoint:
         model = Model(json.loads((stream.checkpoint / "model.json").read_text()))
         print(f"continues after {stream.read} records", flush=True)

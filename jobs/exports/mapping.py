@@ -42,6 +42,7 @@ _JOB_ANYWHERE: dict[str, str] = {
     "outputs": "nobody there collects them: have the program write to storage",
     "checkpoint": "nobody there copies them: have the program write to storage",
     "resume": "each attempt there begins with the image's files",
+    "stream": "what was read is in the job's checkpoints, which nobody there keeps",
     "metrics": _OF_US,
     "objective": _OF_US,
     "priority": _PRIORITY,

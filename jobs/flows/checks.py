@@ -47,6 +47,9 @@ def _names(spec: PipelineSpec) -> list[Problem]:
         if step.always and step.on_failure:
             what = "given together with always; allowed: one of the two"
             found.append(Problem((*at, "on_failure"), what))
+        if step.job is not None and step.job.endless:
+            what = "a stream has no end, and the pipeline would have none; allowed: stream: {end: true}"
+            found.append(Problem((*at, "job", "stream"), what))
         if step.kind == "sweep" and step.timeout is not None:
             what = "given for a sweep; allowed: budget: {time: ...} in the sweep itself"
             found.append(Problem((*at, "timeout"), what))

@@ -17,6 +17,10 @@ MAX_LOSSES = 10
 fails. It does not count against `max_restarts`: that budget is for the script's own failures. A job
 that loses ten is more likely to be what kills the nodes."""
 
+STEADY = 600.0
+"""Seconds after which an attempt of an endless job counts as having run: it then has all of its restarts
+again, which are to end what fails again and again, not what fails once a month."""
+
 SAME_EVENT = 10.0
 """Seconds within which the failure of a rank and the silence of another node of its gang are one event:
 a rank whose peer's host is gone fails too, at once or when its collective times out."""
@@ -124,10 +128,12 @@ def finish_if_over(job: Job, now: float) -> Next:
     if attempt.ending in ("lost", "preempted"):
         state: AttemptState = "LOST" if attempt.ending == "lost" else "PREEMPTED"
         losses = job.losses + (attempt.ending == "lost")
-        if losses > MAX_LOSSES:
+        if losses > MAX_LOSSES and not job.endless:
             text = f"lost {losses} attempts to the infrastructure, last: {job.reason}"
             return _end(job, replace(attempt, state=state), "FAILED", text, now)
         return _again(replace(job, losses=losses), replace(attempt, state=state), now)
+    if job.endless and attempt.started_at is not None and ended - attempt.started_at >= STEADY:
+        job = replace(job, restarts_left=job.max_restarts)
     if job.restarts_left > 0:
         job = replace(job, restarts_left=job.restarts_left - 1)
         return _again(job, replace(attempt, state="FAILED"), now)

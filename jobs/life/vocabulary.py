@@ -73,6 +73,8 @@ def stalled(state: str, reason: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Job:
+    """`endless`: it runs until somebody ends it, so what its nodes do to it never makes it fail."""
+
     id: int
     state: JobState = "QUEUED"
     reason: str = ""
@@ -80,6 +82,7 @@ class Job:
     attempt: Attempt | None = None
     attempts: int = 0
     max_restarts: int = 0
+    endless: bool = False
     restarts_left: int = 0
     losses: int = 0
     not_before: float = 0.0

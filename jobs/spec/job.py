@@ -32,6 +32,7 @@ from jobs.placement.capacity import Shape
 from jobs.spec import fields, problems, yamlfile
 from jobs.spec.command import Scalar, derive_name, fill, shell_argv
 from jobs.spec.launch import Launcher, launcher
+from jobs.spec.stream import Stream, with_expectations
 from jobs.spec.yamlfile import Document, KeyPath
 
 MAX_RANKS = 100_000
@@ -225,6 +226,9 @@ class JobSpec(_Model):
         description="metrics that the log has: a ready set (nanogpt, keras, lightning, hf), or patterns "
         "such as {loss: 'loss ([0-9.eE+-]+)', step: 'iter ([0-9]+)'}",
     )
+    stream: Stream | None = Field(
+        None, description="a job without end, whose script learns from records as they come"
+    )
     objective: Objective | None = None
     tags: Annotated[dict[fields.Key, fields.TagValue], Field(max_length=32)] = {}
 
@@ -341,6 +345,20 @@ class JobSpec(_Model):
                 raise ValueError(f"{other} and {name} would both be QD_{kind}_{name.upper()}")
         return value
 
+    @field_validator("stream")
+    @classmethod
+    def _one_rank_without_end(cls, value: Stream | None, info: ValidationInfo) -> Stream | None:
+        if value is None:
+            return None
+        known = info.data
+        if known.get("kind", "gang") != "gang":
+            raise ValueError(f"the kind is {known['kind']}; allowed: a stream of kind gang")
+        if known.get("nodes", 1) != 1 or known.get("procs_per_node", 1) not in (1, "gpu"):
+            raise ValueError("the job has several ranks; allowed: one, which reads the stream")
+        if known.get("timeout") is not None and not value.end:
+            raise ValueError("timeout is given too; allowed: neither, or end: true")
+        return value
+
     @field_validator("features")
     @classmethod
     def _features_have_the_variable(cls, value: str | None, info: ValidationInfo) -> str | None:
@@ -389,6 +407,11 @@ class JobSpec(_Model):
         """Which of its checkpoints are copied, where the spec leaves it open too. Only ranks of a gang are
         started again with what they have written."""
         return self.checkpoint.copying or ("latest" if self.kind == "gang" else "off")
+
+    @property
+    def endless(self) -> bool:
+        """Whether it runs until somebody ends it."""
+        return self.stream is not None and not self.stream.end
 
     @property
     def total_gpus(self) -> float:
@@ -476,13 +499,22 @@ def _as_written(data: dict[str, Any], document: Document, at: KeyPath) -> dict[s
             result[name] = [text((name, number), value) for number, value in items]
         elif name in data:
             result[name] = text((name,), data[name])
+    try:
+        if "stream" in data:
+            result["stream"] = with_expectations(data["stream"], Path(document.name))
+    except FileNotFoundError as error:
+        what = problems.Problem(
+            ("stream", "expect"), f"there is no file {error} in the folder of this one"
+        )
+        raise problems.in_document([what], document, at) from None
     return result
 
 
 _OPTIONS: dict[str, tuple[str, KeyPath]] = {
-    name: (f"--{name.replace('_', '-')}", (name,)) for name in JobSpec.model_fields
+    name: (f"--{name.replace('_', '-')}", (name,))
+    for name in JobSpec.model_fields
+    if name not in ("command", "resources", "on_stall", "checkpoint", "stream")
 }
-del _OPTIONS["command"], _OPTIONS["resources"], _OPTIONS["on_stall"], _OPTIONS["checkpoint"]
 _OPTIONS |= {
     "stall_action": ("--on-stall", ("on_stall", "action")),
     "stall_after": ("--stall-after", ("on_stall", "after")),

@@ -74,12 +74,18 @@ def _job(
         attempt=_attempt(attempt, allocations) if attempt is not None else None,
         attempts=row.attempts,
         max_restarts=int(row.spec.get("max_restarts", 0)),
+        endless=_endless(row.spec),
         restarts_left=row.restarts_left,
         losses=row.losses,
         not_before=row.not_before,
         started_at=row.started_at,
         ended_at=row.ended_at,
     )
+
+
+def _endless(spec: Mapping[str, Any]) -> bool:
+    stream = spec.get("stream")
+    return stream is not None and not stream.get("end", False)
 
 
 def _attempt(row: AttemptRow, allocations: Iterable[AllocationRow]) -> Attempt:

@@ -37,6 +37,11 @@ def _below(path: KeyPath, found: list[Problem]) -> list[Problem]:
 def _strategies_fit(spec: SweepSpec) -> list[Problem]:
     found = []
     several = len(spec.objective) > 1
+    if spec.job.endless:
+        what = (
+            "a stream has no end, and trials are compared at theirs; allowed: stream: {end: true}"
+        )
+        found.append(Problem(("job", "stream"), what))
     if not spec.objective:
         found.append(Problem(("objective",), "missing; the job has none either"))
     for number, metric in enumerate(spec.metrics):

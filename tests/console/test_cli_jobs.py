@@ -50,6 +50,18 @@ def test_jobs_shows_all_active_ones_and_the_newest_that_ended(qd: Any, shelf: Sh
     assert "--before j20" in result.err
 
 
+def test_a_stream_says_how_far_it_is(qd: Any, controller: FakeController) -> None:
+    values = {"records": 1234, "rejected": 2, "records_per_s": 96.7, "drifts": 1, "releases": 3}
+    at = "2026-01-01T10:03:00.000Z"
+    metrics = {f"stream/{name}": {"value": v, "step": 1234, "at": at} for name, v in values.items()}
+    spec = {"command": "python learn.py", "stream": {"source": {"folder": "/in"}}}
+    controller.on("GET /v1/jobs/j1", lambda request: detail(1, spec=spec, metrics=metrics))
+    told = "1234 records, 2 bad, 96.7 per s, 3 releases, 1 drift, all read"
+    assert told in qd("job", "j1").out
+    metrics["stream/behind"] = {"value": 2048.0, "step": 1234, "at": at}
+    assert "2KiB not read yet" in qd("job", "j1").out
+
+
 def test_jobs_by_page_and_all(qd: Any, shelf: Shelf) -> None:
     result = qd("jobs", "--before", "j20", "--limit", "3", "--json")
     assert ids(result.out) == [19, 18, 17]

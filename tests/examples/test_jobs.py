@@ -36,6 +36,13 @@ def test_a_program_of_others_has_a_valid_job_file(path: Path) -> None:
     )
 
 
+def test_the_stream_expects_what_is_written_to_it() -> None:
+    job, _ = load_job(EXAMPLES / "streams" / "job.yaml")
+    assert job.endless and job.stream is not None and job.stream.expect is not None
+    script = (EXAMPLES / "streams" / "make.py").read_text()
+    assert all(f'"{name}": ' in script for name in job.stream.expect.columns)
+
+
 def test_the_scaled_service_is_valid_and_its_programs_are_there() -> None:
     spec = load_service(EXAMPLES / "scaling" / "service.yaml")
     assert spec.scale is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 
 from jobs.base.names import job_name
@@ -55,7 +56,7 @@ def launch_plan(
         "first_rank": node_rank * procs,
         "world_size": spec.nodes * procs,
         "argv": spec.argv(),
-        "env": dict(spec.env),
+        "env": _environment(spec),
         "python": spec.python,
         "requirements": requirements,
         "snapshot": snapshot,
@@ -87,3 +88,9 @@ def launch_plan(
     if run_as is not None:
         plan["run_as"] = run_as
     return plan
+
+
+def _environment(spec: JobSpec) -> dict[str, str | None]:
+    if spec.stream is None:
+        return dict(spec.env)
+    return {**spec.env, "QD_STREAM": json.dumps(spec.stream.settings())}

@@ -45,6 +45,13 @@ def pipeline(tmp_path: Path, text: str = GOOD) -> PipelineSpec:
     return load_pipeline(tmp_path / "p.yaml")[0]
 
 
+def test_a_stream_is_no_step_unless_it_ends(tmp_path: Path) -> None:
+    text = "steps: {one: {job: {command: x, stream: {source: {folder: /in}}}}}\n"
+    with pytest.raises(InvalidInput, match="a stream has no end"):
+        pipeline(tmp_path, text)
+    pipeline(tmp_path, text.replace("/in}", "/in}, end: true"))
+
+
 def test_a_pipeline_is_read(tmp_path: Path) -> None:
     spec = pipeline(tmp_path)
     assert PipelineSpec.from_json(spec.to_json()) == spec

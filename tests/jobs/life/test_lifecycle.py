@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.life import lifecycle as lc
+from jobs.life.endings import STEADY
 from jobs.life.lifecycle import Job, handle
 
 
@@ -188,6 +189,23 @@ def test_a_job_that_loses_every_node_fails_in_the_end() -> None:
     job = run(job, lc.Gone(7, "n1", "silent"))
     assert job.state == "FAILED"
     assert "infrastructure" in job.reason
+
+
+def test_an_endless_job_is_never_lost_for_good() -> None:
+    job = running(("n1",), losses=lc.MAX_LOSSES, endless=True)
+    assert run(job, lc.Gone(7, "n1", "silent")).state == "QUEUED"
+
+
+@pytest.mark.parametrize(
+    ("endless", "lasted", "left"), [(True, STEADY, 2), (True, STEADY - 1, 0), (False, STEADY, 0)]
+)
+def test_an_attempt_that_lasted_gives_an_endless_job_its_restarts_again(
+    endless: bool, lasted: float, left: int
+) -> None:
+    job = running(("n1",), max_restarts=3, restarts_left=1, endless=endless)
+    assert job.attempt is not None and job.attempt.started_at is not None
+    job = run(job, ended("n1", "failed", rank=0), now=job.attempt.started_at + lasted)
+    assert (job.state, job.restarts_left) == ("QUEUED", left)
 
 
 FAILED_AT = 100.0

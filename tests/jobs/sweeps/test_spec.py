@@ -41,6 +41,15 @@ def sweep(**changes: Any) -> dict[str, Any]:
     return {name: value for name, value in data.items() if value is not None}
 
 
+def test_a_stream_is_no_trial_unless_it_ends(tmp_path: Path) -> None:
+    job = "{command: 'x {lr}', stream: {source: {folder: /in}}}"
+    text = f"job: {job}\nspace: {{lr: {{low: 0.0, high: 1.0}}}}\ntrials: 3\n"
+    text += "objective: {metric: loss, goal: minimize}\n"
+    assert "job.stream: a stream has no end" in refused(tmp_path, text)
+    (tmp_path / "sweep.yaml").write_text(text.replace("/in}", "/in}, end: true"))
+    load_sweep(tmp_path / "sweep.yaml")
+
+
 def refused(tmp_path: Path, text: str) -> str:
     path = tmp_path / "sweep.yaml"
     path.write_text(text)

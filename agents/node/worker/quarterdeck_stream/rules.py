@@ -116,6 +116,10 @@ def _show(value: Any) -> str:
     return repr(value)[:80]
 
 
+def _bound(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 def _integer(value: Any) -> str:
     fits = isinstance(value, int) and not isinstance(value, bool)
     return "" if fits else f"is {_show(value)}, not an integer"
@@ -183,9 +187,9 @@ def _range(where: str, low: Any, high: Any) -> Check:
         elif isinstance(value, bool) or not isinstance(value, (int, float)):
             return f"is {_show(value)}, not a number"
         if bounds[0] is not None and found < bounds[0]:
-            return f"is {_show(value)}, below {low}"
+            return f"is {_show(value)}, below {_bound(low)}"
         if bounds[1] is not None and found > bounds[1]:
-            return f"is {_show(value)}, above {high}"
+            return f"is {_show(value)}, above {_bound(high)}"
         return ""
 
     return inside

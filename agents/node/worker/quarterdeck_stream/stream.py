@@ -21,6 +21,8 @@ from .settings import Settings, StreamError
 if TYPE_CHECKING:
     from .commits import Save
 
+BEAT = 60.0
+"""Seconds of silence after which a waiting stream logs how far behind it is."""
 HELD = 16 << 20
 """Bytes of bad records in memory from which a commit is due."""
 
@@ -63,7 +65,7 @@ class Stream:
         self._bad: list[bytes] = []
         self._held = 0
         self._committed = (0, 0)  # read, rejected
-        self._last = time.monotonic()
+        self._last = self._beaten = time.monotonic()
         self._restore()
 
     @property
@@ -96,6 +98,7 @@ class Stream:
             if found is None:
                 if self._settings.end:
                     break
+                self._beat()
                 self._source.wait(self._patience())
                 continue
             self.read += 1
@@ -182,6 +185,13 @@ class Stream:
             or time.monotonic() - self._last >= settings.commit_seconds
         )
 
+    def _beat(self) -> None:
+        """Now and then, to show that a stream without records is no script that hangs."""
+        now = time.monotonic()
+        if now - self._beaten >= BEAT:
+            self._beaten = now
+            quarterdeck.log({"stream/behind": self._source.behind()}, step=self.read)
+
     def _patience(self) -> float:
         """Seconds to wait for records."""
         if self.read == self._committed[0]:
@@ -243,6 +253,7 @@ class Stream:
         if self._score.value is not None and self._score.kind is not None:
             values[self._score.kind] = self._score.value
         quarterdeck.log(values, step=self.read)
+        self._beaten = time.monotonic()
 
 
 def _source(settings: Settings, rules: Rules) -> Folder:
