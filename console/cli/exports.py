@@ -247,8 +247,8 @@ def _ray_here() -> str:
 
 def _read(what: str, kind: str | None, without: str | None) -> tuple[Workload, Contents, Path]:
     """What is exported, with its files, and the folder that they are in."""
+    from console.cli.upload import scanned
     from console.exports.context import Contents
-    from console.workdir.scan import scan
     from jobs.exports.reading import read
 
     if kind not in (None, "service", "job"):
@@ -263,12 +263,10 @@ def _read(what: str, kind: str | None, without: str | None) -> tuple[Workload, C
     narrate(f"{path.name} is a {'job' if workload.service is None else 'service'}")
     workload = workload.leaving_out(names)
     folder = path.absolute().parent / workload.job.workdir
-    found = scan(folder, include=workload.job.include)
-    for warning in found.warnings:
-        narrate(f"warning: {warning}")
+    found = scanned(folder, workload.job.include)
     record: dict[str, Any] = {"source": path.name, "files": found.manifest.digest}
     if found.git is not None:
-        record["git"] = found.git
+        record["git"] = {name: item for name, item in found.git.items() if name != "at_home"}
     if workload.models:
         record["models"] = dict(workload.job.models)
     fetch = _fetcher(workload) if workload.models else None

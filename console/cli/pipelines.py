@@ -250,8 +250,7 @@ def _with_python(spec: PipelineSpec, folders: Mapping[str, Path]) -> PipelineSpe
 
 def _code(client: Client, spec: PipelineSpec, folders: Mapping[str, Path]) -> dict[str, Any]:
     """Send each folder once; gives what each step runs. Only jobs and sweeps send one."""
-    from console.cli.upload import send_snapshot
-    from console.workdir.scan import scan
+    from console.cli.upload import scanned, send_folder
 
     sent: dict[tuple[Path, tuple[str, ...]], dict[str, Any]] = {}
     found = {}
@@ -260,13 +259,8 @@ def _code(client: Client, spec: PipelineSpec, folders: Mapping[str, Path]) -> di
             continue
         place = folders[name].resolve(), step.base.include
         if place not in sent:
-            seen = scan(folders[name], include=step.base.include)
-            for warning in seen.warnings:
-                narrate(f"warning: {warning}")
-            files = seen.manifest.files
-            sent[place] = (
-                {"snapshot": send_snapshot(client, seen), "git": seen.git} if files else {}
-            )
+            seen = scanned(folders[name], step.base.include)
+            sent[place] = {} if seen.is_empty else send_folder(client, seen, *place)
         if sent[place]:
             found[name] = sent[place]
     return found

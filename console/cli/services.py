@@ -242,13 +242,12 @@ def _service(client: Client, file: Path) -> tuple[ServiceSpec, Path]:
 
 
 def _code(client: Client, folder: Path, spec: ServiceSpec) -> dict[str, Any]:
-    from console.cli.upload import send_snapshot
-    from console.workdir.scan import scan
+    from console.cli.upload import scanned, send_folder
 
-    found = scan(folder, include=spec.include)
-    for warning in found.warnings:
-        narrate(f"warning: {warning}")
-    return {"snapshot": send_snapshot(client, found)} if found.manifest.files else {}
+    found = scanned(folder, spec.include)
+    if found.is_empty:
+        return {}
+    return {"snapshot": send_folder(client, found, folder, spec.include)["snapshot"]}
 
 
 def deployments(

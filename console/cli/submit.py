@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import sys
 import tempfile
@@ -25,6 +26,7 @@ from jobs.base.errors import InvalidInput, NotFound
 from jobs.base.words import counted
 
 if TYPE_CHECKING:
+    from console.workdir.athome import Left
     from console.workdir.scan import Scan
     from jobs.spec.job import JobSpec
     from jobs.wire.views import SubmitView
@@ -234,7 +236,9 @@ def submit(
     if scan is not None:
         tell_what_travels(scan, folder, ask=not (yes or dry_run))
     if scan is not None and not dry_run:
-        body |= _code(client, scan)
+        from console.cli.upload import send_folder
+
+        body |= send_folder(client, scan, guest.inside(folder), spec.include)
     if dry_run:
         body["dry_run"] = True
     view = cast("SubmitView", send(client, "/v1/jobs", body))
@@ -370,26 +374,34 @@ def tell_what_travels(scan: Scan, folder: Path, *, ask: bool) -> None:
     if len(sizes) > 1 and first and first[0][1]:
         what += f", the heaviest {first[0][0]} {size(first[0][1])}"
     narrate(f"the work folder: {what}")
+    if scan.left is not None and scan.left.files:
+        _tell_what_stays(scan.left)
     at_home = folder.resolve() == Path(os.environ.get("HOME", "/nonexistent")).resolve()
     if ask and (at_home or scan.total_bytes > _MUCH) and sys.stdin.isatty() and sys.stderr.isatty():
         where = "your home folder" if at_home else str(folder)
         typer.confirm(f"Send {where} with the job?", abort=True, err=True)
 
 
+def _tell_what_stays(left: Left) -> None:
+    from console.cli.format import size
+
+    path = max(left.sizes, key=lambda path: left.sizes[path])
+    most = "" if left.whole else "more than "
+    heaviest = f", the heaviest {path} {size(left.sizes[path])}" if len(left.sizes) > 1 else ""
+    what = heaviest or f", {path}"
+    pattern = shlex.quote(f"{path}**" if path.endswith("/") else path)
+    narrate(
+        f"git's rules leave {most}{counted(left.files, 'file')} here, {size(left.total_bytes)}{what}; "
+        f"`--include {pattern}` sends it"
+    )
+
+
 def _scan(folder: Path, include: Sequence[str] = ()) -> Scan | None:
     """The work folder, or None when there is nothing in it to send."""
-    from console.workdir.scan import scan
+    from console.cli.upload import scanned
 
-    found = scan(folder, include=include)
-    for warning in found.warnings:
-        narrate(f"warning: {warning}")
-    return found if found.manifest.files else None
-
-
-def _code(client: Client, scan: Scan) -> dict[str, Any]:
-    from console.cli.upload import send_snapshot
-
-    return {"snapshot": send_snapshot(client, scan), "git": scan.git}
+    found = scanned(folder, include)
+    return None if found.is_empty else found
 
 
 def _tell(view: SubmitView, scan: Scan | None, dry_run: bool, as_json: bool) -> None:

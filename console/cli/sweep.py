@@ -108,15 +108,10 @@ def _with_python(spec: SweepSpec, folder: Path) -> SweepSpec:
 
 
 def _code(client: Client, folder: Path, include: Sequence[str]) -> dict[str, Any]:
-    from console.cli.upload import send_snapshot
-    from console.workdir.scan import scan
+    from console.cli.upload import scanned, send_folder
 
-    found = scan(folder, include=include)
-    for warning in found.warnings:
-        narrate(f"warning: {warning}")
-    if not found.manifest.files:
-        return {}
-    return {"snapshot": send_snapshot(client, found), "git": found.git}
+    found = scanned(folder, include)
+    return {} if found.is_empty else send_folder(client, found, folder, include)
 
 
 def _see_through(client: Client, name: str, as_json: bool) -> None:

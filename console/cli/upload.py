@@ -5,16 +5,21 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from console.cli.format import size
+from console.cli.output import narrate
 from console.cli.patience import Patience
 from console.client import Client, Cut
+from jobs.snapshots.pack import Changed, Part, write_pack
 
 if TYPE_CHECKING:
     from console.workdir.scan import Scan
+
+Content = bytes | Path | Part
+"""What a blob holds, or the file that does."""
 
 _CHUNK = 1 << 18
 _WORTH_TELLING = 4 << 20
@@ -26,17 +31,46 @@ _FILES = 20_000
 """Blobs of one request."""
 _ASKED = 20_000
 """Digests that are asked about at a time."""
+_LOOKS = 3
+"""Times that a folder which changes is looked at."""
 _TIMEOUT = 120.0
 """Seconds of silence allowed: the far side fsyncs what it got before it answers."""
 
 
+def scanned(folder: Path, include: Sequence[str]) -> Scan:
+    """A work folder, and warnings about it on stderr. Raises InvalidInput."""
+    from console.workdir.scan import scan
+
+    found = scan(folder, include=include)
+    for warning in found.warnings:
+        narrate(f"warning: {warning}")
+    return found
+
+
+def send_folder(
+    client: Client, found: Scan, folder: Path, include: Sequence[str]
+) -> dict[str, Any]:
+    """Make sure that the control plane holds a scanned folder; gives what a request says of it. A folder in
+    which something changed meanwhile is scanned again. Raises InvalidInput when it does not come to rest."""
+    from console.workdir.scan import scan
+
+    for _ in range(_LOOKS - 1):
+        try:
+            return {"snapshot": send_snapshot(client, found), "git": found.git}
+        except Changed:
+            found = scan(folder, include=include)
+    return {"snapshot": send_snapshot(client, found), "git": found.git}
+
+
 def send_snapshot(client: Client, scan: Scan) -> str:
-    """Make sure that the control plane holds a scanned folder, and return the snapshot's digest."""
+    """Make sure that the control plane holds a scanned folder, and return the snapshot's digest. Raises
+    Changed."""
     manifest = scan.manifest
+    sizes = {entry.sha256: entry.size for entry in manifest.files}
     send_blobs(
         client,
         {
-            **{digest: scan.sources[digest] for digest in manifest.blobs},
+            **{digest: Part(scan.sources[digest], sizes[digest]) for digest in manifest.blobs},
             manifest.digest.removeprefix("sha256:"): manifest.to_bytes(),
         },
     )
@@ -45,7 +79,7 @@ def send_snapshot(client: Client, scan: Scan) -> str:
 
 def send_blobs(
     client: Client,
-    contents: Mapping[str, bytes | Path],
+    contents: Mapping[str, Content],
     *,
     pack: int = _PACK,
     told: Callable[[int, int], None] | None = None,
@@ -85,7 +119,7 @@ def send_blobs(
             patience.failed(error)
 
 
-def _missing(client: Client, contents: Mapping[str, bytes | Path]) -> dict[str, bytes | Path]:
+def _missing(client: Client, contents: Mapping[str, Content]) -> dict[str, Content]:
     digests, found = sorted(contents), []
     for first in range(0, len(digests), _ASKED):
         some = digests[first : first + _ASKED]
@@ -93,9 +127,9 @@ def _missing(client: Client, contents: Mapping[str, bytes | Path]) -> dict[str, 
     return {digest: contents[digest] for digest in found}
 
 
-def _packs(contents: Mapping[str, bytes | Path], most: int) -> Iterator[dict[str, bytes | Path]]:
+def _packs(contents: Mapping[str, Content], most: int) -> Iterator[dict[str, Content]]:
     """The same in packs of at most so many bytes, as far as single blobs allow it."""
-    pack: dict[str, bytes | Path] = {}
+    pack: dict[str, Content] = {}
     total = 0
     for digest, content in contents.items():
         if pack and (total + _size(content) > most or len(pack) >= _FILES):
@@ -107,18 +141,18 @@ def _packs(contents: Mapping[str, bytes | Path], most: int) -> Iterator[dict[str
         yield pack
 
 
-def _size(content: bytes | Path) -> int:
+def _size(content: Content) -> int:
+    if isinstance(content, Part):
+        return content.size
     return len(content) if isinstance(content, bytes) else content.stat().st_size
 
 
-def packed(items: Iterable[tuple[str, bytes | Path]]) -> Iterator[bytes]:
+def packed(items: Iterable[tuple[str, Content]]) -> Iterator[bytes]:
     """The pack of these blobs, in pieces as they are made.
 
     `write_pack` pushes and an upload pulls: a thread writes into a pipe that this reads, so a
     folder of any size passes through in constant memory. Raises what `write_pack` raises.
     """
-    from jobs.snapshots.pack import write_pack
-
     source, sink = os.pipe()
     errors: list[Exception] = []
 

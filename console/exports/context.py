@@ -74,6 +74,8 @@ def _fill(folder: Path, workload: Workload, plan: Plan, contents: Contents) -> N
     _helper(folder / "quarterdeck", with_server=workload.ours)
     app = folder / "app"
     app.mkdir()
+    for inner in contents.manifest.folders:
+        (app / inner).mkdir(parents=True)
     for entry in contents.manifest.files:
         path = app / entry.path
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""What git says about a folder, asked of the `git` program: at most three short processes.
+"""What git says about a folder, asked of the `git` program, in a few short processes.
 
 Nothing is written (`GIT_OPTIONAL_LOCKS=0`), the repository's monitor and diff programs are not run, and
 a caller that itself runs under a git hook does not lead us to its repository.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,6 +62,36 @@ def listing(folder: Path) -> Listing | None:
     return Listing(paths, sum(entry.startswith("? ") for entry in entries))
 
 
+def listing_inside(folder: Path) -> Listing | None:
+    """The same of a repository that lies in another. None where it is none, or is broken."""
+    if not (folder / ".git").exists():
+        return None
+    try:
+        return listing(folder)
+    except InvalidInput:
+        return None
+
+
+def ignored(folder: Path) -> tuple[str, ...]:
+    """Paths that git ignores, relative to the folder. A folder of which all is ignored ends in `/`."""
+    options = ("-z", "--others", "--ignored", "--exclude-standard", "--directory")
+    result = _git(folder, "ls-files", *options)
+    if result is None or result.returncode != 0:
+        return ()
+    return tuple(os.fsdecode(entry) for entry in result.stdout.split(b"\0") if entry)
+
+
+def ignored_themselves(folder: Path, paths: Collection[str]) -> set[str]:
+    """Which of these paths a rule names, rather than all that is in them."""
+    if not paths:
+        return set()
+    given = b"".join(os.fsencode(path) + b"\0" for path in paths)
+    result = _git(folder, "check-ignore", "-z", "--stdin", given=given)
+    if result is None:
+        return set()
+    return {os.fsdecode(entry) for entry in result.stdout.split(b"\0") if entry}
+
+
 def view(folder: Path, untracked: int) -> GitView | None:
     """Commit, branch, and what differs from the commit in this folder (the diff cut at 1 MiB).
 
@@ -104,14 +135,16 @@ def _diff(folder: Path) -> str:
     return data.decode(errors="replace")
 
 
-def _git(folder: Path, *arguments: str) -> subprocess.CompletedProcess[bytes] | None:
-    """None when there is no git program."""
+def _git(
+    folder: Path, *arguments: str, given: bytes = b""
+) -> subprocess.CompletedProcess[bytes] | None:
+    """None when there is no git program. `given` is its standard input."""
     try:
         return subprocess.run(
             ["git", *_SAFE, *arguments],
             cwd=folder,
             env=_environment(),
-            stdin=subprocess.DEVNULL,
+            input=given,
             capture_output=True,
             check=False,
         )

@@ -1,9 +1,9 @@
 """Scanning a work folder: which files a job takes along, and what they hold.
 
-This is the one place in `jobs/` that looks at a person's disk. With git, a snapshot is what git tracks
-plus what it does not ignore; without, everything but the usual debris. A `.qdignore` in the folder
-leaves out more. Sizes are added up before anything is read, so a folder that is too large is refused at
-once, with the names of what makes it so.
+With git, a snapshot is what git tracks plus what it does not ignore; without, everything but the usual debris
+and what `.gitignore` files name. A `.qdignore` in the folder leaves out more. Folders with nothing that
+travels come along empty. Sizes are added up before anything is read, so a folder that is too large is refused
+at once, with the names of what makes it so.
 """
 
 from __future__ import annotations
@@ -12,18 +12,21 @@ import errno
 import hashlib
 import os
 import stat
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice, takewhile
 from pathlib import Path
+from typing import BinaryIO
 
-from console.workdir import gitrepo
+from console.workdir import athome, gitrepo
+from console.workdir.walk import Walk
 from jobs.base.errors import InvalidInput
 from jobs.base.paths import SafePath, check_link, leads_out
 from jobs.base.units import format_size, parse_size, show
-from jobs.snapshots.ignore import ALWAYS, COMMON, FILE_NAME, Ignore
-from jobs.snapshots.manifest import MAX_FILES, FileEntry, Manifest
+from jobs.snapshots.ignore import ALWAYS, FILE_NAME, Ignore
+from jobs.snapshots.manifest import MAX_FILES, FileEntry, Manifest, empty_beside
 from jobs.wire.views import GitView
 
 MAX_BYTES = 500 * 2**20
@@ -35,6 +38,9 @@ _SMALLER = (
 _NAMED = 5
 """Offenders named in one error."""
 
+_LOOKS = 3
+"""Times that a file which changes is read, with a pause of `_PAUSE` seconds."""
+_PAUSE = 0.05
 _POINTER = b"version https://git-lfs.github.com/spec/v1\n"
 _POINTER_BYTES = 1024
 """Bytes that such a file has at most."""
@@ -49,6 +55,11 @@ class Scan:
     git: GitView | None
     total_bytes: int
     warnings: tuple[str, ...] = ()
+    left: athome.Left | None = None  # what stays at home by git's rules
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.manifest.files and not self.manifest.folders
 
 
 @dataclass(slots=True)
@@ -60,6 +71,8 @@ class _Found:
     nested: list[str] = field(default_factory=list)  # folders that git sees as one entry
     unnamed: list[str] = field(default_factory=list)  # left out: no name for a snapshot
     warnings: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)  # by git's rules; a folder ends in "/"
+    folders: list[str] = field(default_factory=list)
 
 
 def scan(
@@ -72,9 +85,10 @@ def scan(
     """Read a work folder.
 
     Sockets, pipes, devices and names that are not UTF-8 are left out with a warning. Links are kept as
-    they are, with a warning for those that may lead to nothing on a node. Raises InvalidInput, naming
-    what is wrong, for: no folder; more than `max_bytes` or `max_files`; a file that cannot be read or
-    keeps changing.
+    they are, with a warning for those that may lead to nothing on a node. Of a file that grows while it is
+    read, such as the output of this very command, the beginning is taken. Raises InvalidInput, naming what
+    is wrong, for: no folder; more than `max_bytes` or `max_files`; a file that cannot be read or keeps
+    changing.
 
     Args:
         include: patterns of `.gitignore`'s kind for what git ignores and travels all the same; lines
@@ -84,24 +98,23 @@ def scan(
     root = _checked(folder)
     ignore = _read_ignore(root)
     found = _Found()
+    # A home folder may hold millions of files: stop when the answer is clear.
+    most = 4 * max_files
     listing = None
     if gitrepo.is_inside(root):
         listing = gitrepo.listing(root)
         if listing is None:
             found.warnings.append(
                 f"git does not say what belongs to {root} (there is no git program, or git ignores "
-                "the folder): all of it is taken"
+                "the folder): all of it is taken, but for what a .gitignore in it names"
             )
     if listing is not None:
-        _inspect(root, listing.paths, ignore, found)
-        for inner in found.nested:
-            _inspect(root, islice(_walk(root, inner, ignore), 4 * max_files), ignore, found)
+        _take_listed(root, listing, ignore, found, most)
     else:
-        # A home folder may hold millions of files: stop when the answer is clear.
-        _inspect(root, islice(_walk(root, "", ignore), 4 * max_files), ignore, found)
+        _take_walked(root, "", ignore, found, most)
     wanted = (*include, *ignore.taken_back)
     if wanted:
-        within = list(_included(root, wanted, 4 * max_files))
+        within = list(_included(root, wanted, most))
         if include and not within:
             found.warnings.append(f"nothing here matches what is to be included: {_some(include)}")
         _inspect(root, within, Ignore(), found)
@@ -114,8 +127,56 @@ def scan(
         entry = _hash(root, path)
         entries.append(entry)
         sources.setdefault(entry.sha256, root / path)
+    empty = empty_beside(entries, found.folders)[: max(0, max_files - len(entries))]
+    left = athome.weigh(root, found.left_out, found.files.keys())
     git = gitrepo.view(root, listing.untracked) if listing is not None else None
-    return Scan(Manifest.of(entries), sources, git, total, tuple(found.warnings))
+    if git is not None and left.files:
+        git["at_home"] = left.to_json()
+    return Scan(Manifest.of(entries, empty), sources, git, total, tuple(found.warnings), left)
+
+
+def _take_listed(
+    root: Path, listing: gitrepo.Listing, ignore: Ignore, found: _Found, most: int
+) -> None:
+    """What git names, in repositories inside too."""
+    _inspect(root, listing.paths, ignore, found)
+    skipped = _by_rules(root, "", found)
+    for inner in found.nested:  # which grows meanwhile: there may be others in them
+        inside = gitrepo.listing_inside(root / inner)
+        if inside is None:
+            _take_walked(root, inner, ignore, found, most)
+            continue
+        _inspect(root, (f"{inner}/{path}" for path in inside.paths), ignore, found)
+        skipped |= _by_rules(root, f"{inner}/", found)
+    outline = Walk(root, ignore, by_git=False, skipped=skipped)
+    for _ in islice(outline.files(), most):
+        pass
+    found.folders = _named(outline.folders)
+
+
+def _by_rules(root: Path, base: str, found: _Found) -> set[str]:
+    """Note what git ignores below a folder; gives the folders that are ignored themselves."""
+    ignored = gitrepo.ignored(root / base)
+    found.left_out += [base + path for path in ignored]
+    folders = [path for path in ignored if path.endswith("/")]
+    themselves = gitrepo.ignored_themselves(root / base, folders)
+    return {base + path.rstrip("/") for path in themselves}
+
+
+def _take_walked(root: Path, below: str, ignore: Ignore, found: _Found, most: int) -> None:
+    walk = Walk(root, ignore, by_git=True)
+    _inspect(root, islice(walk.files(below), most), ignore, found)
+    found.left_out += walk.left_out
+    found.folders += _named(walk.folders)
+
+
+def _named(folders: Iterable[str]) -> list[str]:
+    """Those that a snapshot can hold."""
+    named = []
+    for folder in folders:
+        with suppress(ValueError):
+            named.append(str(SafePath.parse(folder)))
+    return named
 
 
 def limit(environ: Mapping[str, str]) -> int:
@@ -142,7 +203,7 @@ def _included(root: Path, patterns: Sequence[str], most: int) -> Iterator[str]:
             starts.add("/".join(plain) if tied or (root / pattern.strip("/")).exists() else "")
     for start in sorted(starts):
         if (root / start).is_dir() and not (root / start).is_symlink():
-            inside = _walk(root, start, Ignore())
+            inside = Walk(root, Ignore(), by_git=False).files(start)
         else:
             inside = iter([start] if os.path.lexists(root / start) else [])
         for path in islice(inside, most):
@@ -169,29 +230,6 @@ def _read_ignore(root: Path) -> Ignore:
         return Ignore()
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInput(f"cannot read {root / FILE_NAME}: {error}") from None
-
-
-def _walk(root: Path, below: str, ignore: Ignore) -> Iterator[str]:
-    """Paths (relative to `root`) of all that is not a folder, without debris and ignored folders."""
-    pending = [below]
-    while pending:
-        here = pending.pop()
-        try:
-            with os.scandir(root / here) as entries:
-                listed = sorted(entries, key=lambda entry: entry.name)
-        except OSError as error:
-            raise InvalidInput(f"cannot list folder {root / here}: {error.strerror}") from None
-        for entry in listed:
-            path = f"{here}/{entry.name}" if here else entry.name
-            if not entry.is_dir(follow_symlinks=False):
-                if entry.name not in ALWAYS:  # in a submodule, .git is a file
-                    yield path
-            elif (
-                entry.name not in COMMON
-                and not ignore.ignores(path, is_folder=True)
-                and not (root / path / "pyvenv.cfg").exists()
-            ):
-                pending.append(path)
 
 
 def _inspect(root: Path, paths: Iterable[str], ignore: Ignore, found: _Found) -> None:
@@ -361,28 +399,37 @@ def _by_first_name(weights: Mapping[str, int]) -> dict[str, dict[str, int]]:
 
 
 def _hash(root: Path, path: str) -> FileEntry:
-    """Read one file; once more when it changed meanwhile (an editor was just saving it)."""
-    entry = _hash_once(root, path) or _hash_once(root, path)
-    if entry is None:
-        raise InvalidInput(
-            f"{root / path} changed or disappeared while it was read",
-            "Submit when nothing writes to the folder, or leave the file out with .gitignore "
-            "or .qdignore.",
-        )
-    return entry
+    """Read one file; again when it changed meanwhile (an editor was just saving it)."""
+    for look in range(_LOOKS):
+        if look:
+            time.sleep(_PAUSE)
+        if (entry := _hash_once(root, path, grown=look == _LOOKS - 1)) is not None:
+            return entry
+    raise InvalidInput(
+        f"{root / path} changed or disappeared while it was read",
+        "Submit when nothing writes to the folder, or leave the file out with .gitignore or .qdignore.",
+    )
 
 
-def _hash_once(root: Path, path: str) -> FileEntry | None:
-    """None when what was read is not one state of a regular file."""
+def _hash_once(root: Path, path: str, *, grown: bool) -> FileEntry | None:
+    """None when what was read is not one state of a regular file.
+
+    Args:
+        grown: whether the beginning of one that has only grown meanwhile will do, as a log does. Of one that
+            was just saved, the first part may be there.
+    """
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         with open(os.open(root / path, flags), "rb") as file:  # noqa: PTH123 - needs these flags
             before = os.fstat(file.fileno())
             if not stat.S_ISREG(before.st_mode):
                 return None
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            digest = _digest(file, before.st_size)
             after = os.fstat(file.fileno())
-            read = file.tell()
+            if grown and after.st_size > before.st_size:
+                digest = digest if digest == _digest(file, before.st_size) else None
+            elif (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+                digest = None
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
             return None
@@ -390,9 +437,17 @@ def _hash_once(root: Path, path: str) -> FileEntry | None:
             f"cannot read {root / path}: {error.strerror}",
             "Make it readable, or leave it out with .gitignore or .qdignore.",
         ) from None
-    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
-        return None
-    if read != after.st_size:
+    if digest is None:
         return None
     mode = 0o755 if after.st_mode & stat.S_IXUSR else 0o644
-    return FileEntry(path, mode, after.st_size, digest)
+    return FileEntry(path, mode, before.st_size, digest)
+
+
+def _digest(file: BinaryIO, size: int) -> str | None:
+    """Of the first `size` bytes; None when there are not so many."""
+    file.seek(0)
+    sha256 = hashlib.sha256()
+    while size and (data := file.read(min(size, 1 << 18))):
+        sha256.update(data)
+        size -= len(data)
+    return None if size else sha256.hexdigest()

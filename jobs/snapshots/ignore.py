@@ -1,4 +1,4 @@
-"""Which files a snapshot leaves out: `.qdignore`, in the syntax of `.gitignore`.
+"""Which files a snapshot leaves out: `.qdignore` and `.gitignore`, in the syntax of the latter.
 
 A blank line or one that starts with `#` says nothing. `*` and `?` stay within a name, `**` crosses
 folders, a `/` at the start or in the middle ties the pattern to the root, one at the end means folders
@@ -35,7 +35,7 @@ class _Rule:
 
 @dataclass(frozen=True, slots=True)
 class Ignore:
-    """The rules of one `.qdignore` at the root of a folder."""
+    """The rules of one file. Paths are relative to the folder that it is in."""
 
     rules: tuple[_Rule, ...] = ()
     taken_back: tuple[str, ...] = ()
@@ -48,12 +48,16 @@ class Ignore:
         back = tuple(line.strip()[1:] for line in lines if line.startswith("!"))
         return cls(tuple(rule for rule in rules if rule is not None), back)
 
-    def ignores(self, path: str, is_folder: bool = False) -> bool:
-        """Whether the path itself is ignored, not looking at the folders it is in."""
+    def says(self, path: str, is_folder: bool = False) -> bool | None:
+        """Whether the path itself is ignored, not looking at the folders it is in. None: no rule names it."""
         for rule in reversed(self.rules):
             if (is_folder or not rule.folders_only) and rule.regex.fullmatch(path):
                 return rule.ignore
-        return False
+        return None
+
+    def ignores(self, path: str, is_folder: bool = False) -> bool:
+        """The same, where what no rule names is not ignored."""
+        return self.says(path, is_folder) is True
 
     def leaves_out(self, path: SafePath) -> bool:
         """Whether a file is ignored, by itself or with one of the folders it is in."""
@@ -64,10 +68,12 @@ class Ignore:
 
 def _rule(line: str) -> _Rule | None:
     text = line.rstrip()
+    if text.endswith("\\") and text != line:  # a space that was meant
+        text += " "
     if not text or text.startswith("#"):
         return None
     ignore = not text.startswith("!")
-    text = text.removeprefix("!").removeprefix("\\")
+    text = text.removeprefix("!")
     folders_only = text.endswith("/")
     text = text.rstrip("/")
     tied = "/" in text
@@ -78,7 +84,7 @@ def _rule(line: str) -> _Rule | None:
     return _Rule(re.compile(prefix + translate(text), re.DOTALL), folders_only, ignore)
 
 
-_TOKEN = re.compile(r"(\*\*/)|(/\*\*$)|(\*+)|(\?)|(\[[!^]?\]?[^\]/]*\])|(.)", re.DOTALL)
+_TOKEN = re.compile(r"(\*\*/)|(/\*\*$)|(\*+)|(\?)|(\[[!^]?\]?[^\]/]*\])|\\?(.)", re.DOTALL)
 
 
 def translate(pattern: str) -> str:

@@ -1,10 +1,10 @@
 """Snapshots: a work folder as a manifest and content-addressed blobs.
 
-A manifest lists files by path, mode, size and sha256. Its canonical JSON is itself a blob, and the
-digest of those bytes names the snapshot, so equal folders have equal names. A manifest from outside is
-checked whole: no path in it can lead out of the folder it is extracted to, and no file lies behind a
-link. Links themselves are kept as they are, wherever they lead. How blobs travel is
-in `jobs/snapshots/pack.py`.
+A manifest lists files by path, mode, size and sha256, and folders with nothing in them. Its canonical JSON is
+itself a blob, and the digest of those bytes names the snapshot, so equal folders have equal names. A manifest
+from outside is checked whole: no path in it can lead out of the folder it is extracted to, and no file lies
+behind a link. Links themselves are kept as they are, wherever they lead. How blobs travel is in
+`jobs/snapshots/pack.py`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ MAX_ENTRIES = 250_000
 """Files of any manifest: a version of a data set may have more than a work folder."""
 MAX_MANIFEST = 64 * 2**20
 """Bytes. 250,000 files with paths of a hundred bytes fit."""
-_VERSION = 1
+_VERSION, _WITH_FOLDERS = 1, 2
+"""The second is that of manifests with empty folders, which an older node cannot unpack, and says so."""
 _MODES = (0o644, 0o755)
 
 
@@ -52,16 +53,19 @@ class FileEntry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The files of a folder, sorted by path. Folders exist only as parts of paths, as in git."""
+    """The files of a folder, sorted by path, and folders with nothing in them. Other folders exist only as
+    parts of paths, as in git."""
 
     files: tuple[FileEntry, ...] = ()
+    folders: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, entries: Iterable[FileEntry]) -> Manifest:
-        """A manifest of these files, sorted and checked. Raises InvalidInput."""
-        files = tuple(sorted(entries, key=lambda entry: entry.path.encode(errors="replace")))
-        _check(files)
-        return cls(files)
+    def of(cls, entries: Iterable[FileEntry], folders: Iterable[str] = ()) -> Manifest:
+        """A manifest of these files and empty folders, sorted and checked. Raises InvalidInput."""
+        files = tuple(sorted(entries, key=lambda entry: _order(entry.path)))
+        empty = tuple(sorted(folders, key=_order))
+        _check(files, empty)
+        return cls(files, empty)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Manifest:
@@ -71,12 +75,16 @@ class Manifest:
             raise InvalidInput(f"the manifest is larger than {format_size(MAX_MANIFEST)}")
         try:
             document = json.loads(data)
-            if document["version"] != _VERSION:
+            if document["version"] not in (_VERSION, _WITH_FOLDERS):
                 raise InvalidInput(
-                    f"the manifest has version {show(document['version'])}, not {_VERSION}",
+                    f"the manifest has version {show(document['version'])}; known here: {_VERSION} and "
+                    f"{_WITH_FOLDERS}",
                     "Upgrade the older side, so that both are of one version.",
                 )
-            manifest = cls.of([_entry(item) for item in document["files"]])
+            folders = document.get("folders", [])
+            if not isinstance(folders, list) or not all(isinstance(path, str) for path in folders):
+                raise TypeError("folders")
+            manifest = cls.of([_entry(item) for item in document["files"]], folders)
         except (ValueError, KeyError, TypeError, RecursionError):
             raise InvalidInput("this is not a snapshot manifest") from None
         if manifest.to_bytes() != data:
@@ -85,7 +93,12 @@ class Manifest:
 
     def to_bytes(self) -> bytes:
         """Canonical JSON: keys sorted, no spaces, UTF-8."""
-        document = {"files": [entry.to_json() for entry in self.files], "version": _VERSION}
+        document: dict[str, Any] = {"files": [entry.to_json() for entry in self.files]}
+        document |= (
+            {"folders": self.folders, "version": _WITH_FOLDERS}
+            if self.folders
+            else {"version": _VERSION}
+        )
         return json.dumps(
             document, sort_keys=True, separators=(",", ":"), ensure_ascii=False
         ).encode()
@@ -106,6 +119,19 @@ class Manifest:
         return sum(entry.size for entry in self.files)
 
 
+def empty_beside(files: Iterable[FileEntry], folders: Iterable[str]) -> list[str]:
+    """Which of these folders have nothing in them: no file, and none of the other folders."""
+    names = [SafePath.parse(entry.path) for entry in files]
+    inner = {parent for path in names for parent in path.parents} | {str(path) for path in names}
+    known = set(folders)
+    inner |= {parent for folder in known for parent in SafePath.parse(folder).parents}
+    return sorted(known - inner, key=_order)
+
+
+def _order(path: str) -> bytes:
+    return path.encode(errors="replace")
+
+
 def _entry(item: dict[str, Any]) -> FileEntry:
     if not isinstance(item["path"], str):
         raise TypeError("path")
@@ -114,30 +140,34 @@ def _entry(item: dict[str, Any]) -> FileEntry:
     return FileEntry(item["path"], item["mode"], item["size"], item["sha256"])
 
 
-def _check(files: tuple[FileEntry, ...]) -> None:
+def _check(files: tuple[FileEntry, ...], empty: tuple[str, ...]) -> None:
     """All that must hold before a manifest is believed. Raises InvalidInput naming the first fault."""
-    if len(files) > MAX_ENTRIES:
-        raise InvalidInput(f"the snapshot has {len(files)} files; allowed: {MAX_ENTRIES}")
+    if len(files) + len(empty) > MAX_ENTRIES:
+        raise InvalidInput(
+            f"the snapshot has {len(files) + len(empty)} files; allowed: {MAX_ENTRIES}"
+        )
     leaves: set[str] = set()
     folders: set[str] = set()
-    for entry in files:
+    listed = [*((entry.path, entry) for entry in files), *((path, None) for path in empty)]
+    for name, entry in listed:
         try:
-            path = SafePath.parse(entry.path)
-            _check_entry(entry, path)
+            path = SafePath.parse(name)
+            if str(path) != name:
+                raise ValueError(f"allowed: the plain form {show(str(path))}")
+            if entry is not None:
+                _check_entry(entry)
         except ValueError as error:
-            raise InvalidInput(f"snapshot file {show(entry.path)}: {error}") from None
-        if entry.path in leaves:
-            raise InvalidInput(f"snapshot file {show(entry.path)} is listed twice")
-        leaves.add(entry.path)
+            raise InvalidInput(f"snapshot file {show(name)}: {error}") from None
+        if name in leaves:
+            raise InvalidInput(f"snapshot file {show(name)} is listed twice")
+        leaves.add(name)
         folders.update(path.parents)
     both = leaves & folders
     if both:  # also what keeps files from being written through a link
         raise InvalidInput(f"snapshot file {show(min(both))} is also a folder in it")
 
 
-def _check_entry(entry: FileEntry, path: SafePath) -> None:
-    if str(path) != entry.path:
-        raise ValueError(f"allowed: the plain form {show(str(path))}")
+def _check_entry(entry: FileEntry) -> None:
     if entry.link is not None:
         if not isinstance(entry.link, str):
             raise ValueError("its link target is not text")
@@ -163,6 +193,8 @@ def extract(manifest: Manifest, blob_path: Callable[[str], Path], target: Path) 
     made: set[Path] = set()
     try:
         target.mkdir(parents=True, exist_ok=True)
+        for folder in manifest.folders:
+            (target / folder).mkdir(parents=True, exist_ok=True)
         for entry in sorted(manifest.files, key=lambda entry: entry.link is not None):
             path = target / entry.path
             if path.parent not in made:

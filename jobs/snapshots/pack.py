@@ -12,6 +12,7 @@ import io
 import re
 import tarfile
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -31,6 +32,18 @@ _END = bytes(2 * _BLOCK)
 _CHUNK = 1 << 20
 
 
+class Changed(InvalidInput):
+    """A file has not the content any more that it had when it was read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The first `size` bytes of a file, which may have grown since."""
+
+    path: Path
+    size: int
+
+
 class Writer(Protocol):
     def write(self, data: bytes, /) -> object: ...
 
@@ -39,18 +52,21 @@ class Reader(Protocol):
     def read(self, size: int, /) -> bytes: ...
 
 
-def write_pack(fileobj: Writer, items: Iterable[tuple[str, bytes | Path]]) -> None:
+def write_pack(fileobj: Writer, items: Iterable[tuple[str, bytes | Path | Part]]) -> None:
     """Write blobs, given as `(hex digest, content or file)`, as one pack.
 
-    Only `fileobj.write` is used, so it may be a socket. Raises InvalidInput when content does not
-    have its digest: a file that changed since it was hashed is named, not sent as something else.
+    Only `fileobj.write` is used, so it may be a socket. Raises Changed when content does not have its
+    digest: a file that changed since it was hashed is named, not sent as something else.
     """
     for digest, content in items:
         if isinstance(content, Path):
-            with content.open("rb") as source:
-                size = source.seek(0, io.SEEK_END)
-                source.seek(0)
-                _write_member(fileobj, digest, source, size, str(content))
+            content = Part(content, content.stat().st_size)
+        if isinstance(content, Part):
+            try:
+                with content.path.open("rb") as source:
+                    _write_member(fileobj, digest, source, content.size, str(content.path))
+            except FileNotFoundError:
+                raise _changed(str(content.path)) from None
         else:
             _write_member(fileobj, digest, io.BytesIO(content), len(content), digest)
     fileobj.write(_END)
@@ -67,10 +83,14 @@ def _write_member(fileobj: Writer, digest: str, source: BinaryIO, size: int, nam
         left -= len(data)
         fileobj.write(data)
     if left or sha256.hexdigest() != digest:
-        raise InvalidInput(
-            f"{name} changed after it was read", "Submit again when nothing writes to the folder."
-        )
+        raise _changed(name)
     fileobj.write(bytes(-size % _BLOCK))
+
+
+def _changed(name: str) -> Changed:
+    return Changed(
+        f"{name} changed after it was read", "Submit again when nothing writes to the folder."
+    )
 
 
 def pack_length(sizes: Iterable[int]) -> int:

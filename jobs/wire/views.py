@@ -142,11 +142,20 @@ class SubmitView(TypedDict):
     reason: str
 
 
+class AtHome(TypedDict):
+    """What of a work folder did not travel, since git ignores it; debris and environments apart."""
+
+    files: int
+    bytes: int
+    paths: list[str]  # the heaviest files and folders (with `/` at the end), 200 at most
+
+
 class GitView(TypedDict):
     commit: str
     branch: str
     dirty: bool
     diff: NotRequired[str]  # `git diff HEAD`, cut at 1 MiB
+    at_home: NotRequired[AtHome]
 
 
 class MetricValue(TypedDict):

@@ -3,6 +3,8 @@ from __future__ import annotations
 import io
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -324,6 +326,58 @@ def test_a_line_says_what_travels_and_patterns_bring_more(qd: Any, shop: Shop, w
     result = qd("submit", "--include", "data/**", "--", "true")
     assert "the work folder: 3 files, 2.95KiB, the heaviest data/x.bin 2.93KiB" in result.err
     assert shop.files(shop.jobs[-1])["data/x.bin"] == b"x" * 3000
+
+
+def test_a_line_says_what_git_leaves_here(qd: Any, shop: Shop, work: Path) -> None:
+    (work / ".gitignore").write_text("/data 1/\n*.pt\n")
+    (work / "data 1").mkdir()
+    (work / "data 1/x.bin").write_bytes(b"x" * 3000)
+    told = qd("submit", "--", "true").err
+    assert (
+        "git's rules leave 1 file here, 2.93KiB, data 1/; `--include 'data 1/**'` sends it" in told
+    )
+    (work / "m.pt").touch()
+    told = qd("submit", "--", "true").err
+    assert "git's rules leave 2 files here, 2.93KiB, the heaviest data 1/ 2.93KiB; " in told
+    assert (
+        "git's rules"
+        not in qd("submit", "--include", "data 1", "--include", "*.pt", "--", "true").err
+    )
+
+
+@pytest.mark.parametrize("times", [2, 3])
+def test_a_folder_that_changes_is_looked_at_again(
+    qd: Any, shop: Shop, work: Path, times: int
+) -> None:
+    """An editor that saves while the folder is sent; and a file that is never at rest."""
+    left = iter(range(times))
+
+    def missing(request: Request) -> dict[str, Any]:
+        if (number := next(left, None)) is not None:
+            (work / "train.py").write_text(f"print({number})\n")
+        return shop._missing(request)
+
+    shop.controller.on("POST /v1/blobs/missing", missing)
+    result = qd("submit", "--", "true")
+    if times == 2:
+        assert shop.files(shop.jobs[-1])["train.py"] == b"print(1)\n"
+    else:
+        assert (result.code, "train.py changed after it was read" in result.err) == (2, True)
+
+
+def test_what_this_command_prints_may_go_into_the_folder(shop: Shop, work: Path) -> None:
+    def missing(request: Request) -> dict[str, Any]:
+        with (work / "x.log").open("a") as file:
+            file.write("as another program would print\n")
+        return shop._missing(request)
+
+    shop.controller.on("POST /v1/blobs/missing", missing)
+    command = [sys.executable, "-m", "console.cli.main", "submit", "--", "true"]
+    with (work / "x.log").open("w") as log:
+        done = subprocess.run(command, env=os.environ, stdout=log, stderr=log, check=False)
+    assert done.returncode == 0, (work / "x.log").read_text()
+    assert b"j1" not in shop.files(shop.jobs[-1])["x.log"]
+    assert "j1\n" in (work / "x.log").read_text()
 
 
 def test_a_current_folder_that_was_removed(qd: Any, shop: Shop, work: Path) -> None:

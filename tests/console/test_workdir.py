@@ -5,6 +5,7 @@ import io
 import os
 import socket
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -15,7 +16,7 @@ from console.workdir import scan as workdir
 from console.workdir.scan import heaviest, scan
 from jobs.base.errors import InvalidInput
 from jobs.snapshots.manifest import extract
-from jobs.snapshots.pack import pack_length, read_pack_to, write_pack
+from jobs.snapshots.pack import Changed, Part, pack_length, read_pack_to, write_pack
 
 
 def write(root: Path, path: str, content: str = "x") -> Path:
@@ -78,6 +79,56 @@ class TestPlainFolder:
             write(tmp_path, path)
         write(tmp_path, ".qdignore", "# big\n/data/\n*.bin\n!b.bin\n")
         assert paths(tmp_path) == [".qdignore", "b.bin", "src/data/y", "src/z"]
+
+    def test_gitignore_files_count_without_git(self, tmp_path: Path) -> None:
+        """Inner ones too, the innermost first."""
+        write(tmp_path, ".gitignore", "*.bin\n/data/\nlogs/*.log\n!keep.bin\n")
+        write(tmp_path, "src/.gitignore", "/gen\n!*.bin\n")
+        write(tmp_path, "src/deep/.gitignore", "*\n!.gitignore\n")
+        write(tmp_path, "src/vendor/.gitignore", "*.bin\n")
+        for path in (
+            "a.bin",
+            "keep.bin",
+            "data/x",
+            "src/data/y",
+            "src/w.bin",
+            "src/gen",
+            "src/z/gen",
+        ):
+            write(tmp_path, path)
+        for path in ("src/deep/x", "src/vendor/v.bin", "logs/a.log", "linked/a.bin"):
+            write(tmp_path, path)
+        (tmp_path / "linked/.gitignore").symlink_to("../src/.gitignore")  # as git has it since 2.32
+        found = scan(tmp_path)
+        assert [entry.path for entry in found.manifest.files] == [
+            ".gitignore", "keep.bin", "linked/.gitignore", "src/.gitignore", "src/data/y",
+            "src/deep/.gitignore", "src/vendor/.gitignore", "src/w.bin", "src/z/gen",
+        ]  # fmt: skip
+        assert found.manifest.folders == ("logs",)
+        git(tmp_path, "init", "-q")
+        assert scan(tmp_path).manifest == found.manifest, "as git itself has it"
+        assert found.left is not None
+        assert found.left.sizes == {
+            "a.bin": 1, "data/": 1, "src/gen": 1, "src/deep/x": 1, "src/vendor/v.bin": 1,
+            "logs/a.log": 1, "linked/a.bin": 1,
+        }  # fmt: skip
+
+    def test_what_is_included_travels_without_git_too(self, tmp_path: Path) -> None:
+        write(tmp_path, ".gitignore", "data/\n")
+        write(tmp_path, "data/x")
+        write(tmp_path, "data/y")
+        found = scan(tmp_path, include=["data/x"])
+        assert [entry.path for entry in found.manifest.files] == [".gitignore", "data/x"]
+        assert found.left is not None
+        assert (found.left.files, found.left.sizes) == (1, {"data/": 1})
+
+    def test_empty_folders_travel(self, tmp_path: Path) -> None:
+        for path in ("out", "a/b/c", "with", ".cache/x", "env/lib", "none", "\udcff"):
+            (tmp_path / path).mkdir(parents=True)
+        write(tmp_path, "with/file")
+        write(tmp_path, "env/pyvenv.cfg")
+        write(tmp_path, ".qdignore", "/none/\n")
+        assert scan(tmp_path).manifest.folders == ("a/b/c", "out")
 
     def test_equal_folders_have_equal_digests(self, tmp_path: Path) -> None:
         for name in ("one", "two"):
@@ -202,34 +253,63 @@ class TestLimits:
         assert heaviest({}) == []
 
 
-class TestChangingFiles:
-    def patched(self, monkeypatch: pytest.MonkeyPatch, path: Path, times: int) -> None:
-        """Let a file grow while it is read, the first `times` times."""
-        real, left = hashlib.file_digest, [times]
+def grow(path: Path) -> None:
+    with path.open("a") as file:
+        file.write("more")
 
-        def digest(file: io.BufferedReader, name: str) -> object:
-            result = real(file, name)
+
+def rewrite(path: Path) -> None:
+    path.write_text("y" * len(path.read_text()) + "x")
+
+
+class TestChangingFiles:
+    def patched(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        path: Path,
+        times: int,
+        change: Callable[[Path], object],
+    ) -> None:
+        """Let a file change while it is read, the first `times` times."""
+        real, left = workdir._digest, [times]
+
+        def digest(file: BinaryIO, size: int) -> str | None:
+            result = real(file, size)
             if left[0]:
                 left[0] -= 1
-                with path.open("a") as other:
-                    other.write("more")
+                change(path)
             return result
 
-        monkeypatch.setattr("hashlib.file_digest", digest)
+        monkeypatch.setattr(workdir, "_digest", digest)
+        monkeypatch.setattr(workdir, "_PAUSE", 0.0)
 
     def test_a_file_that_was_just_saved_is_read_again(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         path = write(tmp_path, "f", "old")
-        self.patched(monkeypatch, path, 1)
+        self.patched(monkeypatch, path, 2, grow)
         (entry,) = scan(tmp_path).manifest.files
-        assert entry.sha256 == hashlib.sha256(b"oldmore").hexdigest()
+        assert entry.sha256 == hashlib.sha256(b"oldmoremore").hexdigest()
+
+    def test_of_a_file_that_keeps_growing_the_beginning_travels(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A log, or what this very command prints."""
+        path = write(tmp_path, "x.log", "old")
+        self.patched(monkeypatch, path, 99, grow)
+        found = scan(tmp_path)
+        (entry,) = found.manifest.files
+        assert entry.sha256 == hashlib.sha256(b"oldmoremore").hexdigest()
+        sink = io.BytesIO()
+        write_pack(sink, [(entry.sha256, Part(found.sources[entry.sha256], entry.size))])
+        with pytest.raises(Changed):
+            write_pack(sink, [(entry.sha256, found.sources[entry.sha256])])
 
     def test_a_file_that_keeps_changing_is_named(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         path = write(tmp_path, "log.txt")
-        self.patched(monkeypatch, path, 2)
+        self.patched(monkeypatch, path, 99, rewrite)
         assert refused(tmp_path).message.endswith(
             "log.txt changed or disappeared while it was read"
         )
@@ -327,6 +407,7 @@ class TestGit:
         (repo / "model.bin").write_text(
             f"version https://git-lfs.github.com/spec/v1\noid sha256:{'4' * 64}\nsize 12345\n"
         )
+        assert scan(repo).manifest.folders == ("lib",)
         submodules, pointers = scan(repo).warnings
         assert "not checked out travel empty: lib;" in submodules
         assert "Git LFS pointers travel in the place of their files: model.bin;" in pointers
@@ -363,6 +444,46 @@ class TestGit:
         assert "nothing/**" in warning
         write(repo, ".qdignore", "!data/deep/\n")
         assert more() == {"data/deep/val.bin"}
+
+    def test_what_stays_at_home_is_counted(self, repo: Path) -> None:
+        write(repo, "out/x", "12345")
+        write(repo, "out/deep/y", "1")
+        write(repo, "out/__pycache__/z", "1")
+        write(repo, "model.pt", "123")
+        view = scan(repo).git
+        assert view is not None
+        assert view["at_home"] == {"files": 3, "bytes": 9, "paths": ["out/", "model.pt"]}
+        some = scan(repo, include=["out/deep"]).git
+        assert some is not None
+        assert some["at_home"] == {"files": 2, "bytes": 8, "paths": ["out/", "model.pt"]}
+        everything = scan(repo, include=["out", "model.pt"]).git
+        assert everything is not None
+        assert "at_home" not in everything
+
+    def test_empty_folders_travel_if_git_does_not_ignore_them(self, repo: Path) -> None:
+        for path in ("empty", "pkg/empty", "new/empty", "out/empty", "pkg/none"):
+            (repo / path).mkdir(parents=True)
+        write(repo, ".git/info/exclude", "none/\n")
+        write(repo, "only/x.pt")
+        assert scan(repo).manifest.folders == ("empty", "new/empty", "only", "pkg/empty")
+
+    def test_a_submodules_own_rules_count(self, repo: Path) -> None:
+        inner = repo / "inner"
+        inner.mkdir()
+        git(inner, "init", "-q")
+        write(inner, ".gitignore", "*.bin\n")
+        write(inner, "kept.bin")
+        git(inner, "add", "-f", ".")
+        write(inner, "new.bin")
+        write(inner, "new.py")
+        (inner / "void").mkdir()
+        found = scan(repo)
+        names = [entry.path for entry in found.manifest.files if entry.path.startswith("inner/")]
+        assert names == ["inner/.gitignore", "inner/kept.bin", "inner/new.py"]
+        assert found.manifest.folders == ("inner/void",)
+        assert found.left is not None and found.left.sizes == {"inner/new.bin": 1}
+        (inner / ".git" / "index").write_bytes(b"nonsense")
+        assert "inner/new.py" in paths(repo), "a broken one is looked through"
 
     def test_a_folder_that_became_a_link(self, repo: Path) -> None:
         (repo / "pkg").rename(repo / "moved")

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import shlex
 from collections.abc import Iterable
+from itertools import islice
 
 from agents.controller.controller import Controller
 from agents.controller.core.reconciler import MAINTAINED
@@ -22,6 +25,11 @@ from jobs.wire.views import (
     StacksView,
     Unblock,
 )
+
+_LACKS = re.compile(r"no such file|not found|does not exist|cannot open|can't open", re.IGNORECASE)
+_PATH = re.compile(r"[\w./@+=-]*[\w/]")
+_NAMED = 3
+"""Files that are named at most."""
 
 
 async def explain(controller: Controller, number: int) -> ExplainView:
@@ -48,12 +56,19 @@ async def explain(controller: Controller, number: int) -> ExplainView:
     failure = next(
         (a["first_failure"] for a in reversed(detail["attempts"]) if a["first_failure"]), None
     )
+    said = [f"{a['id']}: {a['reason']}" for a in detail["attempts"] if a["reason"]]
+    left = detail["git"].get("at_home") if detail["git"] is not None else None
+    if failure is not None and left:
+        for path, by in missing_files(failure["tail"], left["paths"]).items():
+            said.append(f"its log names {path}, which did not travel: git ignores {by}")
+            pattern = shlex.quote(f"{by}**" if by.endswith("/") else by)
+            command = f"qd submit --include {pattern} ..."
+            unblock.append({"change": f"send {by} with the job", "command": command})
     found: ExplainView = {
         "id": detail["id"],
         "state": detail["state"],
         "summary": _summary(detail, reasons, failure),
-        "reasons": reasons
-        or [f"{a['id']}: {a['reason']}" for a in detail["attempts"] if a["reason"]],
+        "reasons": reasons or said,
         "unblock": unblock,
         "first_failure": failure,
         "story": [f"{event['at'][11:19]} {event['message']}" for event in events],
@@ -62,6 +77,24 @@ async def explain(controller: Controller, number: int) -> ExplainView:
     if checkpoint is not None and (checkpoint["copies"] or detail["state"] == "RUNNING"):
         found["checkpoint"] = checkpoint["text"]
     return found
+
+
+def missing_files(tail: Iterable[str], at_home: Iterable[str]) -> dict[str, str]:
+    """Files that a log says are not there and that stayed at home: by the path in the log, what git ignores.
+
+    Args:
+        tail: the last lines of the log.
+        at_home: files and folders (which end in `/`), relative to the work folder.
+    """
+    found: dict[str, str] = {}
+    left = tuple(at_home)
+    for path in (path for line in tail if _LACKS.search(line) for path in _PATH.findall(line)):
+        # An absolute path is one of the node, where the work folder has this name.
+        inner = path.rpartition("/work/")[2] if path.startswith("/") else path.removeprefix("./")
+        for item in left:
+            if inner == item or (item.endswith("/") and f"{inner}/".startswith(item)):
+                found.setdefault(path, item)
+    return dict(islice(found.items(), _NAMED))
 
 
 def _silent(controller: Controller, number: int) -> list[str]:

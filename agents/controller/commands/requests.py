@@ -55,6 +55,16 @@ _MAX_DIGITS = 400
 """Of a number. Reading one takes its length squared."""
 
 
+class AtHome(BaseModel):
+    """What of a work folder did not travel."""
+
+    model_config = ConfigDict(strict=True)
+
+    files: Annotated[int, Field(ge=0)]
+    bytes: Annotated[int, Field(ge=0)]
+    paths: Annotated[list[Annotated[str, Field(max_length=4096)]], Field(max_length=200)]
+
+
 class Git(BaseModel):
     """Where a work folder came from, and how it differs from there."""
 
@@ -64,6 +74,7 @@ class Git(BaseModel):
     branch: Annotated[str, Field(max_length=1000)]
     dirty: bool
     diff: Annotated[str, Field(max_length=2 << 20)] | None = None
+    at_home: AtHome | None = None
 
 
 class SubmitRequest(BaseModel):

@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 
 from agents.controller.stores.blobs import BlobStore
 from jobs.base.errors import InvalidInput, NotFound
-from jobs.snapshots.manifest import FileEntry, Manifest
+from jobs.snapshots.manifest import FileEntry, Manifest, empty_beside
 from jobs.snapshots.patterns import below
 from jobs.store.flowwriting import Artifact
 
@@ -37,7 +37,8 @@ def composed(blobs: BlobStore, base: Manifest, sources: Sources) -> Manifest:
             suffix = "".join(PurePosixPath(artifact.path).suffixes[-1:])
             _lay(blobs, laid, f"{path}/{number}{suffix}", name, artifact)
     taken = [entry for entry in base.files if entry.path not in laid]
-    return Manifest.of([*taken, *laid.values()])
+    files = [*taken, *laid.values()]
+    return Manifest.of(files, empty_beside(files, base.folders))
 
 
 def _lay(

@@ -122,7 +122,7 @@ class Stager:
         if not (folder / "work").exists():
             progress("unpacking the code")
             # For no files a thread would cost more than the work.
-            if manifest.files or over is not None:
+            if manifest.files or manifest.folders or over is not None:
                 await asyncio.to_thread(self._unpack, manifest, folder, account, over, brought)
             else:
                 self._unpack(manifest, folder, account)

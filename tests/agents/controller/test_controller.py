@@ -11,8 +11,10 @@ from typing import Any
 import psutil
 import pytest
 
+from agents.controller.commands.explaining import missing_files
 from jobs.base.errors import Conflict, InvalidInput, NotFound, Unreachable
 from jobs.snapshots.manifest import Manifest
+from jobs.spec.job import JobSpec
 from jobs.store import blobrefs
 from tests.agents.controller.conftest import Plane, until
 
@@ -72,6 +74,39 @@ async def test_the_first_failing_rank_is_named(plane: Plane) -> None:
     assert (failure["rank"], failure["node"], failure["exit_code"]) == (1, "n1", 7)
     assert failure["tail"] == ["it broke"]
     assert "rank 1" in story["summary"]
+
+
+async def test_a_file_that_git_left_at_home_is_named(plane: Plane) -> None:
+    command = (
+        "echo \"FileNotFoundError: [Errno 2] No such file or directory: 'data/train.bin'\"; exit 1"
+    )
+    home = {"files": 3, "bytes": 9, "paths": ["data/", "w.pt"]}
+    git = {"commit": "c" * 40, "branch": "main", "dirty": False, "at_home": home}
+    spec = JobSpec.from_json({"command": command}).to_json()
+    job = (await plane.post("/v1/jobs", {"spec": spec, "git": git}))["id"]
+    assert (await plane.wait(job))["git"] == git
+    story = await plane.get(f"/v1/jobs/{job}/explain")
+    assert (
+        "its log names data/train.bin, which did not travel: git ignores data/" in story["reasons"]
+    )
+    assert story["unblock"] == [
+        {"change": "send data/ with the job", "command": "qd submit --include 'data/**' ..."}
+    ]
+
+
+def test_what_a_log_lacks_is_compared_with_what_stayed_at_home() -> None:
+    def found(line: str) -> dict[str, str]:
+        return missing_files([line], ["data/", "src/w.pt", "cfg/"])
+
+    assert found("cannot open ./data/x") == {"./data/x": "data/"}
+    assert found("FileNotFoundError: /q/attempts/c-j1.1/work/src/w.pt") == {}
+    assert found("No such file or directory: '/q/c-j1.1/work/src/w.pt'") == {
+        "/q/c-j1.1/work/src/w.pt": "src/w.pt"
+    }
+    assert found("data: No such file or directory") == {"data": "data/"}
+    assert found("/mnt/data/x: No such file or directory") == {}
+    assert found("my/data/x and database not found") == {}
+    assert found("data/x is fine") == {}
 
 
 async def test_the_same_key_twice_is_one_job(plane: Plane) -> None:

@@ -11,7 +11,7 @@ from jobs.snapshots.ignore import Ignore
 TREE = [
     "a.log", "keep.log", "src/a.log", "src/deep/b.py", "data/x.bin", "src/data/y.bin", "build",
     "out/build/z", "docs/a.txt", "docs/sub/a.txt", "[x].py", "a b.txt", "#hash", "!bang", "x.py",
-    "cache/one/two", "f1.dat", "f2.dat", "fx.dat",
+    "cache/one/two", "f1.dat", "f2.dat", "fx.dat", "s*r.py", "star.py", "end ", "end",
 ]  # fmt: skip
 
 
@@ -22,6 +22,7 @@ TREE = [
         "docs/*.txt", "docs/**", "**/data", "**/data/*", "src/**/b.py", "cache/*\n!cache/one",
         "cache/\n!cache/one", "f[0-9].dat", "f[!0-9].dat", "?.py", "\\#hash", "\\!bang", "# comment\n\n",
         "*", "*\n!x.py", "a b.txt", "src/", "**", "/*\n!/src", "*.dat   ", "[x].py",
+        "s\\*r.py", "\\[x].py", "end\\ ", "end ", "s\\tar.py", "\\*.py", "!x.py\n*.py\n\\!bang", "f\\[1].dat",
     ],
 )  # fmt: skip
 def test_patterns_mean_what_they_mean_to_git(patterns: str, tmp_path: Path) -> None:

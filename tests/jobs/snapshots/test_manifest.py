@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.base.errors import Conflict, InvalidInput, NotFound
-from jobs.snapshots.manifest import FileEntry, Manifest, extract
+from jobs.snapshots.manifest import FileEntry, Manifest, empty_beside, extract
 from jobs.snapshots.pack import pack_length, read_pack, read_pack_to, write_pack
 
 
@@ -56,6 +56,28 @@ class TestManifest:
             + '","size":0}],"version":1}'
         )
         assert Manifest().to_bytes() == b'{"files":[],"version":1}'
+
+    def test_empty_folders_have_a_version_of_their_own(self) -> None:
+        manifest = Manifest.of([file("a/x")], ["out", "a/b"])
+        data = manifest.to_bytes()
+        assert data.decode().endswith('}],"folders":["a/b","out"],"version":2}')
+        assert Manifest.from_bytes(data) == manifest
+        for odd in (
+            data.replace(b"2}", b"1}"),
+            data.replace(b'["a/b","out"]', b"[]"),
+            data.replace(b'["a/b","out"]', b'["out","a/b"]'),
+            data.replace(b'["a/b","out"]', b'["out",1]'),
+            data.replace(b'["a/b","out"]', b'"out"'),
+            data.replace(b"2}", b"3}"),
+        ):
+            with pytest.raises(InvalidInput):
+                Manifest.from_bytes(odd)
+
+    @pytest.mark.parametrize("folder", ["a", "a/x", "l/in", "../up", "/abs", "b//c", "b/", "out"])
+    def test_an_empty_folder_is_empty(self, folder: str) -> None:
+        with pytest.raises(InvalidInput):
+            Manifest.of([file("a/x"), link("l", "a")], [folder, "out"])
+        assert empty_beside([file("a/x")], ["a", "b", "b/c", "a/y"]) == ["a/y", "b/c"]
 
     _names = st.text(
         st.characters(codec="utf-8", exclude_characters="/\\\0"),
@@ -247,7 +269,8 @@ class TestExtract:
                 file("d/e/data", b"data"),
                 link("a", "d/e"),
                 link("z", "gone"),
-            ]
+            ],
+            ["out/logs"],
         )
         target = tmp_path / "new" / "work"
         extract(manifest, find, target)
@@ -256,6 +279,7 @@ class TestExtract:
         assert (target / "d/e/data").stat().st_mode & 0o777 == 0o644
         assert (target / "a/data").read_bytes() == b"data"
         assert str((target / "z").readlink()) == "gone"
+        assert not list((target / "out/logs").iterdir())
 
     def test_a_job_that_writes_does_not_change_the_blob(self, tmp_path: Path) -> None:
         find = self.blobs(tmp_path / "blobs", b"data")
