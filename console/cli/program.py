@@ -32,6 +32,20 @@ BROKEN_PIPE = 141  # what a shell reports for a program that SIGPIPE ended
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
+_BARE = {"--shadow": "10"}
+"""Options whose value, a number, may be left out, and what it is then."""
+
+
+def _filled(args: list[str]) -> list[str]:
+    out = []
+    for at, word in enumerate(args):
+        out.append(word)
+        after = args[at + 1] if at + 1 < len(args) else ""
+        if word in _BARE and not after.rstrip("%").replace(".", "", 1).isdigit():
+            out.append(_BARE[word])
+    return out
+
+
 class _Command(TyperCommand):
     here = False
 
@@ -40,7 +54,7 @@ class _Command(TyperCommand):
         return [*own, *options(), help_]
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        rest = super().parse_args(ctx, args)
+        rest = super().parse_args(ctx, _filled(args))
         take(ctx)
         return rest
 
@@ -70,7 +84,7 @@ class _Noun(TyperGroup):
         return [*own, *options(), help_]
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        rest = super().parse_args(ctx, args)
+        rest = super().parse_args(ctx, _filled(args))
         take(ctx)
         return rest
 
@@ -105,7 +119,7 @@ class _LazyGroup(TyperGroup):
         return [*own, *options(), help_]
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        rest = super().parse_args(ctx, args)
+        rest = super().parse_args(ctx, _filled(args))
         take(ctx)
         return rest
 

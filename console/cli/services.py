@@ -17,6 +17,7 @@ from console.cli.options import Json
 from console.cli.output import Column, emit, narrate, paint_state, say, show
 from console.client import Client, segment
 from console.scalewords import scaled
+from console.shadowwords import shadowed
 from console.text import neutralise
 from jobs.base.errors import InvalidInput
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from jobs.services.spec import ServiceSpec
     from jobs.wire.serviceviews import DeploymentView, PredictView, RolloutView, VersionView
 
-OPEN = ("starting", "stepping", "paused")
+OPEN = ("starting", "shadowing", "stepping", "paused")
 _EVERY = 0.3
 """Seconds between two looks at a rollout that is followed."""
 _PATIENCE = 5.0
@@ -64,6 +65,18 @@ def deploy(
     canary: Annotated[
         str | None,
         typer.Option(metavar="STEPS", help="Rising percentages of the requests: 5,25,50."),
+    ] = None,
+    shadow: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[PERCENT]", help="First compare answers to copies of 10 % of the requests."
+        ),
+    ] = None,
+    agree: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PERCENT", help="With --shadow: go on when so many rows are the same."
+        ),
     ] = None,
     rest: Annotated[
         str | None, typer.Option(metavar="SPAN", help="Minimum duration of each step.")
@@ -123,16 +136,20 @@ def deploy(
 
     \b
       qd deploy digits:4 --canary 5,25,50 --wait
+      qd deploy digits:4 --shadow 10 --canary 5,25,50
       qd deploy service.yaml --to staging
 
     A model goes to production only while it is approved.
     The new version is ready before the old one loses traffic. With --canary it gets these
     percentages of the requests, step by step, and is rolled back automatically if it fails more of
-    them, is slower, or is wrong more often (`qd feedback`). Ctrl-C leaves the rollout running.
+    them, is slower, or is wrong more often (`qd feedback`). With --shadow it first answers copies of
+    requests; callers never get these answers. Ctrl-C leaves the rollout running.
     """
     client = Client.from_environment()
     options: dict[str, Any] = {
         "canary": _steps(canary),
+        "shadow": _percent("--shadow", shadow),
+        "agree": _percent("--agree", agree),
         "rest": rest,
         "least": least,
         "truths": truths,
@@ -216,6 +233,15 @@ def _target(text: str) -> str:
     if text not in ("staging", "production"):
         raise InvalidInput(f"--to: found '{text}'; allowed: staging or production")
     return text
+
+
+def _percent(option: str, text: str | None) -> float | None:
+    if text is None:
+        return None
+    try:
+        return float(text.removesuffix("%"))
+    except ValueError:
+        raise InvalidInput(f"{option}: found '{text}'; allowed: a percentage such as 10") from None
 
 
 def _steps(text: str | None) -> list[float] | None:
@@ -317,6 +343,10 @@ def _tell(view: DeploymentView) -> None:
 def said(rollout: RolloutView) -> str:
     """Where a rollout is, in a line: its step, its numbers, its reason."""
     what = f"{rollout['version']} is {rollout['phase'].replace('_', ' ')}"
+    if rollout["phase"] == "shadowing":
+        what = f"{rollout['version']} is a shadow; {_compared(rollout)}"
+    elif "shadow" in rollout and rollout["phase"] in ("rolled_back", "aborted"):
+        what += f"; as a shadow: {'; '.join(shadowed(rollout['shadow']))}"
     if rollout["phase"] in ("stepping", "paused"):
         errors, slow = rollout["errors"], rollout["slow"]
         what = (
@@ -341,6 +371,21 @@ def said(rollout: RolloutView) -> str:
         if rollout["phase"] == "paused":
             what += "; paused"
     return what + (f": {rollout['reason']}" if rollout["reason"] else "")
+
+
+def _compared(rollout: RolloutView) -> str:
+    errors, slow = rollout["errors"], rollout["slow"]
+    texts = shadowed(rollout["shadow"]) if "shadow" in rollout else []
+    texts.append(
+        f"errors {_share(errors['new_bad'], errors['new_seen'])} "
+        f"against {_share(errors['old_bad'], errors['old_seen'])}"
+    )
+    if rollout["edge"] is not None:
+        texts.append(
+            f"over {_time(rollout['edge'])} {_share(slow['new_bad'], slow['new_seen'])} "
+            f"against {_share(slow['old_bad'], slow['old_seen'])}"
+        )
+    return "; ".join(texts)
 
 
 def _share(bad: int, seen: int) -> str:
@@ -405,7 +450,7 @@ def _follow(client: Client, view: DeploymentView, as_json: bool) -> None:
             now = cast("DeploymentView", client.get(path, target=view["target"]))
             rollout = now["rollout"]
             assert rollout is not None
-            line = f"{rollout['phase']} {rollout['share']}"
+            line = f"{rollout['phase']} {rollout['share']} {rollout['reason']}"
             if line != told and not as_json:
                 narrate(said(rollout))
             told = line

@@ -71,6 +71,8 @@ _SERVICE_ANYWHERE: dict[str, str] = {
     "keys": "keys are checked by Quarterdeck's front: use an API gateway",
     "tls": "the certificate belongs to an Ingress or a Gateway there",
     "canary": _TRAFFIC,
+    "shadow": _TRAFFIC,
+    "agree": _TRAFFIC,
     "rest": _TRAFFIC,
     "least": _TRAFFIC,
     "truths": _TRAFFIC,

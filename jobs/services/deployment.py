@@ -3,22 +3,31 @@ becomes of it is decided in `jobs.services.rollout`."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from jobs.life.vocabulary import Note
 from jobs.services.evidence import NONE, UNSEEN, Counts, Evidence
 from jobs.services.scaling import Decision, Scale
+from jobs.services.shadow import Sources
 
 Target = Literal["staging", "production"]
-Phase = Literal["starting", "stepping", "paused", "done", "rolled_back", "aborted"]
+Phase = Literal["starting", "shadowing", "stepping", "paused", "done", "rolled_back", "aborted"]
 ReleaseState = Literal["starting", "live", "warm", "retired"]
 
-OPEN: tuple[Phase, ...] = ("starting", "stepping", "paused")
+OPEN: tuple[Phase, ...] = ("starting", "shadowing", "stepping", "paused")
 """Phases of a rollout that is not over."""
 
 DRAIN = 5.0
 """Seconds between the last request that a release is given and its stop, beside what its own stop takes."""
+
+
+BLOCK = 10
+"""Answers whose truth is known that make a block, if some are of each version. (Truths may come one by one;
+their number, and not what they say, ends a block, or the test would not be valid.)"""
+
+TESTS = 3
+"""Errors, slow answers and wrong ones: neither test may be wrong, so each has its part of `alpha`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +44,9 @@ class Plan:
         truths: answers of the new version whose truth each step must have learnt (`qd feedback`).
         alpha: chance, at most, of rolling back a version that is no worse. `TESTS` share it.
         slower: a request is slow when it takes longer than so many times the running version's p95.
+        shadow: percent of the requests that are copied to it before its first step; 0: none.
+        agree: percent of the rows that must be answered the same for it to go on to its first step; without
+            it, a person decides.
     """
 
     steps: tuple[float, ...] = ()
@@ -46,14 +58,13 @@ class Plan:
     alpha: float = 0.05
     slower: float = 1.5
     truths: int = 0
+    shadow: float = 0.0
+    agree: float | None = None
 
-
-BLOCK = 10
-"""Answers whose truth is known that make a block, if some are of each version. (Truths may come one by one;
-their number, and not what they say, ends a block, or the test would not be valid.)"""
-
-TESTS = 3
-"""Errors, slow answers and wrong ones: neither test may be wrong, so each has its part of `alpha`."""
+    @property
+    def level(self) -> float:
+        """The chance that each test has. Copies and requests are tested one after the other."""
+        return self.alpha / (TESTS * (2 if self.shadow else 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +101,8 @@ class Rollout:
     requests of the new version in this step, `told` those of its answers whose truth came in this step;
     `edge` seconds above which a request is slow, `far` the error above which a number is wrong; `began`
     when it was asked for, unix time. `block` holds answers, of the old and of the new version, that wait
-    until there are enough of both: a block of one version alone is no evidence.
+    until there are enough of both: a block of one version alone is no evidence. `sources` are what copies of
+    requests have shown, by who counted them.
     """
 
     new: int
@@ -109,6 +121,7 @@ class Rollout:
     far: float | None = None
     began: float = 0.0
     block: tuple[Counts, Counts] = (NONE, NONE)
+    sources: Sources = field(default_factory=dict)
 
     @property
     def open(self) -> bool:
@@ -199,6 +212,14 @@ class Learnt:
 
 
 @dataclass(frozen=True, slots=True)
+class Shadowed:
+    """What replicas of the running version have counted of their copies to `release`, since they began."""
+
+    release: int
+    sources: Sources
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """Time has passed."""
 
@@ -236,7 +257,9 @@ class Rescale:
     user: str
 
 
-Event = Deployed | Ready | Broken | Observed | Learnt | Tick | Ask | Scaled | Short | Rescale
+Event = (
+    Deployed | Ready | Broken | Observed | Learnt | Shadowed | Tick | Ask | Scaled | Short | Rescale
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,10 +273,13 @@ class Wants:
     """What should be true now.
 
     `replicas`: how many of each release; a release that is not in it has none. `share`: percent of the
-    traffic for `candidate`; the rest is for `stable`.
+    traffic for `candidate`; the rest is for `stable`. `copies`: percent of the requests that `stable`
+    answers and `shadow` gets a copy of.
     """
 
     replicas: dict[int, int]
     stable: int | None
     candidate: int | None
     share: float
+    shadow: int | None = None
+    copies: float = 0.0

@@ -12,13 +12,9 @@ from typing import Any
 
 from jobs.services import resize
 from jobs.services.evidence import NONE, Counts
+from jobs.services.histogram import UNCOUNTED, Seen
 from jobs.services.keys import Policy
 from jobs.services.rollout import Deployment, Observed, Release, wants
-
-FIRST, GROWTH = 50e-6, 1.1
-"""Seconds: the upper edges of a front's histogram are FIRST times GROWTH to the power of 0, 1, 2 ..."""
-ENOUGH = 20
-"""Requests of the running version before its p95 is believed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,66 +103,13 @@ def _named(deployment: int, release: int | None, has: set[int]) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """The counts of one version: requests, those in error, and a histogram of their times."""
-
-    seen: int = 0
-    bad: int = 0
-    times: Mapping[int, int] = field(default_factory=dict)
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any] | None) -> Seen:
-        if data is None:
-            return cls()
-        times = {int(place): int(count) for place, count in data["times"].items()}
-        return cls(int(data["seen"]), int(data["bad"]), times)
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "seen": self.seen,
-            "bad": self.bad,
-            "times": {str(k): v for k, v in self.times.items()},
-        }
-
-    def since(self, before: Seen) -> Seen:
-        times = {
-            place: count - before.times.get(place, 0)
-            for place, count in self.times.items()
-            if count > before.times.get(place, 0)
-        }
-        return Seen(self.seen - before.seen, self.bad - before.bad, times)
-
-    def quantile(self, q: float) -> float | None:
-        """Seconds: the upper edge of the bucket in which it is; None without a request."""
-        total = sum(self.times.values())
-        if not total:
-            return None
-        passed = 0
-        for place in sorted(self.times):
-            passed += self.times[place]
-            if passed >= q * total:
-                return edge_of(place)
-        raise AssertionError("the buckets sum to their total")
-
-    def slow(self, edge: float) -> Counts:
-        """How many took longer than so many seconds, an upper edge of a bucket."""
-        over = sum(count for place, count in self.times.items() if edge_of(place) > edge * 1.0001)
-        return Counts(sum(self.times.values()), over)
-
-
-def edge_of(place: int) -> float:
-    """The upper edge of a bucket, in seconds."""
-    return FIRST * GROWTH**place
-
-
-@dataclass(frozen=True, slots=True)
 class Baseline:
     """Where a rollout's versions were last looked at, in which run of the front."""
 
     rollout: int = 0  # the release that it brings
     boot: str = ""
-    old: Seen = Seen()
-    new: Seen = Seen()
+    old: Seen = UNCOUNTED
+    new: Seen = UNCOUNTED
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any] | None) -> Baseline:
@@ -206,9 +149,8 @@ def observe(
         baseline = Baseline(rollout.new, boot)  # the counts of the new run began at nothing
     old_block, new_block = old.since(baseline.old), new.since(baseline.new)
     edge = rollout.edge
-    if edge is None and baseline.old.seen >= ENOUGH:  # from what was there before this block
-        p95 = baseline.old.quantile(0.95)
-        edge = None if p95 is None else _rounded(p95 * rollout.plan.slower)
+    if edge is None:  # from what was there before this block
+        edge = baseline.old.edge(rollout.plan.slower)
     if not old_block.seen and not new_block.seen:
         return None, now
     return (
@@ -221,11 +163,3 @@ def observe(
         ),
         now,
     )
-
-
-def _rounded(seconds: float) -> float:
-    """The next upper edge of a bucket: what is over it is over these seconds too."""
-    place = 0
-    while edge_of(place) < seconds:
-        place += 1
-    return edge_of(place)

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from jobs.services.front import Seen
+from jobs.services.histogram import Seen
 from jobs.services.scaling import Look
 
 WINDOW = 10.0

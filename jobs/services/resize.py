@@ -86,7 +86,7 @@ def handle(deployment: Deployment, event: Scaled | Short | Rescale, now: float) 
 def _heir(deployment: Deployment) -> Release | None:
     """The version that is being rolled out, once it serves."""
     rollout = deployment.rollout
-    if rollout is None or rollout.phase not in ("stepping", "paused"):
+    if rollout is None or rollout.phase not in ("shadowing", "stepping", "paused"):
         return None
     return deployment.release(rollout.new)
 

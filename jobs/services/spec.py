@@ -112,6 +112,12 @@ class ServiceSpec(BaseModel):
     canary: Annotated[tuple[Percent, ...], Field(strict=False, max_length=20)] = Field(
         (), description="percent of the requests, rising; none: all at once when it is ready"
     )
+    shadow: Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)] | None = Field(
+        None, description="percent of the requests that it gets copies of first, for comparison"
+    )
+    agree: Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)] | None = Field(
+        None, description="percent of rows answered the same with which `shadow` ends by itself"
+    )
     rest: fields.Patience = Field(60.0, description="how long each step is watched at least")
     least: Annotated[int, Field(ge=0, le=1_000_000)] = Field(
         20, description="requests that each step must have seen"
@@ -161,6 +167,17 @@ class ServiceSpec(BaseModel):
             )
         return self
 
+    @model_validator(mode="after")
+    def _compared(self) -> ServiceSpec:
+        if self.agree is not None and self.shadow is None:
+            raise ValueError("agree is given without shadow, which compares answers")
+        return self
+
+    @property
+    def ours(self) -> bool:
+        """Whether our model server answers."""
+        return any("quarterdeck_serve" in part for part in self._words())
+
     @property
     def first_replicas(self) -> int | None:
         """With how many it begins; None where nobody said."""
@@ -177,6 +194,8 @@ class ServiceSpec(BaseModel):
             ready=self.start_within,
             warm=self.warm,
             slower=self.slower,
+            shadow=self.shadow or 0.0,
+            agree=self.agree,
         )
 
     def job(self, version: str) -> JobSpec:
@@ -185,7 +204,7 @@ class ServiceSpec(BaseModel):
         tags = {"service": self.name, "version": version}
         if self.model is not None:
             own["models"] = {"model": self.model}
-        if any("quarterdeck_serve" in part for part in self._words()):
+        if self.ours:
             own["env"] = {LOG_VARIABLE: self.log.to_text()} | dict(own.get("env", {}))
         return JobSpec.from_json(
             {"priority": self.priority} | own | {"name": self.name, "kind": "service", "tags": tags}

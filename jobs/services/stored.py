@@ -8,6 +8,7 @@ from typing import Any
 from jobs.services.evidence import UNSEEN, Counts, Evidence
 from jobs.services.rollout import Deployment, Plan, Release, Rollout
 from jobs.services.scaling import Scale
+from jobs.services.shadow import Tally
 
 
 def to_json(deployment: Deployment) -> dict[str, Any]:
@@ -15,7 +16,7 @@ def to_json(deployment: Deployment) -> dict[str, Any]:
     return {
         "releases": [_release_to_json(release) for release in deployment.releases],
         "live": deployment.live,
-        "rollout": None if deployment.rollout is None else asdict(deployment.rollout),
+        "rollout": None if deployment.rollout is None else _rollout_to_json(deployment.rollout),
         "removed": deployment.removed,
         "previous": deployment.previous,
     }
@@ -33,6 +34,11 @@ def from_json(number: int, name: str, target: str, data: dict[str, Any]) -> Depl
         removed=data.get("removed", False),
         previous=data.get("previous"),
     )
+
+
+def _rollout_to_json(rollout: Rollout) -> dict[str, Any]:
+    sources = {name: tally.to_json() for name, tally in rollout.sources.items()}
+    return asdict(replace(rollout, sources={})) | {"sources": sources}
 
 
 def _release_to_json(release: Release) -> dict[str, Any]:
@@ -55,6 +61,9 @@ def _rollout(data: dict[str, Any]) -> Rollout:
             "slow": _evidence(data["slow"]),
             "block": tuple(Counts(**one) for one in data.get("block", ({}, {}))),
             "wrong": _evidence(data["wrong"]) if "wrong" in data else UNSEEN,
+            "sources": {
+                name: Tally.from_json(one) for name, one in data.get("sources", {}).items()
+            },
         }
     )
 

@@ -12,7 +12,9 @@ from typing_extensions import TypedDict
 from jobs.wire.monitorviews import OnlineView
 
 TargetName = Literal["staging", "production"]
-RolloutPhase = Literal["starting", "stepping", "paused", "done", "rolled_back", "aborted"]
+RolloutPhase = Literal[
+    "starting", "shadowing", "stepping", "paused", "done", "rolled_back", "aborted"
+]
 
 
 class VersionView(TypedDict):
@@ -44,6 +46,31 @@ class ComparedView(TypedDict):
     limit: float  # the e-value at which it is rolled back
 
 
+class OutputView(TypedDict):
+    """One output of both versions, for copies of requests."""
+
+    name: str
+    rows: int
+    same: int
+    mean: float | None  # distance of two numbers
+    most: float | None
+
+
+class ShadowView(TypedDict):
+    """What copies of requests have shown. Times are seconds inside the model server."""
+
+    percent: float  # of the requests
+    copies: int  # that were answered, or failed
+    dropped: int  # that were never sent
+    agree: float | None  # share of rows that are the same
+    wanted: float | None  # percent of them that ends it automatically
+    outputs: list[OutputView]
+    old_p50: float | None
+    old_p95: float | None
+    new_p50: float | None
+    new_p95: float | None
+
+
 class RolloutView(TypedDict):
     version: str
     before: str | None
@@ -62,6 +89,7 @@ class RolloutView(TypedDict):
     told: int  # and has
     wrong: ComparedView  # answers whose truth is known, and those that are wrong
     far: float | None  # error from which a number is wrong
+    shadow: NotRequired[ShadowView]  # where it began as one
 
 
 class ScalingView(TypedDict):

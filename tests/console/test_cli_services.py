@@ -234,3 +234,38 @@ def test_the_progress_has_rate_and_rest() -> None:
     )
     assert progress(view) == "42 %, 120,000 rows, 51,234 rows/s, 1m15s left"
     assert progress(batch_job("QUEUED")) == "j7 is queued"  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("words", "percent"),
+    [(["--shadow", "--wait"], 10), (["--shadow", "25%"], 25), (["--least", "5", "--shadow"], 10)],
+)
+def test_a_shadow_needs_no_number(
+    qd: Any, controller: FakeController, words: list[str], percent: float
+) -> None:
+    controller.on("POST /v1/deployments", deployment("done"))
+    controller.on("GET /v1/deployments/hello", deployment("done"))
+    assert qd("deploy", "digits:4", *words, "--agree", "99").code == 0
+    spec = controller.asked("POST /v1/deployments")[0].json["spec"]
+    assert (spec["shadow"], spec["agree"]) == (percent, 99)
+    assert qd("deploy", "digits:4", "--shadow", "many").code == 2
+
+
+def test_what_a_shadow_has_shown_is_said(qd: Any, controller: FakeController) -> None:
+    output = {"name": "label", "rows": 200, "same": 197, "mean": 0.03, "most": 2.0}
+    shadow = {
+        "percent": 10, "copies": 200, "dropped": 3, "agree": 0.985, "wanted": 99.0,
+        "outputs": [output, output | {"name": "none", "rows": 0}], "old_p50": 0.001, "old_p95": 0.002,
+        "new_p50": 0.001, "new_p95": 0.003,
+    }  # fmt: skip
+    seen = NO_EVIDENCE | {"old_seen": 200, "new_seen": 200, "new_bad": 1}
+    more: dict[str, Any] = {"shadow": shadow, "errors": seen, "edge": 0.004, "slow": seen}
+    controller.on("GET /v1/deployments", [deployment("shadowing", **more)])
+    said = " ".join(qd("deployments").err.split())
+    assert "2 is a shadow; 200 copies of 10 % of the requests compared, 3 dropped" in said
+    assert "p95 3 ms against 2 ms" in said
+    assert "label the same in 98.5 % of 200 rows, 0.03 apart on average, 2 at most" in said
+    assert "99 % must be the same; errors 0.5 % of 200 against 0.0 % of 200" in said
+    assert "over 4ms 0.5 % of 200 against" in said and "none" not in said
+    controller.on("GET /v1/deployments", [deployment("rolled_back", **more)])
+    assert "2 is rolled back; as a shadow: 200 copies" in " ".join(qd("deployments").err.split())

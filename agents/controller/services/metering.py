@@ -7,14 +7,15 @@ from typing import Any
 
 from jobs.base.times import parse_time
 from jobs.metrics.exposition import Page
-from jobs.services.front import Seen, backend_name, edge_of, service_name
+from jobs.services.front import backend_name, service_name
+from jobs.services.histogram import Seen, edge_of
 from jobs.wire.serviceviews import DeploymentView
 
 STEP = 5
 """Of the front's buckets, a tenth apart, so many make one here: 50 us, 81 us, 130 us, ..."""
 LAST = 140
 """The last finite edge, 31 s."""
-PHASES = ("starting", "stepping", "paused", "done", "rolled_back", "aborted")
+PHASES = ("starting", "shadowing", "stepping", "paused", "done", "rolled_back", "aborted")
 
 
 def write_services(

@@ -82,7 +82,7 @@ class Replicas:
         if one.state != "RUNNING" or live.job.attempt is None:
             return "coming"
         servers = self.front.said.get("servers", {}).get(backend_name(kept.number, one.release), {})
-        return "ready" if servers.get(_server(live)) else "running"
+        return "ready" if servers.get(server_name(live)) else "running"
 
     def _shifted(self, kept: Kept) -> bool:
         """Whether the front sends nothing any more to replicas that are not wanted, and has had the time
@@ -105,7 +105,7 @@ class Replicas:
         if live is None or one.state != "RUNNING":
             return True
         leaving = self.front.said.get("leaving", {}).get(backend_name(kept.number, one.release), [])
-        return self.does(kept) and _server(live) not in leaving
+        return self.does(kept) and server_name(live) not in leaving
 
     def does(self, kept: Kept) -> bool:
         """Whether the front does what is asked for a service."""
@@ -159,7 +159,7 @@ class Replicas:
             address = self.plant.address(attempt.allocations[0].node)
             host = f"[{address}]" if ":" in address else address
             replicas[one.release].append(
-                Replica(_server(live), f"{host}:{live.port + SERVICE_PORT}")
+                Replica(server_name(live), f"{host}:{live.port + SERVICE_PORT}")
             )
         ready = {release: kept.spec(release).ready for release in wanted}
         return Service(
@@ -173,7 +173,7 @@ class Replicas:
         )
 
 
-def _server(live: Live) -> str:
+def server_name(live: Live) -> str:
     """What the front calls a replica."""
     assert live.job.attempt is not None
     return f"e{live.job.attempt.epoch}"

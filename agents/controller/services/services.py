@@ -23,8 +23,9 @@ from agents.controller.services.kept import Address, Kept, Serving, serving
 from agents.controller.services.metering import write_services
 from agents.controller.services.replicas import GIVE_UP, Replicas
 from agents.controller.services.scaling import Scaling
+from agents.controller.services.shadows import Shadows
 from agents.controller.services.views import certificate_trouble, deployment_view
-from jobs.base.errors import Conflict, QuarterdeckError
+from jobs.base.errors import Conflict, InvalidInput, QuarterdeckError
 from jobs.base.names import job_name
 from jobs.base.states import TERMINAL
 from jobs.metrics.exposition import Page
@@ -71,6 +72,7 @@ class Services:
         self._own_key = apikeys.PREFIX + secrets.token_urlsafe(32)
         self._replicas = Replicas(plant, self._front, self._apply, self._policy, self._wake.set)
         self._scaling = Scaling(plant, self._front, self._replicas, self._apply)
+        self._shadows = Shadows(plant, self._replicas, self._apply)
 
     async def load(self) -> None:
         """Go on with every deployment that is in the registry."""
@@ -119,6 +121,7 @@ class Services:
         if not self._kept or self._held_back:
             return None
         held = await self._plant.database.read(store.replicas)
+        self._shadows.forget(self._kept.values())
         for kept in self._kept.values():
             kept.held = held.get(kept.number, [])
             await self._apply(kept, ro.Tick())
@@ -134,6 +137,7 @@ class Services:
             return None
         for kept in self._kept.values():
             await self._judge(kept)
+            await self._shadows.look(kept)
             self._plant.tell(f"service {_key(kept)}", self._trouble(kept))
         return None
 
@@ -176,6 +180,8 @@ class Services:
         deployment, rollout = kept.deployment, kept.deployment.rollout
         if rollout is not None and rollout.phase == "paused":
             return f"its rollout has stopped and asks: {rollout.reason}"
+        if rollout is not None and rollout.phase == "shadowing" and rollout.reason:
+            return f"its shadow waits for promote or abort: {rollout.reason}"
         servers = self._front.said.get("servers", {})
         lacks = self._front.lacks(asked_of(self._replicas.asked(kept)))
         if lacks:
@@ -296,6 +302,7 @@ class Services:
             lambda session: store.get_or_add(session, spec.name, target, who, spec.bind, port, now)
         )
         kept = self._kept.get(known.id or 0) or self._keep(known, {})
+        self._check_shadow(kept, spec)
         number = max(kept.releases, default=0) + 1
         version = spec.version or str(number)
 
@@ -338,6 +345,17 @@ class Services:
             kept.row.tls = asdict(spec.tls) if spec.tls else None
         self._forget_keys(kept)
         return self._view(kept)
+
+    @staticmethod
+    def _check_shadow(kept: Kept, spec: ServiceSpec) -> None:
+        """Raises InvalidInput unless our model server answers for both versions."""
+        live = kept.deployment.live
+        if spec.shadow is None or live is None or (spec.ours and kept.spec(live).ours):
+            return
+        raise InvalidInput(
+            "shadow: our model server sends and compares copies, and it does not answer for both versions",
+            "Leave it out; canary: works with any program.",
+        )
 
     async def ask(
         self, name: str, target: str | None, event: ro.Ask, who: Caller

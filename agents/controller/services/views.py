@@ -10,14 +10,17 @@ from jobs.base.names import job_name
 from jobs.base.times import rfc3339
 from jobs.base.units import format_duration
 from jobs.services.evidence import Evidence
-from jobs.services.front import Seen, backend_name
-from jobs.services.rollout import TESTS, Deployment, Release, Rollout, wants
+from jobs.services.front import backend_name
+from jobs.services.histogram import Seen
+from jobs.services.rollout import Deployment, Release, Rollout, wants
+from jobs.services.shadow import total
 from jobs.store.services import Held
 from jobs.wire.serviceviews import (
     ComparedView,
     DeploymentView,
     RolloutView,
     ScalingView,
+    ShadowView,
     VersionView,
 )
 
@@ -105,7 +108,7 @@ def _rollout(deployment: Deployment) -> RolloutView:
     rollout = deployment.rollout
     assert rollout is not None
     new, old = deployment.release(rollout.new), deployment.release(rollout.old)
-    return {
+    view: RolloutView = {
         "version": new.version if new is not None else "?",
         "before": old.version if old is not None else None,
         "phase": rollout.phase,
@@ -124,6 +127,34 @@ def _rollout(deployment: Deployment) -> RolloutView:
         "wrong": _compared(rollout, rollout.wrong),
         "far": rollout.far,
     }
+    if rollout.plan.shadow:
+        view["shadow"] = _shadow(rollout)
+    return view
+
+
+def _shadow(rollout: Rollout) -> ShadowView:
+    tally = total(rollout.sources)
+    return {
+        "percent": rollout.plan.shadow,
+        "copies": tally.new.seen,
+        "dropped": tally.dropped,
+        "agree": tally.agree,
+        "wanted": rollout.plan.agree,
+        "outputs": [
+            {
+                "name": name,
+                "rows": one.rows,
+                "same": one.same,
+                "mean": one.mean,
+                "most": one.most if one.numbers else None,
+            }
+            for name, one in sorted(tally.outputs.items())
+        ],
+        "old_p50": tally.old.quantile(0.5),
+        "old_p95": tally.old.quantile(0.95),
+        "new_p50": tally.new.quantile(0.5),
+        "new_p95": tally.new.quantile(0.95),
+    }
 
 
 def _compared(rollout: Rollout, evidence: Evidence) -> ComparedView:
@@ -133,5 +164,5 @@ def _compared(rollout: Rollout, evidence: Evidence) -> ComparedView:
         "new_seen": evidence.new.seen,
         "new_bad": evidence.new.bad,
         "e_value": math.exp(min(evidence.log_e, 700.0)),
-        "limit": TESTS / rollout.plan.alpha,
+        "limit": 1 / rollout.plan.level,
     }

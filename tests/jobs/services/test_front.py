@@ -12,14 +12,13 @@ from jobs.services.evidence import Counts
 from jobs.services.front import (
     Baseline,
     Replica,
-    Seen,
     Service,
     asked,
     asked_of,
-    edge_of,
     needs,
     observe,
 )
+from jobs.services.histogram import Seen, edge_of
 from jobs.services.rollout import Deployed, Deployment, Observed, Plan, Ready, Tick, handle
 from jobs.services.scaling import Scale
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from jobs.base.errors import Conflict
 from jobs.services.evidence import NONE, Counts
+from jobs.services.histogram import Seen
 from jobs.services.rollout import (
     DRAIN,
     Ask,
@@ -23,10 +24,12 @@ from jobs.services.rollout import (
     Plan,
     Ready,
     Release,
+    Shadowed,
     Tick,
     handle,
     wants,
 )
+from jobs.services.shadow import Tally
 from jobs.services.stored import from_json, to_json
 
 EMPTY = Deployment(1, "digits", "production")
@@ -193,13 +196,22 @@ counts = st.builds(
     lambda seen, bad: Counts(seen, min(seen, bad)), st.integers(0, 80), st.integers(0, 80)
 )
 asks = st.sampled_from(["pause", "resume", "abort", "promote", "rollback", "remove"])
-plans = st.sampled_from([Plan(), CANARY, Plan(steps=(50,), rest=0, least=0), Plan(warm=0)])
+plans = st.sampled_from(
+    [
+        Plan(),
+        CANARY,
+        Plan(steps=(5,), shadow=10, agree=50),
+        Plan(steps=(50,), rest=0, least=0),
+        Plan(warm=0),
+    ]
+)
 events = st.one_of(
     st.builds(lambda plan: ("deploy", plan), plans),
     st.builds(lambda last: ("ready", last), st.integers(0, 2)),
     st.builds(lambda last: ("broken", last), st.integers(0, 2)),
     st.builds(lambda a, b, c, d: Observed(a, b, c, d, 0.01), counts, counts, counts, counts),
     st.builds(lambda last, a, b: ("learnt", last, a, b), st.integers(0, 2), counts, counts),
+    st.builds(lambda last, new: ("shadowed", last, new), st.integers(0, 2), counts),
     st.just(Tick()),
     st.builds(lambda what: Ask(what, "ann"), asks),
 )
@@ -225,6 +237,11 @@ def test_whatever_happens(steps: list[tuple[object, float]]) -> None:
                 event = Broken(newest - last, "exit code 1")
             case ("learnt", int() as last, Counts() as old, Counts() as new):
                 event = Learnt(newest - last, old, new)
+            case ("shadowed", int() as last, Counts() as some):
+                before = Seen(some.seen, 0, {30: some.seen})
+                event = Shadowed(
+                    newest - last, {"a": Tally(before, Seen(some.seen, some.bad, {31: some.seen}))}
+                )
             case _:
                 event = step  # type: ignore[assignment]
         # A controller that is killed here and reads the registry goes on as if it had not been.

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.base.errors import InvalidInput
-from jobs.services.front import Seen, edge_of
+from jobs.services.histogram import Seen, edge_of
 from jobs.services.measuring import GAP, LEAST, WINDOW, History, Sample
 from jobs.services.scaling import LEARNED_FOR, Look, Now, Scale, changed, decide
 from jobs.services.spec import ServiceSpec

@@ -75,7 +75,8 @@ _SERVICE = """
 frontend {name}
     bind {bind}:{port}{tls}
     http-request set-var(txn.began) date(0,us)
-{keys}    http-request set-var(txn.place) rand({buckets})
+{keys}    http-request del-header x-quarterdeck-shadow
+    http-request set-var(txn.place) rand({buckets})
     http-request set-var(txn.place) req.hdr({key}),xxh32,mod({buckets}) if {{ req.hdr({key}) -m found }}
     http-request set-var(txn.share) str({name}.share),map({map},0)
     acl candidate var(txn.place),sub(txn.share) lt 0

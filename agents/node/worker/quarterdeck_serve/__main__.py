@@ -14,6 +14,7 @@ import uvicorn
 
 from .app import Application, Limits, Runnable
 from .inferlog import FOLDER, Recorder, options_of_process
+from .mirror import LOOK_EVERY, Mirror
 from .model import Model
 from .raw import RawModel
 
@@ -58,8 +59,20 @@ async def serve(args: argparse.Namespace) -> None:
     options = options_of_process(args.log_sample, args.log_max, args.log_redact)
     folder = Path(os.environ.get("QD_WORK_DIR", ".")) / FOLDER
     recorder = Recorder(options, folder, args.version)
+    inbox, outbox = (os.environ.get(name) for name in ("QD_INBOX", "QD_OUTBOX"))
+    mirror = Mirror(
+        Path(inbox) if inbox else None,
+        Path(outbox) if outbox else None,
+        f"/v2/models/{args.name}/infer",
+    )
     app = Application(
-        model, args.name, args.version, limits, allow_nan=args.allow_nan, recorder=recorder
+        model,
+        args.name,
+        args.version,
+        limits,
+        allow_nan=args.allow_nan,
+        recorder=recorder,
+        mirror=mirror,
     )
     config = uvicorn.Config(
         app,
@@ -82,8 +95,17 @@ async def serve(args: argparse.Namespace) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, end)
+
+    async def look() -> None:
+        while True:
+            mirror.look()
+            await asyncio.sleep(LOOK_EVERY)
+
+    looking = loop.create_task(look())
     print(f"{args.name} {args.version} listens on {args.host}:{args.port}", flush=True)  # noqa: T201 - the replica's log
     await server.serve()
+    looking.cancel()
+    mirror.close()
     recorder.close()
 
 

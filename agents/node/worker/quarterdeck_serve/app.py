@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from . import oip
 from .inferlog import Options, Recorder, request_id
 from .meters import Meters
+from .mirror import HEADER, TOOK, Copy, Mirror
 from .oip import Array, BadRequest, TensorSpec
 
 Scope = MutableMapping[str, Any]
@@ -68,12 +69,14 @@ class Application:
         *,
         allow_nan: bool = False,
         recorder: Recorder | None = None,
+        mirror: Mirror | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._model, self._name, self._version = model, name, version
         self._limits, self._allow_nan, self._clock = limits, allow_nan, clock
         self.meters = Meters(name, version)
         self._recorder = recorder or Recorder(Options(), Path(), version)
+        self._mirror = mirror or Mirror(None, None, "")
         self.draining = False
         self._pool = ThreadPoolExecutor(2, thread_name_prefix="model")
         self._usual = 0.0  # seconds of a run, smoothed
@@ -138,10 +141,11 @@ class Application:
             await _send(send, *_error(refused), named)
             return
         meters.running += 1
+        copy = self._mirror.chosen() if HEADER not in asked else None
         try:
             if method != "POST":
                 raise Refused(405, "inference is a POST", (b"allow", b"POST"))
-            status, headers, body, named = await self._infer(asked, receive, named)
+            status, headers, body, named = await self._infer(asked, receive, named, copy)
         except BadRequest as error:
             status, headers, body = _error(Refused(400, str(error)))
         except Refused as error:
@@ -154,11 +158,21 @@ class Application:
             status, headers, body = _error(Refused(500, "the model failed on this request"))
         finally:
             meters.running -= 1
-        meters.answered(status, self._clock() - began)
-        await _send(send, status, headers, body, named or self._recorder.new_id())
+        took = self._clock() - began
+        meters.answered(status, took)
+        named = named or self._recorder.new_id()
+        if HEADER in asked:
+            headers = [*headers, (TOOK, str(round(took * 1e6)).encode())]
+        await _send(send, status, headers, body, named)
+        if copy is not None:  # after the answer: nobody waits for it
+            self._mirror.offer(copy, named, status, body, _head_of(headers), took)
 
     async def _infer(
-        self, headers: dict[bytes, bytes], receive: Receive, named: str | None
+        self,
+        headers: dict[bytes, bytes],
+        receive: Receive,
+        named: str | None,
+        copy: Copy | None,
     ) -> tuple[int, Headers, bytes, str]:
         """Status, headers, body, and the request's id: that of its header, else its own, else a new one."""
         body = _unpacked(await self._body(headers, receive), headers, self._limits.body)
@@ -173,6 +187,8 @@ class Application:
             self._model.outputs,
             allow_nan=self._allow_nan,
         )
+        if copy is not None:
+            copy.body, copy.head = body, head
         names = list(request.outputs)
         arrays = await self._run(request.inputs, names)
         found = dict(zip(names, arrays, strict=True))
@@ -180,8 +196,8 @@ class Application:
         if named is None and request.id:
             named = request_id(request.id.encode())
         named = named or self._recorder.new_id()
-        answer_head = int(told[1][1]) if len(told) > 1 else None
-        self._recorder.offer(named, body, head, answer, answer_head, request.inputs, found)
+        if HEADER not in headers:
+            self._recorder.offer(named, body, head, answer, _head_of(told), request.inputs, found)
         return 200, told, answer, named
 
     async def _run(self, inputs: dict[str, Array], names: list[str]) -> list[Array]:
@@ -226,7 +242,7 @@ class Gone(Exception):
 
 
 _REQUEST_ID = b"x-request-id"
-_READ = frozenset({b"content-length", b"content-encoding", oip.HEADER, _REQUEST_ID})
+_READ = frozenset({b"content-length", b"content-encoding", oip.HEADER, _REQUEST_ID, HEADER})
 
 
 async def _within(
@@ -261,6 +277,11 @@ def _unpacked(body: bytes, headers: dict[bytes, bytes], limit: int) -> bytes:
     if not unpack.eof:
         raise Refused(400, "the body is not what its content-encoding says")
     return data
+
+
+def _head_of(headers: Headers) -> int | None:
+    """Bytes of JSON in front of an answer; None where all of it is JSON."""
+    return next((int(value) for name, value in headers if name == oip.HEADER), None)
 
 
 def _error(error: Refused) -> tuple[int, Headers, bytes]:

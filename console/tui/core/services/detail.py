@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from console.scalewords import scaled
+from console.shadowwords import shadowed
 from console.text import neutralise
 from console.tui.core.draw.facts import fact, section
 from console.tui.core.draw.format import age, count
@@ -102,6 +103,7 @@ def _rollout(rollout: RolloutView, now: float, width: int, *, under_way: bool) -
     if rollout["steps"]:
         steps = ", ".join(f"{count(step)}%" for step in rollout["steps"])
         at = f"; now step {rollout['step'] + 1}, {count(rollout['share'])}%" if under_way else ""
+        at = "; first a shadow" if rollout["phase"] == "shadowing" else at
         out += fact("steps", steps + at, width)
     if under_way:
         out += fact("requests", f"{rollout['seen']} of {rollout['least']} for this step", width)
@@ -109,6 +111,9 @@ def _rollout(rollout: RolloutView, now: float, width: int, *, under_way: bool) -
     if rollout["edge"] is not None:
         slow = f"over {milliseconds(rollout['edge'])}: {_compared(rollout['slow'])}"
         out += fact("slow", slow, width)
+    if (shadow := rollout.get("shadow")) is not None:
+        for text in shadowed(shadow):
+            out += fact("shadow", text, width)
     wrong = rollout.get("wrong")
     if wrong is not None and wrong["new_seen"]:
         off = "" if rollout["far"] is None else f"off by more than {rollout['far']:.3g}: "

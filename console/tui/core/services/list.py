@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from console.shadowwords import shadowed
 from console.tui.core.base.filter import Filter, parse
 from console.tui.core.base.order import Order
 from console.tui.core.base.table import Column, in_order
@@ -14,7 +15,7 @@ from console.tui.core.draw.glyphs import Glyphs
 from console.tui.core.draw.lines import Line, Span
 from jobs.wire.serviceviews import DeploymentView, RolloutView
 
-OPEN = ("starting", "stepping", "paused")
+OPEN = ("starting", "shadowing", "stepping", "paused")
 """Phases of a rollout that is not over."""
 
 
@@ -37,7 +38,7 @@ def state(view: DeploymentView) -> str:
     return "serving" if view["live"] is not None else "waiting"
 
 
-_STATES = ("trouble", "paused", "stepping", "starting", "waiting", "serving")
+_STATES = ("trouble", "paused", "stepping", "shadowing", "starting", "waiting", "serving")
 
 
 def state_words(view: DeploymentView, glyphs: Glyphs) -> tuple[str, str]:
@@ -81,6 +82,8 @@ def verdict(view: DeploymentView) -> str:
         return ""
     phase = rollout["phase"]
     said = f"{rollout['version']} {phase.replace('_', ' ')}"
+    if phase == "shadowing" and "shadow" in rollout:
+        return f"{rollout['version']} is a shadow: {'; '.join(shadowed(rollout['shadow']))}"
     if phase in ("stepping", "paused"):
         said = f"{rollout['version']} at {count(rollout['share'])}%"
         if rollout["steps"]:

@@ -18,7 +18,7 @@ import pytest
 
 from agents.node.worker.quarterdeck_front.config import backends, configuration, split
 from agents.node.worker.quarterdeck_front.counts import Tally, bucket
-from jobs.services.front import edge_of
+from jobs.services.histogram import edge_of
 from tests.agents.node.worker.replicas import Replica
 from tests.fronting import Front, until
 
