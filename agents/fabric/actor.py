@@ -39,6 +39,7 @@ METHODS = frozenset(
         "read_file",
         "hash_file",
         "hold",
+        "left_folders",
     }
 )
 """What may be called: the methods of jobs.wire.messages.AgentClient."""

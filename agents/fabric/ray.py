@@ -28,6 +28,7 @@ from jobs.wire.messages import (
     HoldReply,
     LaunchPlan,
     LaunchRequest,
+    LeftFolder,
     Place,
     RankStack,
     ShellReply,
@@ -434,6 +435,14 @@ class RayAgentClient:
 
     async def hold(self, key: str, what: Literal["latest", "all", ""]) -> HoldReply:
         reply: HoldReply = await self._call(60, "hold", key, what, bulk=True)
+        return reply
+
+    async def left_folders(
+        self, jobs: list[str] | None, before: float, remove: bool
+    ) -> list[LeftFolder]:
+        reply: list[LeftFolder] = await self._call(
+            60, "left_folders", jobs, before, remove, bulk=True
+        )
         return reply
 
     async def hash_file(self, key: str, place: Place, path: str, offset: int, limit: int) -> str:

@@ -21,6 +21,7 @@ from typing import Any, Literal, TypeVar
 from agents.node import accounts, feed, machine
 from agents.node.attempts import Attempt, job_of, reap, reap_removed
 from agents.node.checkpoints import holding
+from agents.node.checkpoints.leftover import LeftFolders
 from agents.node.config import AgentConfig
 from agents.node.guard import records
 from agents.node.guard.forkserver import ForkServer
@@ -54,7 +55,7 @@ from jobs.wire.messages import (
     HoldReply,
     LaunchPlan,
     LaunchRequest,
-    Leftover,
+    LeftFolder,
     Place,
     RankStack,
     ShellReply,
@@ -141,6 +142,11 @@ class NodeAgent:
         await self._meter.look()
         self._ledger = Ledger([gpu["uuid"] for gpu in self._meter.gpus])
         self._holdings = Holdings(self._root, self._ledger, time.time(), self._config.left)
+        self._leftover = LeftFolders(
+            self._root / "checkpoints",
+            self._holdings.trash,
+            busy=lambda: {attempt.job for attempt in self._holdings},
+        )
         self._blobs = BlobCache(self._root / "blobs")
         self._arrivals = Arrivals(self._blobs)
         envs = EnvCache(self._root / "envs")
@@ -171,6 +177,7 @@ class NodeAgent:
         self._meetings = Meetings()
         await asyncio.to_thread(self._holder.start)
         self._holdings.adopt(time.time(), records.boot_clock())
+        self._leftover.drop_empty()
         for attempt in self._holdings:
             await self._meetings.resume(attempt)
         with contextlib.suppress(OSError):  # it is tried again when a guard is wanted
@@ -313,7 +320,7 @@ class NodeAgent:
             attempt.left = await asyncio.to_thread(attempt.count_left)
         except Exception as error:
             log.warning("cannot count the files of %s: %s", attempt.key, error)
-            attempt.left = Leftover(files=0, bytes=0)
+            attempt.left = LeftFolders(files=0, bytes=0)
         finally:
             self._counting.discard(attempt.key)
         self._changed()
@@ -438,6 +445,8 @@ class NodeAgent:
                 raise TimedOut(f"{attempt.key} waits: {rival.key} still runs on this node")
             if request["lease_until"] <= records.boot_clock():
                 raise TimedOut(f"the lease of {attempt.key} was over before it could start")
+            if self._config.checkpoint_root is None:
+                await asyncio.to_thread(self._leftover.drop_unfinished, attempt.job)
             account = accounts.of_attempt(attempt.folder)
             own = None if account is None else account.environment()
             node = environment.Node(
@@ -506,6 +515,7 @@ class NodeAgent:
         problems = self._renew(request["leases"])
         try:
             if self._holdings.forget(request["forget"], time.time()):
+                self._leftover.drop_empty({job_of(key) for key in request["forget"]})
                 self._begin(asyncio.to_thread(self._holdings.tidy))
         except OSError as error:
             problems.append(f"cannot forget attempts: {error.strerror}")
@@ -645,6 +655,21 @@ class NodeAgent:
             if attempt is not None and plan is not None
             else None,
         )
+
+    async def left_folders(
+        self, jobs: list[str] | None, before: float, remove: bool
+    ) -> list[LeftFolder]:
+        """See `AgentClient.left_folders`."""
+        if self._config.checkpoint_root is not None:
+            return []  # other nodes, and other clusters, have theirs there
+        if jobs is None:
+            names = await asyncio.to_thread(self._leftover.jobs)
+            return [LeftFolder(job=name, files=0, bytes=0) for name in names]
+        found = await asyncio.to_thread(self._leftover.measured, jobs, before)
+        if remove:
+            found = self._leftover.remove(found)
+            self._begin(asyncio.to_thread(self._holdings.tidy))
+        return found
 
     def _folder_of(self, key: str, place: Place) -> tuple[Path, float | None]:
         """A folder of an attempt, and until when it is kept. Raises NotFound."""

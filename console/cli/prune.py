@@ -15,7 +15,7 @@ from jobs.base.errors import InvalidInput
 from jobs.base.words import counted
 
 if TYPE_CHECKING:
-    from jobs.wire.views import PruneView
+    from jobs.wire.views import LeftFoldersView, PruneView
 
 _TIMEOUT = 600.0
 """Seconds of silence allowed: a store of a million files takes a while to look through."""
@@ -36,7 +36,9 @@ def prune(
 ) -> None:
     """Delete stored files that nothing references.
 
-    Snapshots, outputs and checkpoints of jobs stay. The controller does this every day.
+    Snapshots, outputs and checkpoints of jobs stay. The controller does this every day. By hand, nodes
+    also delete the checkpoint folders of jobs that the registry does not know: of a registry that is
+    gone, or submitted after the backup that was restored.
     """
     from jobs.base.units import parse_duration
 
@@ -53,7 +55,7 @@ def prune(
         if dry_run:
             _show(found, as_json)
             return
-        if not found["blobs"] and not found["checkpoints"]:
+        if not (found["blobs"] or found["checkpoints"] or _left(found)):
             _show({**found, "dry_run": False}, as_json)
             return
         if as_json or not sys.stdin.isatty():
@@ -66,7 +68,15 @@ def _what(found: PruneView) -> str:
     text = f"{counted(found['blobs'], 'blob')} ({size(found['bytes'])})"
     if found["checkpoints"]:
         text += f", with {counted(found['checkpoints'], 'checkpoint')} of populations"
+    for left in _left(found):
+        folders = counted(left["folders"], "checkpoint folder")
+        text += f"; on {left['node']} {folders} of jobs that the registry does not know"
+        text += f" ({size(left['bytes'])})"
     return text
+
+
+def _left(found: PruneView) -> list[LeftFoldersView]:
+    return found.get("left", [])  # an older controller does not say
 
 
 def _show(found: PruneView, as_json: bool) -> None:
@@ -78,3 +88,5 @@ def _show(found: PruneView, as_json: bool) -> None:
         f"{counted(found['kept'], 'blob')} stay, {size(found['kept_bytes'])}: they are referred to, or "
         f"somebody counted on them in the last {span(found['older_than'])}"
     )
+    if found.get("unanswered"):
+        narrate(f"not asked for checkpoint folders: {', '.join(found['unanswered'])}")

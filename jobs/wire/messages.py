@@ -406,6 +406,14 @@ class ShellReply(TypedDict):
     data: bytes
 
 
+class LeftFolder(TypedDict):
+    """The checkpoint folder of a job of which nothing else is on a node."""
+
+    job: str  # as in the keys of its attempts
+    files: int
+    bytes: int  # on disk
+
+
 class AgentClient(Protocol):
     """The agent as the controller sees it. Any call may raise errors.Unreachable."""
 
@@ -434,4 +442,12 @@ class AgentClient(Protocol):
     async def hold(self, key: str, what: Literal["latest", "all", ""]) -> HoldReply:
         """Keep what is whole in a job's checkpoint folder as it is, under the digests of its files, and say
         what that is. Call it again until it is ready; "" lets go of it."""
+        ...
+
+    async def left_folders(
+        self, jobs: list[str] | None, before: float, remove: bool
+    ) -> list[LeftFolder]:
+        """Checkpoint folders of jobs of which nothing else is here: the names alone (`jobs` None), or how
+        large those of these jobs are in which nothing is newer than `before` (unix time); with `remove`
+        they are removed. None at all where nodes share the folder."""
         ...

@@ -53,6 +53,14 @@ class StorageView(TypedDict):
     measured_at: str  # when the first two were found
 
 
+class LeftFoldersView(TypedDict):
+    """Checkpoint folders on a node of jobs that this registry does not know."""
+
+    node: str
+    folders: int
+    bytes: int  # on disk
+
+
 class PruneView(TypedDict):
     """What `qd prune` has let go of, or would."""
 
@@ -63,6 +71,8 @@ class PruneView(TypedDict):
     checkpoints: int  # of populations, that no further turn can begin with
     kept: int
     kept_bytes: int
+    left: list[LeftFoldersView]  # on nodes, which the controller's own daily round leaves alone
+    unanswered: list[str]  # nodes that could not be asked
 
 
 class Unanswered(TypedDict):

@@ -206,6 +206,11 @@ class Agent:
     ) -> bytes:
         raise NotFound(f"there is no file {path}")
 
+    async def left_folders(
+        self, jobs: list[str] | None, before: float, remove: bool
+    ) -> list[wire.LeftFolder]:
+        return []
+
     async def hold(self, key: str, what: str) -> wire.HoldReply:
         return {"state": "ready", "detail": "", "units": []}
 

@@ -19,7 +19,7 @@ from tests.chaos.soak.load import RANK
 from tests.chaos.soak.run import Outcome, soak
 from tests.chaos.soak.truth import Ask, Fault, Life, Truth, lives
 
-MINUTES, SEED = 0.6, 11
+MINUTES, SEED, LARGE = 0.6, 11, 200
 
 FIRST = Life("j1", 1, 0, 101, 10.0, 12.0, 0, 3, 3, None, None, ())
 SECOND = Life("j1", 2, 0, 102, 13.0, 15.0, 3, 5, 5, None, 0, ())
@@ -185,7 +185,7 @@ def test_a_failing_seed_tells_the_story_of_the_jobs_concerned(tmp_path: Path) ->
 
 @pytest.mark.slow
 @pytest.mark.ray
-@pytest.mark.timeout(420)
+@pytest.mark.timeout(900)
 def test_a_short_soak() -> None:
-    outcome = soak(MINUTES, SEED)
-    assert not outcome.wrong, "\n" + report(outcome, MINUTES, SEED)
+    outcome = soak(MINUTES, SEED, large=LARGE)
+    assert not outcome.wrong, "\n" + report(outcome, MINUTES, SEED, large=LARGE)

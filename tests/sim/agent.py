@@ -297,6 +297,11 @@ class Agent:
             raise NotFound(f"this node holds no attempt {key}")
         return b"weights"[offset : offset + limit]
 
+    async def left_folders(
+        self, jobs: list[str] | None, before: float, remove: bool
+    ) -> list[wire.LeftFolder]:
+        return []
+
     async def hold(self, key: str, what: str) -> wire.HoldReply:
         return {"state": "ready", "detail": "", "units": []}
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, FailFast, Field
 from agents.controller.api.access import ADMIN, OPERATOR
 from agents.controller.api.bodies import BoundedRoute
 from agents.controller.api.common import TheCaller, TheController
+from agents.controller.commands import pruning
 from jobs.base.disk import storage_full
 from jobs.snapshots.pack import read_pack_to
 from jobs.wire.views import PruneView
@@ -61,4 +62,4 @@ async def upload(request: Request, controller: TheController) -> dict[str, int]:
 
 @router.post("/blobs/prune", dependencies=[ADMIN])
 async def prune(request: PruneRequest, controller: TheController, who: TheCaller) -> PruneView:
-    return await controller.pruning.prune(request.older_than, dry_run=request.dry_run, who=who)
+    return await pruning.prune(controller, who, request.older_than, dry_run=request.dry_run)

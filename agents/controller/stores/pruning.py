@@ -149,6 +149,8 @@ class Pruning:
             "checkpoints": checkpoints,
             "kept": len(items) - len(gone),
             "kept_bytes": sum(item.size for item in items) - freed,
+            "left": [],
+            "unanswered": [],
         }
         if not dry_run:
             self._measured = view["kept"], view["kept_bytes"], self._now()

@@ -39,6 +39,7 @@ class Limit:
         self._allowed, self._cgroup = allowed, cgroup
         self._capped = bool(allowed and cgroup and cap(cgroup, allowed))
         self._due = 0.0
+        self._killed = False
 
     def passed(self, ranks: Iterable[int], now: float) -> tuple[int, str] | None:
         """The rank (by its pid) that holds most when together they hold too much, and that in words.
@@ -47,14 +48,30 @@ class Limit:
             ranks: pids of those that live.
             now: boot clock, seconds.
         """
-        if self._allowed is None or self._capped or now < self._due:
+        if self._allowed is None or now < self._due:
             return None
         self._due = now + TICK
+        if self._capped:
+            return self._bereft(ranks)
         held = over(ranks, self._allowed)
         if not held:
             return None
         text = f"the ranks here hold {words(sum(held.values()))}, and memory: allows "
         text += f"{words(self._allowed)} (looked at once a second)"
+        return max(held, key=lambda pid: held[pid]), text
+
+    def _bereft(self, ranks: Iterable[int]) -> tuple[int, str] | None:
+        """The same where the kernel sees to it: it kills one process, which may be a child that its rank
+        waits for without end. A rank that was killed itself is reaped before the next look."""
+        if not self._cgroup or not killed_for_memory(self._cgroup):
+            return None
+        if not self._killed:
+            self._killed = True
+            return None
+        held = used(ranks)
+        if not held or not self._allowed:
+            return None
+        text = f"the kernel killed a process of the ranks here, for memory: allows {words(self._allowed)}"
         return max(held, key=lambda pid: held[pid]), text
 
     def story(self) -> str:

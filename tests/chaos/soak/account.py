@@ -9,14 +9,14 @@ from itertools import pairwise
 from typing import Any
 
 from tests.chaos.soak.load import GRACE, KINDS
-from tests.chaos.soak.truth import Ask, Fault, Life, Run
+from tests.chaos.soak.truth import Ask, Fault, Life, Restore, Run
 
-RECOVERY = {"raylet": 45.0, "gcs_server": 45.0, "ray": 45.0, "supervisor": 45.0, "tmp": 45.0}
+RECOVERY = dict.fromkeys(("raylet", "gcs_server", "ray", "supervisor", "tmp", "all"), 45.0)
 """Seconds after a fault of a part until the rest of the cluster need not show it any more."""
 _RECOVERY = 20.0
 HURTS = ("kill", "damage")
 """What is done to a rank, after which its attempt may end badly."""
-AGENTS = ("agent", "fork server", "raylet", "ray", "gcs_server", "tmp")
+AGENTS = ("agent", "fork server", "raylet", "ray", "gcs_server", "tmp", "all")
 """What takes the agent, or what starts guards for it, along."""
 LAUNCH = 1.0
 """Seconds around the start of its ranks in which an agent that dies may take an attempt along. One whose
@@ -35,6 +35,7 @@ class Job:
     logs: Mapping[tuple[int, int], Sequence[str]]  # (attempt, rank) -> lines
     steps: Mapping[tuple[int, int], Sequence[int]]  # (attempt, rank) -> steps of `n`
     started: Mapping[int, float] = field(default_factory=dict)  # attempt -> when it was launched
+    restores: Sequence[Restore] = ()
 
     @property
     def id(self) -> str:
@@ -45,19 +46,42 @@ class Job:
     def kind(self) -> str:
         return self.ask.kind if self.ask else "trial"
 
+    def forgotten(self, life: Life) -> bool:
+        """Whether a life is of an attempt that was launched after a backup which was put back, and that the
+        registry has not, or has as one that never began."""
+        began = any(restore.forgot(life.began) for restore in self.restores)
+        return began and life.attempt not in self.started
 
-def submits(asks: Iterable[Ask], jobs: Iterable[Mapping[str, Any]]) -> Iterator[str]:
-    """Each submit that was acknowledged is one job, however often it was sent."""
+    def cut(self, life: Life) -> bool:
+        """Whether a life was over before a backup from its time was put back: of what it wrote, as much
+        is known as the backup has."""
+        return any(restore.forgot(life.last) for restore in self.restores)
+
+
+def submits(
+    asks: Iterable[Ask], jobs: Iterable[Mapping[str, Any]], restores: Sequence[Restore] = ()
+) -> Iterator[str]:
+    """Each submit that was acknowledged is one job, however often it was sent. What was acknowledged after
+    the backup that was put back may be gone, and if no node heard of it, its number is given again."""
     listed = [job["id"] for job in jobs if not job["tags"]]
-    counted = Counter(ask.job for ask in asks if ask.job)
-    for job, number in counted.items():
+    answered = [ask for ask in asks if ask.job]
+    known = [ask for ask in answered if not any(r.forgot(ask.answered) for r in restores)]
+    for job, number in Counter(ask.job for ask in known).items():
         if number > 1:
             yield f"{job} is the answer to {number} submits"
         if job not in listed:
             yield f"{job} was acknowledged and is not there"
     for job in listed:
-        if job not in counted:
+        if all(ask.job != job for ask in answered):
             yield f"{job} is there twice: nobody was told of it, and its key has another job"
+
+
+def forgotten(job: str, lives: Iterable[Life], restores: Sequence[Restore]) -> Iterator[str]:
+    """A job that ran and is in no registry was submitted after a backup that was put back."""
+    for life in lives:
+        if not any(restore.forgot(life.began) for restore in restores):
+            yield f"{job} ran as {_name(life)}, and the registry does not know it"
+    yield from one_at_a_time(list(lives))
 
 
 def one_at_a_time(lives: Sequence[Life]) -> Iterator[str]:
@@ -81,10 +105,18 @@ def told_once(job: Job) -> Iterator[str]:
     A rank that was killed may have written one more of each than it noted.
     """
     for life in job.lives:
+        yield from (f"{_name(life)} found {name} torn" for name in life.torn)
+        if job.forgotten(life):
+            continue
         place = (life.attempt, life.rank)
         lines, steps = job.logs.get(place, ()), job.steps.get(place, ())
         ticks = [int(line.split()[1]) for line in lines if line.startswith("tick")]
         wanted = list(range(life.resumed + 1, life.lines + 1))
+        if job.cut(life):
+            wanted.append(life.lines + 1)
+            if ticks != wanted[: len(ticks)] or list(steps) != wanted[: len(steps)]:
+                yield f"of {_name(life)} there are lines {_span(ticks)} and points {_span(steps)}"
+            continue
         if ticks not in (wanted, [*wanted, life.lines + 1]) or (life.exit == 0 and ticks != wanted):
             yield f"{_name(life)} wrote {_span(wanted)}, and its log has {_span(ticks)}"
         if life.exit == 0 and list(lines[-1:]) != [f"end {life.lines}"]:
@@ -125,6 +157,8 @@ def _excused(job: Job, run: Run, faults: Sequence[Fault]) -> bool:
     """Whether an attempt may have been lost: it was given up before it was launched, its agent died
     while it was, or its lease was short and contact away for longer."""
     those = [life for life in job.lives if life.run == run]
+    if any(job.cut(life) for life in those):
+        return True  # it ended, and the registry has forgotten how
     if not those and run[1] not in job.started:
         return True
     started = min((life.began for life in those), default=job.started.get(run[1], 0.0))
@@ -145,6 +179,8 @@ def _excused(job: Job, run: Run, faults: Sequence[Fault]) -> bool:
 def obeyed(job: Job, faults: Sequence[Fault]) -> Iterator[str]:
     """What was cancelled ran no more after its grace, counted in seconds in which nothing was wrong."""
     if job.ask is None or not job.ask.cancelled:
+        return
+    if any(restore.forgot(job.ask.cancelled) for restore in job.restores):
         return
     for life in job.lives:
         ran = calm(faults, job.ask.cancelled, life.last)
@@ -184,6 +220,8 @@ def trials(
         name = f"trial {view['number']} ({view['job']})"
         if states.get(view["state"]) != trial["state"] or view["params"] != trial["params"]:
             yield f"{name} is {view['state']}, and for Optuna {trial['state']}"
+        if any(jobs[view["job"]].cut(life) for life in jobs[view["job"]].lives):
+            continue  # it may have gone on from its last checkpoint, with nothing more to tell
         if view["state"] == "COMPLETE":
             told = [life.loss for life in jobs[view["job"]].lives]
             logged = [loss for loss in told if loss is not None][-1:]  # in whichever attempt

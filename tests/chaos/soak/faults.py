@@ -225,6 +225,9 @@ class Trouble:
         if ballast.exists():
             return
         with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+            room = os.statvfs(self._disk)
+            os.posix_fallocate(file.fileno(), 0, room.f_bavail * room.f_frsize * 9 // 10)
+            file.seek(0, os.SEEK_END)
             while True:
                 file.write(bytes(4096))
         self._lasts(Fault("fill", "disk", now, now + seconds), ballast.unlink)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from console.client import Client
-from jobs.base.errors import Conflict, QuarterdeckError, StorageFull, Unreachable
+from jobs.base.errors import Conflict, NotFound, QuarterdeckError, StorageFull, Unreachable
 from jobs.base.states import JOB_STATES, TERMINAL
 from jobs.spec.job import JobSpec
 from jobs.sweeps.spec import SweepSpec
@@ -24,6 +24,8 @@ ALIVE = 6
 """Jobs, besides the trials of the sweep, that are kept alive."""
 GRACE = 2.0
 SHORT_LEASE = 10.0
+MOST_LARGE = 3
+"""Jobs that write a large checkpoint, at most, one after the other."""
 PAUSE = 0.3
 """Seconds between two looks of somebody who waits."""
 
@@ -34,11 +36,18 @@ KINDS: dict[str, dict[str, Any]] = {
     "short": {},
     "failing": {"max_restarts": 2},
     "deaf": {"procs_per_node": 2, "max_restarts": 10},
+    "large": {"max_restarts": 10, "checkpoint": {"copy": "all", "every": 0, "keep": True}},
+    "moved": {"max_restarts": 10},
 }
 """What jobs there are, and what is special in their files."""
 _WEIGHTS = {"steady": 4, "leased": 2, "gpu": 3, "short": 4, "failing": 1, "deaf": 2}
-_OPTIONS = {"failing": " --fail", "deaf": " --deaf"}
-_TICKS = {"short": (2, 10), "failing": (1000, 1000), "deaf": (100, 300)}
+_OPTIONS = {
+    "failing": " --fail",
+    "deaf": " --deaf",
+    "large": " --large MIB",
+    "moved": " --moved",
+}
+_TICKS = {"short": (2, 10), "failing": (1000, 1000), "deaf": (100, 300), "moved": (2, 10)}
 """How many ticks a job has at least and at most; by default 80 to 250."""
 
 
@@ -48,14 +57,18 @@ class People:
     Args:
         seed: what they do is drawn from it; when, the cluster has a say in too.
         minutes: how long they will; in a short time they run shorter jobs, and cancel more often.
+        large: MiB of the one large checkpoint, which is copied, kept, and what another job begins with.
     """
 
-    def __init__(self, socket_path: Path, truth: Truth, seed: int, minutes: float) -> None:
+    def __init__(
+        self, socket_path: Path, truth: Truth, seed: int, minutes: float, large: int
+    ) -> None:
         self._client, self._truth = Client(socket_path, timeout=5.0), truth
         self._random = random.Random(f"{seed} people")
         self._canceller = random.Random(f"{seed} canceller")
         self._cancel_every = min(30.0, 12 * minutes)
         self._length = min(1.0, minutes / 2)
+        self._large, self._tries = large, 0
         self._over = threading.Event()
         self._threads = [
             threading.Thread(target=self._keep, args=(work,), name=work.__name__)
@@ -88,22 +101,46 @@ class People:
                 alive = [job for job in self._unfinished() if not job["tags"]]
                 if len(alive) < ALIVE:
                     number += 1
-                    self._submit(f"soak-{number}")
+                    self._submit(f"soak-{number}", *self._about_the_large_one())
 
     def _unfinished(self) -> list[dict[str, Any]]:
         states = [state for state in JOB_STATES if state not in TERMINAL]
         found: list[dict[str, Any]] = self._client.get("/v1/jobs", state=states, limit=100)["jobs"]
         return found
 
-    def _submit(self, key: str) -> None:
+    def _about_the_large_one(self) -> tuple[str, dict[str, Any]] | tuple[()]:
+        """What is submitted next on behalf of the large checkpoint: the job that writes it, again if that was
+        killed too often or is in no registry any more; once it is kept, the one that begins with it."""
+        asks = [ask for ask in self._truth.asks if ask.kind in ("large", "moved")]
+        if not self._large:
+            return ()
+        if asks:
+            try:
+                view = self._client.get(f"/v1/jobs/{asks[-1].job}")
+            except NotFound:
+                view = {"state": "FAILED"}
+            if view["state"] not in TERMINAL or (asks[-1].kind, view["state"]) == (
+                "moved",
+                "SUCCEEDED",
+            ):
+                return ()
+            kept = [a["digest"] for a in view.get("artifacts", ()) if a["name"] == "checkpoint"]
+            if view["state"] == "SUCCEEDED" and kept:
+                return "moved", {"checkpoint": {"start": kept[0]}}
+        self._tries += 1
+        return ("large", {}) if self._tries <= MOST_LARGE else ()
+
+    def _submit(self, key: str, kind: str = "", more: dict[str, Any] | None = None) -> None:
         """Submit until it is acknowledged; some have their connection cut first."""
         dice = self._random
-        kind = dice.choices(list(_WEIGHTS), list(_WEIGHTS.values()))[0]
+        drawn = dice.choices(list(_WEIGHTS), list(_WEIGHTS.values()))[0]
+        kind = kind or drawn
         low, high = _TICKS.get(kind, (80, 250))
         ticks = 1 + round(dice.randint(low, high) * self._length)
         command = f"{sys.executable} -u {RANK} {self._truth.diary} {ticks}"
-        fields = {"command": command + _OPTIONS.get(kind, ""), "name": kind, "notice": 0.0}
-        fields |= {"grace": GRACE, "resources": {"cpu": 0.5}} | KINDS[kind]
+        options = _OPTIONS.get(kind, "").replace("MIB", str(self._large))
+        fields = {"command": command + options, "name": kind, "notice": 0.0}
+        fields |= {"grace": GRACE, "resources": {"cpu": 0.5}} | KINDS[kind] | (more or {})
         body = {"spec": JobSpec.from_json(fields).to_json(), "key": key}
         ask = Ask(key, kind, clock())
         self._truth.asks.append(ask)
@@ -148,6 +185,8 @@ class People:
             try:
                 asked += 1
                 self._client.post(f"/v1/jobs/{ask.job}/cancel")
+            except NotFound:
+                return  # a backup was put back that does not have it
             except Conflict:
                 if asked == 1:
                     return  # it had ended

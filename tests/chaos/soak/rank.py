@@ -1,10 +1,12 @@
 """What the jobs of the soak run: ranks that keep a diary of their own, which nobody else can write.
 
-    python rank.py DIARY TICKS [--deaf] [--fail]
+    python rank.py DIARY TICKS [--deaf] [--fail] [--large MIB | --moved]
 
 Each tick prints `tick N`, logs a point at step N and moves the checkpoint, up to TICKS; then it prints
 `end N`. A restart goes on from the checkpoint. `--deaf` ignores SIGTERM, `--fail` ends with exit code 3
-after a few ticks. With a parameter `x`, as in a trial, the point has a loss too.
+after a few ticks. With a parameter `x`, as in a trial, the point has a loss too. `--large` writes a file of
+so many MiB into the checkpoint folder first, named by its digest; one that is there is checked, and with
+`--moved` it has to be there.
 
 The diary is a file for each process in DIARY, `j1.2.r0.PID`, one fact a line with the boot clock: what
 was written is noted only after it was. Locks, which the kernel takes back at the moment a process ends,
@@ -14,6 +16,7 @@ show two attempts of a job, or two jobs on a GPU, that live at one time.
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import signal
 import struct
@@ -70,6 +73,32 @@ class Diary:
         return 0 if answer[0] == fcntl.F_UNLCK else int(answer[4])
 
 
+def write_large(mib: int) -> str:
+    """A file in the checkpoint folder that is named by its digest; its name. No two MiB of it are equal."""
+    block, digest = hashlib.sha512(b"large").digest() * (1 << 14), hashlib.sha256()
+    with quarterdeck.atomic_write(quarterdeck.checkpoint_dir / "large.bin") as file:
+        for number in range(mib):
+            piece = number.to_bytes(8, "big") + block[8:]
+            digest.update(piece)
+            file.write(piece)
+    name = f"large-{digest.hexdigest()}.bin"
+    (quarterdeck.checkpoint_dir / "large.bin").rename(quarterdeck.checkpoint_dir / name)
+    return name
+
+
+def check_large(diary: Diary) -> bool:
+    """Note those that are there, whole or torn; whether there is any."""
+    found = sorted(quarterdeck.checkpoint_dir.glob("large-*.bin"))
+    for path in found:
+        digest = hashlib.sha256()
+        with path.open("rb") as file:
+            while piece := file.read(1 << 20):
+                digest.update(piece)
+        whole = path.name == f"large-{digest.hexdigest()}.bin"
+        diary.note("large" if whole else "torn", path.name)
+    return bool(found)
+
+
 def main() -> None:
     if "--deaf" in sys.argv:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -79,6 +108,10 @@ def main() -> None:
     diary.note("start", number)
     diary.be_alone()
     print(f"start {number}", flush=True)
+    if "--large" in sys.argv and not check_large(diary):
+        diary.note("large", write_large(int(sys.argv[sys.argv.index("--large") + 1])))
+    if "--moved" in sys.argv and not check_large(diary):
+        diary.note("torn", "what should have been there")
     x, last = quarterdeck.params.get("x"), number + LIFE
     while number < ticks:
         number += 1

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import random
 import shutil
 import subprocess
 import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -24,16 +25,22 @@ from tests.chaos import cluster as clusters
 from tests.chaos.cluster import Cluster
 from tests.chaos.soak import account, story
 from tests.chaos.soak.account import Job
-from tests.chaos.soak.faults import Trouble
+from tests.chaos.soak.faults import Trouble, parts
 from tests.chaos.soak.load import People
+from tests.chaos.soak.registry import PATIENCE, Registry, schedule
 from tests.chaos.soak.truth import Truth, clock
 
 QUIET = 240.0
 """Seconds in which all must have ended once nothing is done to the cluster any more: the fourth restart
 of a job waits a minute, and Ray may have to be started anew first."""
 CPUS = 6
-SMALL, LARGE = 64 << 10, 512 << 10
-"""KiB of the file systems that hold the registry, and what belongs to the node."""
+LARGE = 3 << 10
+"""MiB of the large checkpoint."""
+SPARE = (64 << 10) + (3 << 19)
+"""KiB of the file systems of the registry and of the node beside what they have of that (two copies there;
+here three: as it was written, as it came back, and in the next job's folder): what else they need, and what
+copies leave free."""
+_NOT_KEPT = ("blobs", "checkpoints", "checkpoint", "backups", "*.sock", "*.img", "trash", "ballast")
 EVERY = 3.0
 """Seconds between two moments of trouble, on average, unless one says otherwise."""
 TRIALS = 6.0
@@ -49,21 +56,31 @@ class Outcome:
     summary: str = ""
 
 
-def soak(minutes: float, seed: int, *, every: float = EVERY, keep: Path | None = None) -> Outcome:
+def soak(
+    minutes: float,
+    seed: int,
+    *,
+    every: float = EVERY,
+    large: int = LARGE,
+    keep: Path | None = None,
+) -> Outcome:
     """Trouble for so many minutes. Takes some two minutes more to become quiet and look.
 
     Args:
         every: seconds between two moments of trouble, on average.
+        large: MiB of the one large checkpoint.
         keep: where to leave a copy of the registry, the diaries and all logs of the cluster.
     """
     outcome = Outcome()
     try:
-        with clusters.running(cpus=CPUS, disks=(SMALL, LARGE)) as cluster:
+        environ = {"QD_CHECKPOINT_SPACE": f"{large + 64}MiB"}
+        disks = (SPARE + (large << 11), SPARE + 3 * (large << 10))
+        with clusters.running(cpus=CPUS, disks=disks, environ=environ) as cluster:
             try:
-                _soak(cluster, minutes, seed, every, outcome)
+                _soak(cluster, minutes, seed, every, large, outcome)
             finally:
                 if keep is not None:
-                    ignore = shutil.ignore_patterns("blobs", "*.sock", "trash", "ballast")
+                    ignore = shutil.ignore_patterns(*_NOT_KEPT)
                     shutil.copytree(
                         cluster.home, keep / f"seed-{seed}", ignore=ignore, dirs_exist_ok=True
                     )
@@ -72,18 +89,21 @@ def soak(minutes: float, seed: int, *, every: float = EVERY, keep: Path | None =
     return outcome
 
 
-def _soak(cluster: Cluster, minutes: float, seed: int, every: float, outcome: Outcome) -> None:
+def _soak(
+    cluster: Cluster, minutes: float, seed: int, every: float, large: int, outcome: Outcome
+) -> None:
     diary = cluster.home / "diary"
     diary.mkdir()
     truth = Truth(diary)
-    people = People(cluster.places.socket, truth, seed, minutes)
+    people = People(cluster.places.socket, truth, seed, minutes, large)
     disk = cluster.places.state if cluster.places.state.is_mount() else None
     trouble = Trouble(cluster, truth, disk, seed, every=every, gentle=minutes < 2)
+    registry = Registry(cluster, truth, lambda: parts(cluster), outcome.wrong)
     trials = max(4, round(TRIALS * minutes))
     truth.sweep = people.sweep(trials)
     people.start()
     try:
-        _make_trouble(trouble, 60 * minutes)
+        _make_trouble(trouble, registry, seed, 60 * minutes)
         trouble.end_what_is_due(all_of_it=True)
         truth.remark("quiet")
         people.finish()
@@ -93,15 +113,29 @@ def _soak(cluster: Cluster, minutes: float, seed: int, every: float, outcome: Ou
         _look(cluster, truth, trials, outcome)
     finally:
         trouble.mercy()
+        registry.keeper.end()
         people.finish()
 
 
-def _make_trouble(trouble: Trouble, seconds: float) -> None:
-    end = clock() + seconds
-    due = clock() + 2.0
-    while clock() < end:
+def _make_trouble(trouble: Trouble, registry: Registry, seed: int, seconds: float) -> None:
+    dice = random.Random(f"{seed} registry")
+    begin, end, due = clock(), clock() + seconds, clock() + 2.0
+    planned = [(begin + share * seconds, what) for share, what in schedule(dice)]
+    while clock() < end or planned:
         time.sleep(0.05)
         trouble.end_what_is_due()
+        if planned and clock() >= planned[0][0]:
+            _, what = planned[0]
+            if what == "backup":
+                registry.keeper.begin()
+                planned.pop(0)
+                continue
+            trouble.end_what_is_due(all_of_it=True)  # else `qd up` would wait for what is stopped
+            done = registry.restore() if what == "restore" else registry.exchange(dice)
+            if done or clock() > end + PATIENCE:
+                planned.pop(0)
+            if not done and clock() > end + PATIENCE:
+                registry.wrong.append(f"{what}: it could not be done in time")
         if clock() >= due:
             trouble.make()
             due = clock() + trouble.pause()
@@ -112,10 +146,12 @@ def _wait(cluster: Cluster, truth: Truth) -> bool:
     deadline = clock() + QUIET
     while clock() < deadline:
         with contextlib.suppress(QuarterdeckError):
+            if truth.restores:  # as a person does who has read `qd status`
+                cluster.client.post("/v1/strays/forget", {})
             jobs = cluster.client.get("/v1/jobs", limit=1000)["jobs"]
             sweep = cluster.client.get(f"/v1/sweeps/{truth.sweep}")
             over = sweep["state"] in SWEEP_ENDED and all(j["state"] in TERMINAL for j in jobs)
-            if over and cluster.client.get("/v1/status")["state"] == "ok":
+            if over and cluster.is_well():
                 return True
         time.sleep(0.5)
     return False
@@ -126,11 +162,15 @@ def _look(cluster: Cluster, truth: Truth, trials: int, outcome: Outcome) -> None
     wrong, lives = outcome.wrong, truth.lives()
     views = cluster.client.get("/v1/jobs", limit=1000)["jobs"]
     asks = {ask.job: ask for ask in truth.asks if ask.job}
-    wrong += account.submits(truth.asks, views)
+    wrong += account.submits(truth.asks, views, truth.restores)
+    listed = {view["id"] for view in views}
+    for name in lives.keys() - listed:
+        wrong += account.forgotten(name, lives[name], truth.restores)
     jobs: dict[str, Job] = {}
     for view in views:
         name = view["id"]
-        jobs[name] = _job(cluster, cluster.job(name), asks.get(name), lives.get(name, []))
+        found = _job(cluster, cluster.job(name), asks.get(name), lives.get(name, []))
+        jobs[name] = replace(found, restores=truth.restores)
         wrong += account.one_at_a_time(jobs[name].lives)
         wrong += account.told_once(jobs[name])
         wrong += account.ended_well(jobs[name], truth.faults)

@@ -36,6 +36,7 @@ class Life:
     loss: float | None  # what it logged last as a trial
     exit: int | None  # None when it was killed, or lives
     doubles: tuple[str, ...]  # what it met that should have been dead
+    torn: tuple[str, ...] = ()  # large files of its checkpoint that were not what was written
 
     @property
     def run(self) -> Run:
@@ -57,10 +58,14 @@ def lives(folder: Path) -> list[Life]:
 
 def _life(job: str, where: dict[str, int], facts: list[list[str]]) -> Life:
     told: dict[str, int] = {}
-    doubles, loss = [], None
+    doubles: list[str] = []
+    torn: list[str] = []
+    loss = None
     for _, what, *more in facts:
-        if what == "double":
-            doubles.append(" ".join(more))
+        if what in ("double", "torn"):
+            (doubles if what == "double" else torn).append(" ".join(more))
+        elif what == "large":
+            continue
         else:
             told[what] = int(more[0])
             loss = float(more[1]) if len(more) > 1 else loss
@@ -76,6 +81,7 @@ def _life(job: str, where: dict[str, int], facts: list[list[str]]) -> Life:
         loss=loss,
         exit=told.get("end"),
         doubles=tuple(doubles),
+        torn=tuple(torn),
     )
 
 
@@ -83,7 +89,7 @@ def _life(job: str, where: dict[str, int], facts: list[list[str]]) -> Life:
 class Fault:
     """Something that was done to the cluster."""
 
-    what: str  # "kill", "stop", "lock", "fill", "clean", "damage", "ask"
+    what: str  # "kill", "stop", "lock", "fill", "clean", "damage", "ask", "restore", "replace"
     part: str  # "controller", "rank", ...
     began: float
     until: float  # when it was over; as `began` for a kill
@@ -94,6 +100,20 @@ class Fault:
         whose = f" of {self.run[0]}.{self.run[1]}" if self.run else ""
         lasting = f" for {self.until - self.began:.1f} s" if self.until > self.began else ""
         return f"{self.what} {self.part}{whose}" + (f" ({self.pid})" if self.pid else "") + lasting
+
+
+@dataclass(frozen=True)
+class Restore:
+    """A backup, begun at `began` and made by `made`, that was put back between `stopped` and `up`."""
+
+    began: float
+    made: float
+    stopped: float
+    up: float
+
+    def forgot(self, moment: float) -> bool:
+        """Whether the registry may not know any more what was recorded at a moment."""
+        return self.began <= moment <= self.up
 
 
 @dataclass
@@ -117,6 +137,7 @@ class Truth:
     began: float = field(default_factory=clock)
     faults: list[Fault] = field(default_factory=list)
     asks: list[Ask] = field(default_factory=list)
+    restores: list[Restore] = field(default_factory=list)
     sweep: str = ""
     remarks: list[tuple[float, str]] = field(default_factory=list)
 

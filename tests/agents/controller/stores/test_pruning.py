@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import io
+import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -304,3 +305,67 @@ async def test_who_prunes_is_in_the_audit_also_when_nothing_went(plane: Plane) -
 
     assert await plane.controller.db.read(acts) == ["store.prune"]
     assert len(await plane.lines("/v1/events")) == events
+
+
+# -- what jobs leave on nodes -------------------------------------------------------------------------
+
+
+def folders(plane: Plane) -> dict[str, list[str]]:
+    """The checkpoint folders of node n1, and what is in them."""
+    there = (plane.root / "n1" / "checkpoints").glob("*")
+    return {path.name: sorted(file.name for file in path.iterdir()) for path in there}
+
+
+async def test_an_empty_checkpoint_folder_goes_with_its_job(plane: Plane) -> None:
+    empty = await plane.submit("true", resources={"cpu": 0.25})
+    full = await plane.submit("touch $QD_CHECKPOINT_DIR/a", resources={"cpu": 0.25})
+    await plane.wait(empty)
+    await plane.wait(full)
+    await until(lambda: len(folders(plane)) == 1)
+    (name,) = folders(plane)
+    assert f"-{full}-" in name
+
+
+async def test_checkpoints_of_a_registry_that_is_gone_go_when_a_person_says_so(
+    plane: Plane,
+) -> None:
+    job = await plane.submit("touch $QD_CHECKPOINT_DIR/ours", resources={"cpu": 0.25})
+    await plane.wait(job)
+    await until(lambda: list(folders(plane).values()) == [["ours"]])
+    root = plane.root / "n1" / "checkpoints"
+    (ours,) = folders(plane)
+    cluster = ours.partition("-")[0]
+    others = ["abcdef-j1-0badcafe", f"{cluster}-{job}-00000000", f"{cluster}-j77-00000000"]
+    for name in (*others, "abcdef-j2-0badcafe", "something else"):
+        (root / name / "step-1").mkdir(parents=True)
+        (root / name / "step-1" / "w.pt").write_bytes(bytes(8192))
+    old = plane.controller.now() - 2 * DAY
+    for name in (*others, "something else"):
+        os.utime(root / name / "step-1" / "w.pt", (old, old))
+    await plane.controller.pruning.prune()
+    assert len(folders(plane)) == 6, "the daily round leaves them alone"
+
+    found = await prune(plane, dry_run=True)
+    (left,) = found["left"]
+    assert (left["node"], left["folders"], found["unanswered"]) == ("n1", 3, [])
+    assert left["bytes"] >= 3 * 8192
+    assert len(folders(plane)) == 6
+    assert (await prune(plane))["left"] == found["left"]
+    assert sorted(folders(plane)) == sorted([ours, "abcdef-j2-0badcafe", "something else"])
+    events = [event["message"] for event in await plane.lines("/v1/events")]
+    assert any("pruned 3 checkpoint folders of jobs that the registry" in what for what in events)
+    assert (await prune(plane))["left"] == []
+    plane.fabric.node("n1").reachable = False
+    await until(lambda: not plane.controller.links.links["n1"].online)
+    assert (await prune(plane))["unanswered"] == ["n1"]
+    plane.fabric.node("n1").reachable = True
+
+
+async def test_what_a_killed_rank_was_writing_is_gone_when_the_job_starts_again(
+    plane: Plane,
+) -> None:
+    script = "ls -A $QD_CHECKPOINT_DIR; touch $QD_CHECKPOINT_DIR/.w.pt.7.tmp $QD_CHECKPOINT_DIR/w; exit 1"
+    job = await plane.submit(script, max_restarts=1, resources={"cpu": 0.25})
+    await plane.wait(job)
+    lines = await plane.lines(f"/v1/jobs/{job}.2/logs")
+    assert [line["line"] for line in lines] == ["w"]

@@ -103,6 +103,20 @@ def test_the_kernel_is_told_where_it_listens(tmp_path: Path) -> None:
     assert limit.story() == "the kernel killed it, for memory: allows 8.0 GiB here"
 
 
+def test_a_child_that_the_kernel_killed_ends_the_gang(tmp_path: Path) -> None:
+    """The rank lives on, and may wait for it without end."""
+    group = tmp_path / "qd-1"
+    group.mkdir()
+    limit = memlimit.Limit(8 << 30, str(group))
+    (group / "memory.events").write_text("low 0\noom 1\noom_kill 1\n")
+    assert limit.passed([os.getpid()], 100.0) is None, "if it was a rank, that is reaped meanwhile"
+    assert limit.passed([os.getpid()], 100.5) is None
+    passed = limit.passed([os.getpid()], 101.0)
+    assert passed is not None
+    assert passed[0] == os.getpid()
+    assert "killed a process of the ranks here, for memory: allows 8.0 GiB" in passed[1]
+
+
 def test_without_a_cgroup_somebody_looks_once_a_second() -> None:
     limit = memlimit.Limit(MIB, "/nowhere/qd-1")
     passed = limit.passed([os.getpid()], 100.0)
