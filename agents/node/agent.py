@@ -56,6 +56,7 @@ from jobs.wire.messages import (
     LaunchPlan,
     LaunchRequest,
     LeftFolder,
+    Leftover,
     Place,
     RankStack,
     ShellReply,
@@ -320,7 +321,7 @@ class NodeAgent:
             attempt.left = await asyncio.to_thread(attempt.count_left)
         except Exception as error:
             log.warning("cannot count the files of %s: %s", attempt.key, error)
-            attempt.left = LeftFolders(files=0, bytes=0)
+            attempt.left = Leftover(files=0, bytes=0)
         finally:
             self._counting.discard(attempt.key)
         self._changed()

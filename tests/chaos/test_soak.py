@@ -57,7 +57,7 @@ def job(*those: Life, kind: str = "steady", **fields: Any) -> Job:
 def found(told: Job, *faults: Fault) -> str:
     wrong = [
         *account.one_at_a_time(told.lives),
-        *account.told_once(told),
+        *account.told_once(told, faults),
         *account.ended_well(told, faults),
         *account.obeyed(told, faults),
     ]

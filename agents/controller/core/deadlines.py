@@ -15,8 +15,11 @@ LEASE_MARGIN = 5.0
 its lease about once a second, and clocks of two machines drift apart a little."""
 
 
-def timeouts(holding: Iterable[Live], now: float) -> Iterator[tuple[Live, lc.Timeout]]:
-    """Jobs that have run into their own limit.
+def timeouts(
+    holding: Iterable[Live], links: Mapping[str, Link], cluster: str, now: float
+) -> Iterator[tuple[Live, lc.Timeout]]:
+    """Jobs that have run into their own limit. One whose ranks have all ended runs no longer, though what
+    they left may be on its way for long.
 
     Args:
         now: unix time, as the clock goes now.
@@ -25,7 +28,7 @@ def timeouts(holding: Iterable[Live], now: float) -> Iterator[tuple[Live, lc.Tim
         limit, ends_by = live.spec.timeout, live.ends_by
         if limit is None or ends_by is None or live.job.state != "RUNNING" or not live.clocked:
             continue
-        if now > ends_by:
+        if now > ends_by and not _all_ended(live, links, cluster):
             yield live, lc.Timeout(limit)
 
 
@@ -57,10 +60,28 @@ def gone(
             # Without a grant of ours: one by an earlier controller, before our start, or none yet.
             granted = link.bounds.get(key) if link is not None else None
             bound = ahead.bound(granted, live.running_since, lease)
+            if link is not None and _ended(link, key, attempt.epoch):
+                # Nobody renews the lease of what is over. What it leaves (a long log, a large checkpoint)
+                # may be on its way for longer than that, as long as the node answers.
+                bound = max(bound, link.clock_at + lease)
             if monotonic > bound + live.spec.grace + LEASE_MARGIN:
                 reason = f"no contact for longer than its lease of {lease:g} s"
                 silent = monotonic - link.clock_at if link is not None and link.clock_at else None
                 yield live, lc.Gone(attempt.epoch, allocation.node, reason, silent)
+
+
+def _all_ended(live: Live, links: Mapping[str, Link], cluster: str) -> bool:
+    attempt = live.job.attempt
+    if attempt is None:
+        return False
+    left = [links.get(one.node) for one in attempt.allocations if not one.over]
+    key = live.key(cluster)
+    return all(link is not None and _ended(link, key, attempt.epoch) for link in left)
+
+
+def _ended(link: Link, key: str, epoch: int) -> bool:
+    report = link.reports.get(key)
+    return report is not None and (report["epoch"], report["state"]) == (epoch, "ended")
 
 
 def unreported(

@@ -569,7 +569,8 @@ class Reconciler:
             await self.apply(live, lc.ClockSet(live.moved))
 
     async def _check_limits(self) -> None:
-        for live, event in deadlines.timeouts(self.holding(), self._now()):
+        links, now = self._links.links, self._now()
+        for live, event in deadlines.timeouts(self.holding(), links, self.cluster_id, now):
             await self.apply(live, event)
 
     def busy(self) -> Holdings:

@@ -99,11 +99,13 @@ def one_at_a_time(lives: Sequence[Life]) -> Iterator[str]:
                 yield f"{_name(later)} began {gap:.3f} s before {_name(earlier)} was last alive"
 
 
-def told_once(job: Job) -> Iterator[str]:
+def told_once(job: Job, faults: Sequence[Fault] = ()) -> Iterator[str]:
     """Every line and point that a rank wrote is there once and in order.
 
-    A rank that was killed may have written one more of each than it noted.
+    A rank that was killed may have written one more of each than it noted. Of one that damaged the records
+    of its own attempt, as much is known as came before.
     """
+    damaged = {fault.run for fault in faults if fault.what == "damage"}
     for life in job.lives:
         yield from (f"{_name(life)} found {name} torn" for name in life.torn)
         if job.forgotten(life):
@@ -112,7 +114,7 @@ def told_once(job: Job) -> Iterator[str]:
         lines, steps = job.logs.get(place, ()), job.steps.get(place, ())
         ticks = [int(line.split()[1]) for line in lines if line.startswith("tick")]
         wanted = list(range(life.resumed + 1, life.lines + 1))
-        if job.cut(life):
+        if job.cut(life) or life.run in damaged:
             wanted.append(life.lines + 1)
             if ticks != wanted[: len(ticks)] or list(steps) != wanted[: len(steps)]:
                 yield f"of {_name(life)} there are lines {_span(ticks)} and points {_span(steps)}"

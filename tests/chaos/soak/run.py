@@ -172,7 +172,7 @@ def _look(cluster: Cluster, truth: Truth, trials: int, outcome: Outcome) -> None
         found = _job(cluster, cluster.job(name), asks.get(name), lives.get(name, []))
         jobs[name] = replace(found, restores=truth.restores)
         wrong += account.one_at_a_time(jobs[name].lives)
-        wrong += account.told_once(jobs[name])
+        wrong += account.told_once(jobs[name], truth.faults)
         wrong += account.ended_well(jobs[name], truth.faults)
         wrong += account.obeyed(jobs[name], truth.faults)
     sweep = cluster.client.get(f"/v1/sweeps/{truth.sweep}")

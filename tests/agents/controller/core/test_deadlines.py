@@ -144,6 +144,25 @@ def test_only_what_waits_and_is_not_told_of_is_asked_after() -> None:
     assert found(running(lc.Allocation("n1", "ended"), waits=True), late) == []
 
 
+def ended(live: Live, epoch: int = 7) -> Any:
+    return {"key": live.key("c"), "epoch": epoch, "state": "ended", "outcome": "done"}
+
+
+def test_what_has_ended_is_not_given_up_while_what_it_left_is_on_its_way() -> None:
+    """Nobody renews the lease of what is over, and a large checkpoint takes longer than that."""
+    live = running(lc.Allocation("n1", "running"), timeout=60.0)
+    n1 = link(live, heard_at=2_000.0)
+    n1.reports[live.key("c")] = ended(live)
+    n1.clock_at = 5_000.0
+    bound = 5_000.0 + LEASE + GRACE + LEASE_MARGIN
+    assert gone(live, {"n1": n1}, bound) == []
+    assert gone(live, {"n1": n1}, bound + 0.1) != [], "now the node is silent too"
+    assert list(deadlines.timeouts([live], {"n1": n1}, "c", 1e9)) == [], "it runs no longer"
+    n1.reports[live.key("c")] = ended(live, epoch=6)
+    assert gone(live, {"n1": n1}, bound) != [], "that was an earlier attempt"
+    assert list(deadlines.timeouts([live], {"n1": n1}, "c", 1e9)) != []
+
+
 @pytest.mark.parametrize("phase", ["ended", "gone"])
 def test_what_is_over_is_not_given_up(phase: Any) -> None:
     assert gone(running(lc.Allocation("n1", phase)), {}, 1e9) == []
@@ -155,8 +174,8 @@ def test_what_was_never_launched_has_no_lease() -> None:
 
 def test_a_time_limit_counts_from_the_start_and_moves_with_the_clock() -> None:
     live = running(lc.Allocation("n1", "running"), timeout=60.0)
-    assert list(deadlines.timeouts([live], 560.0)) == []
-    assert list(deadlines.timeouts([live], 560.1)) == [(live, lc.Timeout(60.0))]
+    assert list(deadlines.timeouts([live], {}, "c", 560.0)) == []
+    assert list(deadlines.timeouts([live], {}, "c", 560.1)) == [(live, lc.Timeout(60.0))]
     live.moved = 3_600.0
-    assert list(deadlines.timeouts([live], 560.1)) == [], "an hour that never was"
-    assert list(deadlines.timeouts([running(lc.Allocation("n1", "running"))], 1e9)) == []
+    assert list(deadlines.timeouts([live], {}, "c", 560.1)) == [], "an hour that never was"
+    assert list(deadlines.timeouts([running(lc.Allocation("n1", "running"))], {}, "c", 1e9)) == []
