@@ -17,7 +17,7 @@ from jobs.wire.dataviews import DataFile, DataVersionDetail, DataVersionView
 from jobs.wire.flowviews import ScheduleView
 from jobs.wire.modelviews import ModelDetail, ModelView
 from jobs.wire.monitorviews import MonitorRunView, MonitorView
-from jobs.wire.runviews import RunPage
+from jobs.wire.runviews import RunPage, RunView
 from jobs.wire.serviceviews import DeploymentView, KeyView
 from jobs.wire.sweepviews import CurveView
 from jobs.wire.views import (
@@ -136,6 +136,11 @@ class Source(Protocol):
     def data_files(self, ref: str) -> list[DataFile]: ...
     def runs(self, limit: int) -> RunPage:
         """The newest runs."""
+        ...
+
+    def runs_of(self, jobs: Sequence[str], points: int) -> list[RunView]:
+        """The runs of some jobs, each with its objective as a line of about so many points; a job that is
+        not known is left out."""
         ...
 
     def events(self, before: int, limit: int, text: str, level: str) -> list[EventView]:
@@ -352,6 +357,11 @@ class LiveSource:
 
     def runs(self, limit: int) -> RunPage:
         return cast("RunPage", self._client.get("/v1/runs", limit=limit))
+
+    def runs_of(self, jobs: Sequence[str], points: int) -> list[RunView]:
+        wanted = " or ".join(f"id={job}" for job in jobs)
+        answer = self._client.get("/v1/runs", filter=wanted, limit=len(jobs), points=points)
+        return cast("RunPage", answer)["runs"]
 
     def events(self, before: int, limit: int, text: str, level: str) -> list[EventView]:
         with self._client.stream(

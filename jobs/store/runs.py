@@ -13,10 +13,11 @@ from sqlmodel import Session, col, select
 from jobs.base.errors import InvalidInput
 from jobs.base.names import parse_run
 from jobs.base.times import maybe_rfc3339, rfc3339
+from jobs.metrics.points import Points
 from jobs.runs.filters import TEXTS, All, Any_, Condition, Expression, Not
-from jobs.store import runfacts
+from jobs.store import runfacts, sweepcharts
 from jobs.store.sweeptables import SweepTrialRow
-from jobs.store.tables import AttemptRow, JobRow, MetricLatestRow, RunFactRow
+from jobs.store.tables import AttemptRow, JobRow, MetricChunkRow, MetricLatestRow, RunFactRow
 from jobs.wire.runviews import RunPage, RunView
 
 MAX_PAGE = 500
@@ -33,13 +34,15 @@ _OPS: dict[str, Callable[[Any, Any], Any]] = {
 
 @dataclass(frozen=True, slots=True)
 class RunQuery:
-    """`before` is a job's number; `sort` a metric or param.NAME, `-` in front for the largest first."""
+    """`before` is a job's number; `sort` a metric or param.NAME, `-` in front for the largest first. With
+    `points`, each run has its objective as a line of about so many values."""
 
     where: Expression | None = None
     before: int | None = None
     sort: Condition | None = None
     descending: bool = False
     limit: int = 50
+    points: int = 0
 
 
 def page(session: Session, wanted: RunQuery) -> RunPage:
@@ -64,11 +67,21 @@ def page(session: Session, wanted: RunQuery) -> RunPage:
     metrics = _metrics(session, [epoch for _, epoch in shown if epoch is not None])
     logged = runfacts.of_jobs(session, [job.id for job, _ in shown if job.id is not None])
     more = len(rows) > limit and wanted.sort is None
-    return {
-        "runs": [
-            _view(job, metrics.get(epoch or -1, {}), logged.get(job.id or -1, {}))
+    views = [
+        _view(job, metrics.get(epoch or -1, {}), logged.get(job.id or -1, {}))
+        for job, epoch in shown
+    ]
+    if wanted.points:
+        names = {
+            epoch: job.spec["objective"]["metric"]
             for job, epoch in shown
-        ],
+            if epoch is not None and job.spec.get("objective")
+        }
+        lines = _curves(session, names, wanted.points)
+        for view, (_, epoch) in zip(views, shown, strict=True):
+            view["curve"] = lines.get(epoch or -1, [])
+    return {
+        "runs": views,
         "next": f"j{shown[-1][0].id}" if more else None,
         "total": count,
     }
@@ -85,6 +98,32 @@ def _metrics(session: Session, epochs: list[int]) -> dict[int, dict[str, float |
     for epoch, name, value in session.exec(query).all():
         found.setdefault(epoch, {})[name] = value
     return found
+
+
+def _curves(session: Session, names: Mapping[int, str], points: int) -> dict[int, list[float]]:
+    """What rank 0 of each attempt has logged of a metric, by steps.
+
+    Args:
+        names: epoch of an attempt -> the metric.
+        points: of a line about so many, with the extremes of every stretch.
+    """
+    query = (
+        sa.select(
+            col(MetricChunkRow.attempt_id), col(MetricChunkRow.names), col(MetricChunkRow.data)
+        )
+        .where(col(MetricChunkRow.attempt_id).in_(names), col(MetricChunkRow.rank) == 0)
+        .order_by(col(MetricChunkRow.id))
+    )
+    lines: dict[int, dict[int, float]] = {}
+    for epoch, logged, data in session.execute(query):
+        line = lines.setdefault(epoch, {})
+        for point in Points.from_bytes(logged, data).only(names[epoch]):
+            if point.value is not None:
+                line[point.step] = point.value  # of a step that was repeated, the newest
+    return {
+        epoch: [value for _, value in sweepcharts.thinned(line, points)]
+        for epoch, line in lines.items()
+    }
 
 
 def _view(

@@ -75,13 +75,14 @@ def curves(
         {
             "number": trial.number,
             "state": sweepreading.trial_state(trial.state, trial.wish, job.state),
-            "points": _thinned(lines.get(trial.number, {}), points),
+            "points": thinned(lines.get(trial.number, {}), points),
         }
         for trial, job in trials
     ]
 
 
-def _thinned(line: dict[int, float], points: int) -> list[tuple[int, float]]:
+def thinned(line: dict[int, float], points: int) -> list[tuple[int, float]]:
+    """Steps with their values: at most about `points`, with the extremes of every stretch."""
     ordered = sorted(line.items())
     if len(ordered) <= points:
         return ordered

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NotRequired
 
 from typing_extensions import TypedDict
 
@@ -28,6 +28,7 @@ class RunView(TypedDict):
     submitted_at: str
     started_at: str | None
     ended_at: str | None
+    curve: NotRequired[list[float]]  # its objective by steps, thinned; where that is asked for
 
 
 class RunPage(TypedDict):

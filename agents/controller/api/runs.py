@@ -28,9 +28,10 @@ async def list_runs(
     sort: Annotated[str | None, Query(max_length=250)] = None,
     before: str | None = None,
     limit: Annotated[int, Query(ge=1, le=runs.MAX_PAGE)] = 50,
+    points: Annotated[int, Query(ge=0, le=100)] = 0,
 ) -> RunPage:
     """Last attempts of jobs, newest first; `sort` is a metric or `param.NAME`, `-` before it for the
-    largest first."""
+    largest first. With `points`, each has its objective as a line of about so many values."""
     if sort and before:
         raise InvalidInput(
             "before: pages are in order of age", "Leave `sort` out, or raise `limit`."
@@ -41,6 +42,7 @@ async def list_runs(
         sort=filters.key(sort.removeprefix("-")) if sort else None,
         descending=bool(sort and sort.startswith("-")),
         limit=limit,
+        points=points,
     )
     return await controller.db.read(lambda session: runs.page(session, wanted))
 

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from textual import on
 from textual.message import Message
 
 from console.tui.actions import bindings
-from console.tui.core.base import commands
+from console.tui.core.base import commands, table
 from console.tui.core.base.filter import Filter
+from console.tui.core.base.order import Order
+from console.tui.core.base.table import Column
 from console.tui.core.base.world import NOTHING, World
+from console.tui.core.draw.format import many
 from console.tui.core.draw.lines import BLANK, Line, line
-from console.tui.core.jobs import folds, jobs
+from console.tui.core.jobs import columns, folds, jobs
 from console.tui.core.jobs.folds import Group, Listing
 from console.tui.screens.lists import ListScreen
 from console.tui.widgets.rows import Rows
 from jobs.base.errors import QuarterdeckError
+from jobs.wire.runviews import RunView
 from jobs.wire.sweepviews import SweepView
 from jobs.wire.views import JobView
 
@@ -80,11 +84,20 @@ class JobsScreen(ListScreen[JobView]):
         self._listing = Listing()
         self._unfolded: dict[str, None] = {}  # sweeps, the last one last
         self._folded: frozenset[str] = frozenset()  # of those that the filter has unfolded
+        self._chosen: list[str] = []  # names of columns; the usual ones where there is none
+        self._skipped = 0  # columns that were scrolled away
+        self._columns: Sequence[Column[JobView]] = jobs.COLUMNS
+        self._facts: dict[str, RunView] = {}
+        self._read_at: dict[str, float] = {}  # job -> when its facts were asked for
+        self._unread = ""  # why facts could not be read
+        self._asking: Sequence[str] = ()  # jobs whose facts are on their way
 
     def on_mount(self) -> None:
         session = self.deck.memory.session
         self._filter = self.parse(session.filter)
         self._unfolded = dict.fromkeys(session.unfolded.split())
+        self._chosen = session.columns.split("\n") if session.columns else []
+        self._make_columns()
 
     def parse(self, text: str) -> Filter[JobView]:
         return jobs.job_filter(text)
@@ -97,6 +110,7 @@ class JobsScreen(ListScreen[JobView]):
                 self._known,
                 self._filter,
                 self._order,
+                columns=self._columns,
                 sweeps=world.sweeps,
                 unfolded=self._unfolded,
                 folded=self._folded,
@@ -126,10 +140,16 @@ class JobsScreen(ListScreen[JobView]):
         ]
 
     def totals(self) -> Line:
-        """How many sweeps have trials among them, and whether there are more jobs."""
-        if not self._older and len(self.deck.world.jobs) < PAGE:
-            return BLANK
-        return line(("older ones follow at the end" if self._more else "that is all", "dim"))
+        """Whether there are more jobs or columns, and why values are missing."""
+        told: list[tuple[str, str]] = []
+        if self._older or len(self.deck.world.jobs) >= PAGE:
+            told.append(("older ones follow at the end" if self._more else "that is all", "dim"))
+        if hidden := len(self._columns) - len(self.laid_out()):
+            told.append((f"{many(hidden, 'column')} more: < >", "dim"))
+        if self._unread:
+            told.append((f"values not read: {self._unread}", "warn"))
+        gap = (f" {self.deck.glyphs.dot} ", "dim")
+        return line(*(part for one in told for part in (gap, one)))[1:]
 
     def counts(self) -> tuple[int, int]:
         return self._listing.matching, len(self._known)
@@ -144,6 +164,106 @@ class JobsScreen(ListScreen[JobView]):
         if group is None:
             return super()._row(key, width)
         return folds.group_line(group, self.laid_out(), self.deck.glyphs)
+
+    # Columns.
+
+    def laid_out(self) -> Sequence[tuple[Column[JobView], int]]:
+        fixed = len(columns.FIXED)
+        shown = (*self._columns[:fixed], *self._columns[fixed + self._skipped :])
+        return table.arrange(shown, self.size.width - 2)
+
+    def sortable(self) -> Sequence[str]:
+        return table.sortable(self._columns)
+
+    def do_jobs_columns(self) -> None:
+        from console.tui.screens.columns import Columns
+
+        self.deck.push_screen(Columns(self._offered, self._choose))
+        self._ask_facts(columns.TREND_CELLS)
+
+    def _offered(self) -> tuple[list[str], list[str]]:
+        """The columns that are shown, and all that can be."""
+        chosen = self._chosen or [*columns.DEFAULT]
+        return chosen, columns.offered(chosen, self._known.values(), self._facts)
+
+    def _choose(self, names: list[str]) -> None:
+        self._chosen = names if names != [*columns.DEFAULT] else []
+        self._skipped = 0
+        self.deck.memory.note(columns="\n".join(self._chosen))
+        self._make_columns()
+        if self._order.column not in self.sortable():
+            self._order = Order()
+        self.sift()
+        self._look_for_facts()
+
+    def _make_columns(self) -> None:
+        self._columns = columns.made(self._chosen, self._facts, self.deck.clock.wall())
+
+    def do_jobs_right(self) -> None:
+        """On to the columns that do not fit."""
+        if len(self.laid_out()) + self._skipped < len(self._columns):
+            self._skipped += 1
+            self._restyle_rows()
+
+    def do_jobs_left(self) -> None:
+        self._skipped = max(0, self._skipped - 1)
+        self._restyle_rows()
+
+    def _restyle_rows(self) -> None:
+        self.rows.update_lines()
+        self._redraw_head()
+
+    # What rows do not say: parameters, metrics, tags that a program logged, the objective's course.
+
+    def tick(self) -> None:
+        self._look_for_facts()
+
+    def _look_for_facts(self) -> None:
+        if columns.needs_facts(self._chosen) and not self.deck.frozen:
+            self._ask_facts(columns.TREND_CELLS if columns.TREND in self._chosen else 0)
+
+    def _ask_facts(self, points: int) -> None:
+        """Ask for the rows on the screen; for all of them where they are sorted by such a value."""
+        if self._asking:
+            return
+        now, rows = self.deck.clock.mono(), self.rows
+        own = {column.title for column in jobs.COLUMNS} | {"", columns.GPU_HOURS}
+        if self._order.column in own:
+            top = rows.scroll_offset.y
+            keys: Sequence[str] = self._keys[top : top + max(1, rows.size.height)]
+        else:
+            keys = list(self._known)
+        known = [self._known[key] for key in keys if key in self._known]
+        wanted = columns.asked(known, self._facts, self._read_at, now)
+        if wanted:
+            self._asking = wanted
+            self._read_at |= dict.fromkeys(wanted, now)
+            source = self.deck.source
+            self.deck.fetch("facts", lambda: source.runs_of(wanted, points))
+
+    def _forget_asking(self) -> None:
+        """What was on its way will not come: it is asked for again."""
+        for job in self._asking:
+            self._read_at.pop(job, None)
+        self._asking = ()
+
+    def on_screen_resume(self) -> None:
+        self._forget_asking()  # an answer goes to the screen that is on top
+
+    def _take_facts(self, value: list[RunView] | None, error: QuarterdeckError | None) -> None:
+        if error is not None:
+            self._forget_asking()
+        self._asking = ()
+        self._unread = "" if error is None else error.message
+        for run in value or ():
+            before = self._facts.get(run["job"])
+            if before is not None and "curve" not in run and "curve" in before:
+                run["curve"] = before["curve"]
+            self._facts[run["job"]] = run
+        self._make_columns()
+        self.sift()
+        if error is None:
+            self._look_for_facts()
 
     # Folding.
 
@@ -184,7 +304,9 @@ class JobsScreen(ListScreen[JobView]):
             self.deck.fetch("older", lambda: source.jobs_page(oldest, PAGE))
 
     def fetched(self, key: str, value: Any, error: QuarterdeckError | None) -> None:
-        if error is not None:
+        if key == "facts":
+            self._take_facts(value, error)
+        elif error is not None:
             self.deck.tell(f"Older jobs: {error.message}.", severity="error")
         elif key == "older":
             self._older.update({job["id"]: job for job in value["jobs"]})

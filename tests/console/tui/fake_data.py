@@ -6,6 +6,7 @@ from typing import Any
 
 from jobs.wire.dataviews import DataFile, DataVersionDetail
 from jobs.wire.runviews import RunView
+from jobs.wire.views import JobView
 from tests.console.tui.fake_views import at
 
 
@@ -117,3 +118,15 @@ def runs() -> list[RunView]:
         run(412, "SUCCEEDED", train="people@2"),
         run(407, "FAILED"),
     ]
+
+
+def run_of(job: JobView, points: int) -> RunView:
+    """What is known of a job of `fake_views`, the same each time."""
+    number = int(job["id"][1:])
+    view = run(number, job["state"])
+    view["params"] = {"lr": 10.0 ** -(1 + number % 4), "optimizer": ("adam", "sgd")[number % 2]}
+    view["metrics"] = {"loss": None if number % 5 == 0 else 2.0 + number % 7 / 10}
+    view["tags"] = {**job["tags"], "logged": "yes"}
+    if points:
+        view["curve"] = [1 - 0.8**step for step in range(number % 13)]
+    return view

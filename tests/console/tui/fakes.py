@@ -22,7 +22,7 @@ from jobs.wire.dataviews import DataFile, DataVersionDetail, DataVersionView
 from jobs.wire.flowviews import ScheduleView
 from jobs.wire.modelviews import ModelDetail, ModelView
 from jobs.wire.monitorviews import MonitorRunView, MonitorView
-from jobs.wire.runviews import RunPage
+from jobs.wire.runviews import RunPage, RunView
 from jobs.wire.serviceviews import DeploymentView, KeyView
 from jobs.wire.sweepviews import CurveView
 from jobs.wire.views import (
@@ -469,6 +469,14 @@ class FakeSource:
         self._check("runs")
         found = fake_data.runs()
         return {"runs": found, "next": self.more_runs, "total": len(found)}
+
+    def runs_of(self, jobs: Sequence[str], points: int) -> list[RunView]:
+        self._check(f"runs of {len(jobs)} {points}")
+        return [
+            fake_data.run_of(self.tables["jobs"][job], points)
+            for job in jobs
+            if job in self.tables["jobs"]
+        ]
 
     def events(self, before: int, limit: int, text: str, level: str) -> list[EventView]:
         self._check(f"events {before} {text} {level}")

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from console.tui.app import QuarterdeckApp
+from console.tui.memory import Memory
 from tests.console.tui import fake_sweeps
 from tests.console.tui.fakes import FakeClock, FakeSource
 from tests.console.tui.pilots import settle
@@ -49,6 +50,29 @@ def test_unreachable(snap_compare: Compare) -> None:
 
 def test_a_question(snap_compare: Compare) -> None:
     assert picture(snap_compare, FakeSource(), USUAL, "D")
+
+
+CHOSEN = (
+    "user",
+    "time",
+    "trend",
+    "objective",
+    "param.lr",
+    "param.optimizer",
+    "metric.loss",
+    "gpu h",
+)
+
+
+@pytest.mark.parametrize("size", [SMALL, USUAL], ids=["80x24", "120x36"])
+def test_chosen_columns(snap_compare: Compare, size: tuple[int, int]) -> None:
+    memory = Memory()
+    memory.note(columns="\n".join((*CHOSEN, "tag.team")))
+    assert picture(snap_compare, FakeSource(), size, start="jobs", memory=memory)
+
+
+def test_columns_are_chosen(snap_compare: Compare) -> None:
+    assert picture(snap_compare, FakeSource(), USUAL, "f", "down", "down", start="jobs")
 
 
 @pytest.mark.parametrize("size", [SMALL, USUAL], ids=["80x24", "120x36"])

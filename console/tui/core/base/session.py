@@ -16,6 +16,7 @@ class Session:
         theme: name of a Textual theme; empty for the default.
         filter: the filter of the jobs table.
         sort: the order of the jobs table (`core.order.Order.text`).
+        columns: names of the columns of the jobs table that were chosen, one a line; none for the usual ones.
         unfolded: ids of the sweeps whose trials are listed among the jobs, with spaces between them.
         nodes, queue, events, sweeps, trials, models, deployments, data: the orders of the other lists, in the
             same way.
@@ -27,6 +28,7 @@ class Session:
     theme: str = ""
     filter: str = ""
     sort: str = ""
+    columns: str = ""
     unfolded: str = ""
     nodes: str = ""
     queue: str = ""

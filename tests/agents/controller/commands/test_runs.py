@@ -126,3 +126,22 @@ async def test_what_a_program_logs_is_found_beside_what_it_was_given(any_plane: 
     }.items():
         assert await ids(plane, text) == (["j1"] if found else []), text
     assert await ids(plane, None, sort="-param.lr") == ["j1"]
+
+
+async def test_runs_bring_the_course_of_their_objective_where_it_is_asked_for(
+    any_plane: Plane,
+) -> None:
+    plane = any_plane
+    log = "import quarterdeck as q; [q.log(loss=900 - i, other=i, step=i) for i in range(900)]"
+    objective = {"metric": "loss", "goal": "minimize"}
+    await plane.submit(["python", "-c", log], objective=objective)  # type: ignore[arg-type]
+    await plane.submit(["python", "-c", log])  # type: ignore[arg-type]  # has none
+    for number in (1, 2):
+        assert (await plane.wait(f"j{number}"))["state"] == "SUCCEEDED"
+    page = await plane.get("/v1/runs", points=12, filter="id=j1 or id=j2 or id=j99")
+    without, with_one = page["runs"]
+    assert without["curve"] == []
+    curve = with_one["curve"]
+    assert curve[0] == 900.0 and curve[-1] == 1.0 and len(curve) <= 16
+    assert curve == sorted(curve, reverse=True)
+    assert "curve" not in (await plane.get("/v1/runs"))["runs"][0]
