@@ -151,6 +151,7 @@ class Controller:
             monotonic=monotonic,
             tell=self._problems.tell,
             here=lambda node: self.cluster.node(node).boot_id == _boot_id(),
+            copied=self.acts.copied,
         )
         self.cluster_id = ""
         self.reconciler: Reconciler

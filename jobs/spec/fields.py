@@ -272,6 +272,7 @@ ModelRef = Annotated[
 ]
 DataRef = Annotated[str, _matching(_DATA, "a data set such as digits or digits@1")]
 DataName = Annotated[str, _matching(_SET, "the name of a data set, without a version")]
+ModelName = Annotated[str, _matching(_SET, "the name of a model, without a version")]
 Kept = Annotated[bool | int, BeforeValidator(_kept)]
 """True or false, or how many."""
 Digest = Annotated[str, _matching(_DIGEST, "sha256: and 64 hex digits")]

@@ -83,7 +83,11 @@ class Checkpoint(_Model):
         description="what is copied to the head while the job runs, so that it outlives the node: the "
         "newest checkpoint, all, or none; by default, a gang's newest",
     )
-    every: fields.Every = Field(600.0, description="how often a new checkpoint is copied, at most")
+    every: fields.Every | None = Field(
+        None,
+        description="how often a new checkpoint is copied, at most: by default every 10 minutes, and every "
+        "minute for a stream whose releases become versions of a model",
+    )
     keep: fields.Kept = Field(
         False,
         description="a number: how many copies stay, 3 by default; true: when the job succeeds, the "
@@ -357,6 +361,16 @@ class JobSpec(_Model):
             raise ValueError("the job has several ranks; allowed: one, which reads the stream")
         if known.get("timeout") is not None and not value.end:
             raise ValueError("timeout is given too; allowed: neither, or end: true")
+        checkpoint = known.get("checkpoint")
+        if (
+            value.release.model
+            and checkpoint is not None
+            and checkpoint.copying not in (None, "all")
+        ):
+            raise ValueError(
+                f"release.model needs copies of all releases, and checkpoint.copy is {checkpoint.copying};"
+                " allowed: all, which is the default"
+            )
         return value
 
     @field_validator("features")
@@ -406,7 +420,28 @@ class JobSpec(_Model):
     def copying(self) -> Literal["latest", "all", "off"]:
         """Which of its checkpoints are copied, where the spec leaves it open too. Only ranks of a gang are
         started again with what they have written."""
-        return self.checkpoint.copying or ("latest" if self.kind == "gang" else "off")
+        if self.checkpoint.copying is not None:
+            return self.checkpoint.copying
+        if self.publishes:
+            return "all"
+        return "latest" if self.kind == "gang" else "off"
+
+    @property
+    def publishes(self) -> bool:
+        """Whether its checkpoints hold releases that become versions of a model."""
+        return self.stream is not None and self.stream.release.model is not None
+
+    @property
+    def copying_asked(self) -> bool:
+        """Whether it is to be copied where that protects from nothing, too."""
+        return self.checkpoint.copying is not None or self.publishes
+
+    @property
+    def copying_every(self) -> float:
+        """Seconds between two copies."""
+        if self.checkpoint.every is not None:
+            return self.checkpoint.every
+        return 60.0 if self.publishes else 600.0
 
     @property
     def endless(self) -> bool:

@@ -80,6 +80,9 @@ class Release(_Model):
     records: Annotated[int | None, Field(ge=1)] = Field(
         None, description="after so many good records"
     )
+    model: fields.ModelName | None = Field(
+        None, description="each release becomes a version of this model"
+    )
 
 
 class Drift(_Model):

@@ -32,7 +32,7 @@ from jobs.store.modeltables import (
     ModelVersionRow,
 )
 from jobs.store.sweeptables import SweepTrialRow
-from jobs.store.tables import ArtifactRow, AttemptRow, RankRow
+from jobs.store.tables import ArtifactRow, AttemptRow, JobRow, RankRow
 from jobs.store.writing import Caller
 from jobs.wire.dataviews import DataPin
 from jobs.wire.modelviews import ApprovalView, EvidenceView, ModelView, StandingView
@@ -266,17 +266,22 @@ def run_of(session: Session, ref: RunRef) -> Run:
             f"{ref} has left no outputs",
             "A job that succeeds leaves what `outputs: {model: out/model.onnx}` in its file names.",
         )
-    epoch = attempt.id or 0
-    rows = session.exec(select(ArtifactRow).where(ArtifactRow.attempt_id == epoch)).all()
+    rows = session.exec(select(ArtifactRow).where(ArtifactRow.attempt_id == attempt.id)).all()
+    run = f"{job_name(ref.job)}.{attempt.number}"
+    return Run(run, {row.name: row for row in rows}, source_of(session, job, attempt))
+
+
+def source_of(session: Session, job: JobRow, attempt: AttemptRow) -> Source:
+    """What a version says of the run that it comes from."""
+    epoch, number = attempt.id or 0, job.id or 0
     ranks = session.exec(select(RankRow).where(RankRow.attempt_id == epoch)).all()
-    trial = session.exec(select(SweepTrialRow).where(SweepTrialRow.job_id == ref.job)).first()
+    trial = session.exec(select(SweepTrialRow).where(SweepTrialRow.job_id == number)).first()
     spec = job.spec
     latest = reading.latest_metrics(session, epoch)
-    run = f"{job_name(ref.job)}.{attempt.number}"
     lineage: dict[str, Any] = {
         "kind": "run",
-        "run": run,
-        "job": job_name(ref.job),
+        "run": f"{job_name(number)}.{attempt.number}",
+        "job": job_name(number),
         "attempt": attempt.number,
         "name": job.name,
         "user": job.user,
@@ -299,7 +304,7 @@ def run_of(session: Session, ref: RunRef) -> Run:
         "ended_at": maybe_rfc3339(attempt.ended_at),
     }
     metrics = {name: _finite(value["value"]) for name, value in latest.items()}
-    return Run(run, {row.name: row for row in rows}, Source(lineage, metrics, ref.job, job.uid))
+    return Source(lineage, metrics, number, job.uid)
 
 
 def _finite(value: float | None) -> float | None:

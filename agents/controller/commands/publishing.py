@@ -106,6 +106,29 @@ async def take_in(
     return await _publish(controller, who, name, manifest, source, label, tags, origin)
 
 
+async def publish_files(
+    controller: Controller,
+    who: Caller,
+    name: str,
+    manifest: Manifest,
+    source: Source,
+    *,
+    tags: Mapping[str, str],
+    origin: str,
+) -> PublishView:
+    """Make a version of files that are in the store, with the features that `source` names.
+
+    Raises:
+        NotAllowed: it holds a pickle, and the model's policy takes none.
+        Conflict: see `jobs.store.models.publish`.
+    """
+    _check(name, None, tags)
+    await asyncio.to_thread(_store, controller.blobs, manifest)
+    carried = source.lineage.get("features")
+    manifest = await asyncio.to_thread(_with_features, controller.blobs, manifest, carried)
+    return await _publish(controller, who, name, manifest, source, None, tags, origin)
+
+
 def _check(name: str, label: str | None, tags: Mapping[str, str] | None) -> None:
     if model_name(name) != name:
         raise InvalidInput(f"the name '{name}' is not in its normal form (NFC)")
@@ -150,9 +173,14 @@ def _gathered(blobs: BlobStore, chosen: Mapping[str, ArtifactRow]) -> Manifest:
                 if entry.link is None
             ]
     manifest = Manifest.of(entries)
+    _store(blobs, manifest)
+    return manifest
+
+
+def _store(blobs: BlobStore, manifest: Manifest) -> None:
+    """Store a manifest whose files are there. Blocking. Raises NotFound."""
     _all_here(blobs, manifest)
     blobs.put(manifest.digest, io.BytesIO(manifest.to_bytes()))
-    return manifest
 
 
 def _with_features(

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 
 from sqlmodel import Session
 
-from agents.controller.commands import evaluating, publishing
+from agents.controller.commands import evaluating, publishing, releasing
 from agents.controller.commands import models as rules
 from agents.controller.commands.services import Version, deploy_model, model_service
 from agents.controller.commands.submitting import check_fits
+from agents.controller.core.live import Live
 from agents.controller.flows.acts import Look, Order
 from jobs.access.roles import Role
 from jobs.base.errors import Conflict, InvalidInput, NotAllowed, NotFound
@@ -32,6 +33,7 @@ from jobs.services import rollout as ro
 from jobs.services.spec import ServiceSpec
 from jobs.store import flowwriting, models
 from jobs.store.alerttables import AlertNoteRow
+from jobs.store.copies import Copy
 from jobs.store.writing import Caller
 
 if TYPE_CHECKING:
@@ -43,6 +45,11 @@ class Stepping:
 
     def __init__(self, controller: Controller) -> None:
         self._controller = controller
+        self._released = releasing.Releases(controller)
+
+    async def copied(self, live: Live, copy: Copy) -> None:
+        """See `Acts.copied`."""
+        await self._released.publish(live, copy)
 
     async def check(self, act: Act, asked: Mapping[str, str | None], who: Caller) -> None:
         """See `Acts.check`."""

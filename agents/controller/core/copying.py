@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import functools
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -93,6 +93,8 @@ class Copier:
     now: unix time. monotonic: a clock that never jumps. Both in seconds.
     tell: takes what is wrong with a source, in words.
     here: whether a node is the head's own machine, with which its copies would be lost.
+    copied: takes a job's newest copy; perhaps again, after a restart or an error. What it raises is a problem
+        of the copies, and it is asked again.
     """
 
     def __init__(
@@ -105,12 +107,14 @@ class Copier:
         monotonic: Callable[[], float],
         tell: Callable[[str, str], None],
         here: Callable[[str], bool],
+        copied: Callable[[Live, Copy], Awaitable[None]],
     ) -> None:
         self.copies = copies
-        self._here = here
+        self._here, self._copied = here, copied
         self._links, self._hub, self._tell = links, hub, tell
         self._now, self._monotonic = now, monotonic
         self._jobs: dict[int, _Job] = {}
+        self._lasts: set[asyncio.Task[None]] = set()
         self._turns = asyncio.Semaphore(AT_ONCE)
         self._pace = Pace(copies.bounds.rate, monotonic)
 
@@ -139,9 +143,10 @@ class Copier:
         attempt = live.job.attempt
         if live.spec.copying == "off":
             return False
-        asked = live.spec.checkpoint.copying is not None
         return (
-            asked or attempt is None or not all(self._here(one.node) for one in attempt.allocations)
+            live.spec.copying_asked
+            or attempt is None
+            or not all(self._here(one.node) for one in attempt.allocations)
         )
 
     async def _follow(self, live: Live, job: _Job) -> None:
@@ -151,7 +156,7 @@ class Copier:
         try:
             async with self._turns:
                 await self._copy(live, job)
-            again = live.spec.checkpoint.every - (self._monotonic() - began)
+            again = live.spec.copying_every - (self._monotonic() - began)
         except _NotYet:
             pass
         except StorageFull as error:
@@ -207,6 +212,7 @@ class Copier:
         )
         known = self.copies.of(number)
         if known and known[-1].digest == manifest.digest:
+            await self._copied(live, known[-1])
             return
         lacking = await self.copies.make_room(number, manifest)
         sources = {file.sha256: file for file in found.files.values()}
@@ -229,8 +235,9 @@ class Copier:
             sent=sent,
             sources=_times(found),
         )
-        await self.copies.record(row, manifest, live.spec.checkpoint.copies)
+        copy = await self.copies.record(row, manifest, live.spec.checkpoint.copies)
         self.copies.done(number)
+        await self._copied(live, copy)
 
     async def _fetch(self, agents: Mapping[str, wire.AgentClient], key: str, file: Source) -> None:
         """Raises InvalidInput when it is not any more what its node said."""
@@ -284,19 +291,39 @@ class Copier:
         if set(nodes) != set(job.nodes):
             # Nodes that had nothing to say are not waited for; of the others all must answer.
             job.nodes = tuple(node for node in job.nodes if node in job.revisions)
-            with contextlib.suppress(TimeoutError, QuarterdeckError, _NotYet):
-                async with asyncio.timeout(LAST):
-                    await self._copy(live, job)
+            await self._last_copy(live, job)
         self.copies.done(live.job.id)
 
-    def ended(self, job: int) -> None:
-        """A job is over."""
+    def ended(self, live: Live, key: str) -> None:
+        """A job is over. Of one whose releases become versions, the last ones are still copied."""
+        job, attempt = live.job.id, live.job.attempt
         known = self._jobs.pop(job, None)
         if known is not None and known.task is not None:
             known.task.cancel()
+        if attempt is not None and live.spec.publishes:
+            nodes = tuple(one.node for one in attempt.allocations)
+            known = known or _Job(key, attempt.epoch, nodes)
+            task = asyncio.create_task(self._last(live, known), name=f"copy-last-j{job}")
+            self._lasts.add(task)
+            task.add_done_callback(self._lasts.discard)
+            return
         self.copies.done(job)
         if known is not None and known.problem:
             self._tell("checkpoints", "")
+
+    async def _last(self, live: Live, job: _Job) -> None:
+        """What it wrote last."""
+        if job.task is not None:
+            await asyncio.gather(job.task, return_exceptions=True)
+        job.copied = {}
+        await self._last_copy(live, job)
+        self.copies.done(live.job.id)
+        self._say(live, job, "")
+
+    async def _last_copy(self, live: Live, job: _Job) -> None:
+        with contextlib.suppress(TimeoutError, QuarterdeckError, _NotYet):
+            async with asyncio.timeout(LAST):
+                await self._copy(live, job)
 
     def standing(self, job: int) -> tuple[str, str]:
         """How far a copy under way is, and why none is made; both in words, or empty."""
@@ -305,6 +332,7 @@ class Copier:
 
     async def close(self) -> None:
         tasks = [task for job in self._jobs.values() for task in (job.task, job.settling) if task]
+        tasks += self._lasts
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -82,7 +82,7 @@ def launch_plan(
     if models:
         plan["models"] = dict(models)
     if spec.copying != "off":
-        plan["copy"] = {"what": spec.copying, "asked": spec.checkpoint.copying is not None}
+        plan["copy"] = {"what": spec.copying, "asked": spec.copying_asked}
     if resume is not None:
         plan["resume"] = resume
     if run_as is not None:

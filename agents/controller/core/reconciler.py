@@ -297,7 +297,8 @@ class Reconciler:
         self._hub.touch(f"job:{view['id']}")
         if job.terminal:
             self._secrets.drop(job.id)
-            self._copier.ended(job.id)
+            key = live.key(self.cluster_id) if job.attempt is not None else ""
+            self._copier.ended(live, key)
             self._carrier.ended(job.id)
             if not live.holding:
                 self._drop(live)

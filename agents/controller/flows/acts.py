@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from agents.controller.core.live import Live
 from jobs.base.errors import Conflict
 from jobs.flows.acts import Act
 from jobs.flows.course import End
+from jobs.store.copies import Copy
 from jobs.store.writing import Caller
 
 
@@ -55,6 +57,12 @@ class Acts(Protocol):
         """Whether it could be done at all, before anything starts. `asked` has None for what is not
         known yet. Raises QuarterdeckError."""
 
+    async def copied(self, live: Live, copy: Copy) -> None:
+        """A job's checkpoints have been copied: what they hold of a stream's releases becomes versions of
+        its model. Asked again for what is known already, and after an error.
+
+        Raises QuarterdeckError for what may pass."""
+
 
 class NoActs:
     """Of a controller that nobody has given any."""
@@ -67,3 +75,6 @@ class NoActs:
 
     async def check(self, act: Act, asked: Mapping[str, str | None], who: Caller) -> None:
         raise Conflict("this controller does not support such steps")
+
+    async def copied(self, live: Live, copy: Copy) -> None:
+        pass

@@ -42,6 +42,13 @@ def test_a_stream_that_cannot_be(more: str, says: str) -> None:
         ({"kind": "service"}, "the kind is service"),
         ({"nodes": 2}, "several ranks"),
         ({"procs_per_node": 2}, "several ranks"),
+        (
+            {
+                "stream": {"source": {"folder": "/in"}, "release": {"model": "m"}},
+                "checkpoint": {"copy": "off"},
+            },
+            "release.model needs copies of all releases",
+        ),
         ({"timeout": "1h"}, "timeout is given too; allowed: neither, or end: true"),
     ],
 )
@@ -82,3 +89,16 @@ def test_expectations_of_a_file(tmp_path: Path) -> None:
     }.items():
         with pytest.raises(InvalidInput, match=says):
             load(name)
+
+
+def test_what_becomes_versions_is_copied_whole_and_often() -> None:
+    def job(**more: Any) -> JobSpec:
+        return JobSpec.from_json({"command": "x", **more})
+
+    stream = {"source": {"folder": "/in"}, "release": {"records": 5, "model": "m"}}
+    spec = JobSpec.from_json(job(stream=stream).to_json())
+    assert (spec.copying, spec.copying_asked, spec.copying_every) == ("all", True, 60)
+    slow = job(stream=stream, checkpoint={"every": "10m"})
+    assert (slow.copying, slow.copying_every) == ("all", 600)
+    plain = job(stream={"source": {"folder": "/in"}})
+    assert (plain.copying, plain.copying_asked, plain.copying_every) == ("latest", False, 600)
