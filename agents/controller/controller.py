@@ -22,6 +22,7 @@ from agents.controller.core.copying import Copier
 from agents.controller.core.health import Health
 from agents.controller.core.intake import Intake
 from agents.controller.core.lag import LoopLag
+from agents.controller.core.membership import Membership
 from agents.controller.core.reconciler import Reconciler
 from agents.controller.core.strays import Strays
 from agents.controller.flows.acts import Acts, NoActs
@@ -52,6 +53,7 @@ from agents.controller.stores.trust import AllowedSigners, own_key
 from agents.controller.sweeps.studies import Studies
 from agents.controller.sweeps.sweeprun import Plant
 from agents.controller.sweeps.sweeps import Sweeps
+from agents.loops import loop
 from jobs import __version__
 from jobs.base.errors import NotFound, QuarterdeckError
 from jobs.base.names import job_name
@@ -68,13 +70,11 @@ from jobs.wire.views import EventView, JobDetail, JobView, NodeView, Problem, St
 
 log = logging.getLogger(__name__)
 
-MEMBERSHIP_EVERY = 1.0
+REGISTRY_EVERY = 1.0
 MARK_PATIENCE = 2.0
 """Seconds that an orderly end waits for a registry which does not answer."""
 AUDIT_EVERY = 5.0
 """Seconds between two checkpoints of the audit log, when there is something new in it."""
-REJOIN_EVERY = 15.0
-"""Seconds between two comparisons of what the fabric has reserved with what it should have."""
 _TAIL_LINES = 20
 """Last lines of the first failing rank that `qd explain` and `qd job` show."""
 
@@ -278,8 +278,16 @@ class Controller:
             monotonic=self.monotonic,
         )
         await self.alerts.load()
+        membership = Membership(
+            self.fabric,
+            self.cluster,
+            self.links,
+            self.reconciler,
+            tell=self._problems.tell,
+            monotonic=self.monotonic,
+        )
         self._tasks = [
-            asyncio.create_task(self._membership(), name="membership"),
+            asyncio.create_task(membership.run(), name="membership"),
             asyncio.create_task(self.reconciler.run(), name="reconciler"),
             asyncio.create_task(self._watch_registry(), name="registry"),
             asyncio.create_task(self._check_registry(), name="registry-check"),
@@ -330,9 +338,8 @@ class Controller:
 
     async def _watch_registry(self) -> None:
         """Tell when nothing can be recorded, and try until something can."""
-        while True:
-            await asyncio.sleep(MEMBERSHIP_EVERY)
-            await self._look_at_registry()
+        await asyncio.sleep(REGISTRY_EVERY)
+        await loop("registry", self._look_at_registry, REGISTRY_EVERY)
 
     async def _check_registry(self) -> None:
         """Once, beside all else: it takes as long as reading all of it."""
@@ -351,9 +358,7 @@ class Controller:
                 await self.db.write(writing.next_revision)
 
     async def _watch_audit(self) -> None:
-        while True:
-            await self.note_audit_head()
-            await asyncio.sleep(AUDIT_EVERY)
+        await loop("audit checkpoint", self.note_audit_head, AUDIT_EVERY)
 
     async def signers(self) -> Signers:
         """Whose signatures are believed now."""
@@ -370,41 +375,6 @@ class Controller:
             log.warning("audit checkpoint: %s", error.message)
         except Exception:
             log.exception("audit checkpoint")
-
-    async def _membership(self) -> None:
-        """Keep the links in step with the fabric's members; join it again when it was lost."""
-        joined, compared = False, 0.0
-        reserved_on: set[str] = set()  # incarnations of nodes
-        while True:
-            try:
-                if not joined:
-                    await self.fabric.connect()
-                members = await self.fabric.nodes()
-                incarnations = {member.id for member in members}
-                changed = not joined or incarnations != reserved_on
-                if changed or self.monotonic() > compared + REJOIN_EVERY:
-                    await self.reconciler.rejoin()
-                    reserved_on, compared = incarnations, self.monotonic()
-                if not joined:
-                    joined = True
-                    self.reconciler.wake()
-                present = {node.name for node in members}
-                for member in members:
-                    self.cluster.node(member.name, member.address).fabric = member
-                    self._problems.tell(f"name {member.name}", member.conflict)
-                for node in self.cluster.nodes.values():
-                    if node.name not in present:
-                        node.fabric = None
-                await self.links.members(members)
-                self._problems.tell("ray", "")
-            except QuarterdeckError as error:
-                joined = False
-                self._problems.tell("ray", error.message)
-            except Exception as error:
-                joined = False
-                log.exception("membership")
-                self._problems.tell("ray", f"internal error: {error!r}")
-            await asyncio.sleep(MEMBERSHIP_EVERY)
 
     # -- what people ask ----------------------------------------------------------------------------
 

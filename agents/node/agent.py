@@ -15,9 +15,11 @@ import os
 import socket
 import time
 from collections.abc import Collection, Coroutine
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from agents.loops import each, loop, woken
 from agents.node import accounts, feed, machine
 from agents.node.attempts import Attempt, job_of, reap, reap_removed
 from agents.node.checkpoints import holding
@@ -258,10 +260,7 @@ class NodeAgent:
                     self._look(about)
             except Exception:
                 log.exception("looking at the attempts")
-            # Not wait_for: before Python 3.12 it loses a cancellation that comes with the event.
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(max(0.0, looked + self._tick - time.monotonic())):
-                    await self._hinted.wait()
+            await woken(self._hinted, looked + self._tick - time.monotonic())
 
     @property
     def _tick(self) -> float:
@@ -328,29 +327,30 @@ class NodeAgent:
 
     async def _follow(self) -> None:
         """Bring metrics from what running attempts print and write."""
-        while True:
-            await asyncio.sleep(sources.EVERY)
-            for attempt in [attempt for attempt in self._holdings if attempt.live]:
-                try:
-                    await asyncio.to_thread(self._feeds.poll, attempt)
-                except Exception:
-                    log.exception("metrics of %s", attempt.key)
+
+        async def poll() -> None:
+            live = [attempt for attempt in self._holdings if attempt.live]
+            await each(
+                "metrics", [partial(asyncio.to_thread, self._feeds.poll, one) for one in live]
+            )
+
+        await loop("metrics", poll, sources.EVERY)
 
     async def _watch_checkpoints(self) -> None:
         """See what becomes whole in the checkpoint folders of what runs here."""
-        while True:
-            await asyncio.sleep(holding.LOOK_EVERY / 2)
+
+        async def look(attempt: Attempt) -> None:
+            if await asyncio.to_thread(self._holder.look, attempt.job):
+                self._changed()
+
+        async def turn() -> None:
             held = list(self._holdings)
             for job in set(self._holder.known()) - {attempt.job for attempt in held}:
                 self._holder.drop(job)
-            for attempt in held:
-                if not (attempt.live and self._copies(attempt)):
-                    continue
-                try:
-                    if await asyncio.to_thread(self._holder.look, attempt.job):
-                        self._changed()
-                except Exception:
-                    log.exception("checkpoints of %s", attempt.key)
+            copied = [attempt for attempt in held if attempt.live and self._copies(attempt)]
+            await each("checkpoints", [partial(look, attempt) for attempt in copied])
+
+        await loop("checkpoints", turn, holding.LOOK_EVERY / 2)
 
     def _copies(self, attempt: Attempt) -> bool:
         """Whether its checkpoints are copied. A folder that nodes share needs no copy, unless one is
@@ -533,9 +533,7 @@ class NodeAgent:
             news = logs or metrics or sample or request["seen"] != self._revision
             if news or left <= 0:
                 break
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(left):
-                    await wake.wait()
+            await woken(wake, left)
         if sample is not None:
             self._given = sample["at"]
         return SyncReply(

@@ -17,6 +17,7 @@ from sqlmodel import Session
 from agents.controller.alerts.delivery import Delivery
 from agents.controller.stores.database import Database
 from agents.controller.stores.hub import Hub
+from agents.loops import loop, woken
 from jobs.alerts.course import Alert, Sight, covers, see, step
 from jobs.alerts.rules import Rule, Rules, load_rules
 from jobs.base.errors import NotFound, QuarterdeckError
@@ -81,21 +82,15 @@ class Alerts:
 
     async def run(self) -> None:
         """Look, for ever."""
-        wake = self._subscription.wake
-        while True:
-            try:
-                self._read_rules()
-                await self._look()
-            except QuarterdeckError as error:
-                log.warning("alerts: %s", error.message)
-            except Exception:
-                log.exception("alerts")
-            try:
-                async with asyncio.timeout(TICK):
-                    await wake.wait()
-            except TimeoutError:
-                continue
-            wake.clear()
+        await loop("alerts", self._turn, self._rest)
+
+    async def _turn(self) -> None:
+        self._read_rules()
+        await self._look()
+
+    async def _rest(self) -> None:
+        if await woken(self._subscription.wake, TICK):
+            self._subscription.wake.clear()
             await asyncio.sleep(0.1)  # what comes in a storm is looked at together
 
     def _read_rules(self) -> None:

@@ -12,8 +12,8 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 
 from agents.controller.stores.database import Database
+from agents.loops import loop, woken
 from jobs.alerts.rules import Channel, Rules
-from jobs.base.errors import QuarterdeckError
 from jobs.base.words import counted
 from jobs.store import alertwriting
 from jobs.store.alerttables import AlertNoteRow
@@ -57,23 +57,14 @@ class Delivery:
     async def run(self) -> None:
         """Deliver, for ever."""
         try:
-            while True:
-                try:
-                    await self._look()
-                except QuarterdeckError as error:
-                    log.warning("alerts: %s", error.message)
-                self._wake.clear()
-                try:
-                    async with asyncio.timeout(TICK):
-                        await self._wake.wait()
-                except TimeoutError:
-                    continue
+            await loop("alerts", self._look, lambda: woken(self._wake, TICK))
         finally:
             for task in self._tasks.values():
                 task.cancel()
             await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
     async def _look(self) -> None:
+        self._wake.clear()
         channels = self._rules().channels
         if not channels:
             return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Annotated, Any, TypeVar
@@ -11,6 +10,7 @@ from fastapi import Depends, Query, Request
 from fastapi.responses import StreamingResponse
 from sqlmodel import Session
 
+from agents import loops
 from agents.controller.api.identity import caller_of
 from agents.controller.controller import Controller
 from agents.controller.stores.hub import Subscription
@@ -156,11 +156,7 @@ def inside(documents: Sequence[Any]) -> bytes:
 
 async def woken(subscription: Subscription, seconds: float) -> bool:
     """Wait until something that the subscription is about has changed; False after `seconds`."""
-    try:
-        # Not wait_for: before Python 3.12 it can lose a cancellation when both come at once.
-        async with asyncio.timeout(seconds):
-            await subscription.wake.wait()
-    except TimeoutError:
+    if not await loops.woken(subscription.wake, seconds):
         return False
     subscription.wake.clear()
     return True

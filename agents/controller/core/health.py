@@ -7,7 +7,6 @@ nothing about its ranks.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,7 +20,7 @@ from agents.controller.nodes.links import Links
 from agents.controller.stores.database import Database
 from agents.controller.stores.hub import Hub
 from agents.controller.stores.problems import Problems
-from jobs.base.errors import QuarterdeckError
+from agents.loops import loop
 from jobs.life import lifecycle as lc
 from jobs.life.stalls import Vitals, judge
 from jobs.placement.nodehealth import WINDOW, Acknowledged, Loss, gpu_faults, losing_nodes
@@ -81,14 +80,7 @@ class Health:
 
     async def run(self) -> None:
         """Look for ever."""
-        while True:
-            try:
-                await self.look()
-            except QuarterdeckError as error:
-                log.warning("health: %s", error.message)
-            except Exception:
-                log.exception("health")
-            await asyncio.sleep(TICK)
+        await loop("health", self.look, TICK)
 
     def forget(self, name: str) -> None:
         """Remember nothing of a node."""

@@ -35,8 +35,9 @@ from agents.controller.stores.database import Database
 from agents.controller.stores.datasets import Datasets
 from agents.controller.stores.hub import Hub
 from agents.controller.stores.secretstore import SecretStore
+from agents.loops import each, loop, woken
 from jobs.base import names
-from jobs.base.errors import NotFound, QuarterdeckError
+from jobs.base.errors import NotFound
 from jobs.base.names import job_name
 from jobs.life import lifecycle as lc
 from jobs.placement.gpus import gpus_of_rank
@@ -186,32 +187,28 @@ class Reconciler:
 
     async def run(self) -> None:
         """Schedule, check time limits and leases, for ever."""
-        while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(TICK):
-                    await self._wake.wait()
-            self._wake.clear()
-            self.passes += 1
-            self._thought = 0.0
-            steps = (
-                self._keep_times,
-                self._look_at_maintenance,
-                self._schedule,
-                self._check_limits,
-                self.losses.look,
-            )
-            for step in steps:
-                try:  # each by itself: one job that cannot be placed must not let leases pass
-                    await step()
-                except QuarterdeckError as error:
-                    log.warning("reconciler: %s", error.message)
-                    await asyncio.sleep(TICK)
-                except Exception:
-                    log.exception("reconciler")
-                    await asyncio.sleep(TICK)
-            # With a long queue a pass costs tens of milliseconds; hints that come meanwhile are
-            # answered together, so that passes never take more than a fifth of the time.
-            await asyncio.sleep(min(4 * self._thought, TICK))
+        await self._rest()
+        await loop("reconciler", self._turn, self._rest, again=(TICK, TICK))
+
+    async def _turn(self) -> None:
+        self._wake.clear()
+        self.passes += 1
+        self._thought = 0.0
+        # Each by itself: one job that cannot be placed must not let leases pass.
+        steps = (
+            self._keep_times,
+            self._look_at_maintenance,
+            self._schedule,
+            self._check_limits,
+            self.losses.look,
+        )
+        await each("reconciler", steps)
+
+    async def _rest(self) -> None:
+        # With a long queue a pass costs tens of milliseconds; hints that come meanwhile are
+        # answered together, so that passes never take more than a fifth of the time.
+        await asyncio.sleep(min(4 * self._thought, TICK))
+        await woken(self._wake, TICK)
 
     def wake(self) -> None:
         """The nodes may have changed: look again."""

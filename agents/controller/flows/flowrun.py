@@ -11,6 +11,7 @@ import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 from sqlmodel import Session
 
@@ -20,8 +21,9 @@ from agents.controller.flows.flowrecord import Book, Passed, Stores, advance
 from agents.controller.stores.database import Database
 from agents.controller.stores.hub import Hub
 from agents.controller.sweeps.sweeps import Sweeps
+from agents.loops import loop, woken
 from jobs.access.roles import Role
-from jobs.base.errors import Conflict, InvalidInput, NotAllowed, NotFound, QuarterdeckError
+from jobs.base.errors import Conflict, InvalidInput, NotAllowed, NotFound
 from jobs.base.names import job_name
 from jobs.flows.course import ENDED, End, TaskId
 from jobs.flows.spec import PipelineSpec
@@ -37,7 +39,7 @@ LOOK_EVERY = 10.0
 """Seconds between two passes when nothing hints at a change."""
 TICK = 1.0
 """Seconds between two looks at the clock while a time limit runs: a clock may be set."""
-RETRY_AFTER, RETRY_AT_LEAST_EVERY = 1.0, 30.0
+RETRY = (1.0, 30.0)
 """Seconds to wait after a pass that failed: the first time, and after many."""
 
 
@@ -65,7 +67,6 @@ class FlowRun:
         self._subscription = plant.hub.subscribe([], hints_only=True)
         self._places: dict[TaskId, Place] = {}  # of tasks that run
         self._cancelled: set[TaskId] = set()
-        self._trouble = ""
         self._patience = 0.0
         self._user = ""
         self._uid = 0
@@ -78,41 +79,26 @@ class FlowRun:
 
     async def run(self) -> None:
         """Go on until the run is over. Whatever goes wrong is taken up again from the registry."""
-        patience = RETRY_AFTER
+        complain = partial(self._plant.tell, f"pipeline {self.name}")
         try:
-            while True:
-                try:
-                    self._book = None
-                    while not await self._pass():
-                        patience = RETRY_AFTER
-                        self._say("")
-                        await self._wait()
-                    return
-                except QuarterdeckError as error:
-                    log.warning("%s: %s", self.name, error.message)
-                    self._say(error.message)
-                except Exception as error:
-                    log.exception("%s", self.name)
-                    self._say(f"internal error: {error!r}")
-                await asyncio.sleep(patience)
-                patience = min(2 * patience, RETRY_AT_LEAST_EVERY)
+            await loop(self.name, self._turn, self._wait, complain, again=RETRY)
         finally:
-            self._plant.tell(f"pipeline {self.name}", "")
+            complain("")
             self._plant.hub.unsubscribe(self._subscription)
 
-    def _say(self, trouble: str) -> None:
-        if trouble != self._trouble:
-            self._trouble = trouble
-            self._plant.tell(f"pipeline {self.name}", trouble)
+    async def _turn(self) -> bool:
+        try:
+            return await self._pass()
+        except BaseException:
+            self._book = None  # what a pass that failed has changed in it is not what was stored
+            raise
 
     async def _wait(self) -> None:
         """Until something is worth a pass."""
         plant = self._plant
         until = plant.monotonic() + self._patience
         while not self._hinted() and (left := until - plant.monotonic()) > 0:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(min(left, TICK)):
-                    await self._subscription.wake.wait()
+            await woken(self._subscription.wake, min(left, TICK))
 
     def _hinted(self) -> bool:
         """Whether what was told since is more than a job's way from the queue to its ranks."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from sqlmodel import Session
@@ -12,7 +13,7 @@ from sqlmodel import Session
 from agents.controller.flows.flowrun import Plant
 from agents.controller.flows.flows import Flows
 from agents.controller.stores.secretstore import SecretStore
-from jobs.base.errors import QuarterdeckError
+from agents.loops import each, loop, woken
 from jobs.flows.schedules import Schedule
 from jobs.flows.spec import PipelineSpec
 from jobs.spec.command import Scalar
@@ -47,24 +48,17 @@ class Schedules:
 
     async def run(self) -> None:
         """Fire, for ever."""
-        while True:
-            now = self._plant.now()
-            for number in [number for number, at in self._next.items() if at <= now]:
-                try:
-                    await self._fire(number)
-                    self._plant.tell("schedules", "")
-                except QuarterdeckError as error:
-                    log.warning("schedules: %s", error.message)
-                    self._plant.tell("schedules", error.message)
-                except Exception as error:
-                    log.exception("schedules")
-                    self._plant.tell("schedules", f"internal error: {error!r}")
-            self._wake.clear()
-            try:
-                async with asyncio.timeout(TICK):
-                    await self._wake.wait()
-            except TimeoutError:
-                continue
+        await loop("schedules", self._turn, self._rest, partial(self._plant.tell, "schedules"))
+
+    async def _rest(self) -> None:
+        await woken(self._wake, TICK)
+
+    async def _turn(self) -> None:
+        """Fire what is due. One that cannot be fired keeps no other from its time."""
+        self._wake.clear()
+        now = self._plant.now()
+        due = [number for number, at in self._next.items() if at <= now]
+        await each("schedules", [partial(self._fire, number) for number in due])
 
     async def _fire(self, number: int) -> None:
         now = self._plant.now()

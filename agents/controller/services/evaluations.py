@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 from sqlmodel import Session
 
 from agents.controller.services.front import Plant, ourselves
 from agents.controller.stores.blobs import BlobStore
+from agents.loops import loop
 from jobs.base.errors import QuarterdeckError
 from jobs.base.names import job_name
 from jobs.base.states import TERMINAL
@@ -50,16 +52,7 @@ class Evaluations:
 
     async def run(self) -> None:
         """Look after evaluations, for ever."""
-        while True:
-            try:
-                await self.look()
-                self._plant.tell("evaluations", "")
-            except QuarterdeckError as error:
-                self._plant.tell("evaluations", error.message)
-            except Exception as error:
-                log.exception("evaluations")
-                self._plant.tell("evaluations", f"internal error: {error!r}")
-            await asyncio.sleep(LOOK_EVERY)
+        await loop("evaluations", self.look, LOOK_EVERY, partial(self._plant.tell, "evaluations"))
 
     async def look(self) -> None:
         """End those whose jobs are over."""

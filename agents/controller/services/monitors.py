@@ -17,6 +17,7 @@ import logging
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
@@ -28,6 +29,7 @@ from agents.controller.services.kept import Serving
 from agents.controller.services.services import Services
 from agents.controller.stores.blobs import BlobStore
 from agents.controller.stores.datasets import Datasets
+from agents.loops import loop
 from jobs.base.errors import Conflict, InvalidInput, QuarterdeckError
 from jobs.base.names import job_name
 from jobs.base.states import TERMINAL
@@ -102,16 +104,7 @@ class Monitors:
 
     async def run(self) -> None:
         """Look after monitors, for ever."""
-        while True:
-            try:
-                await self._pass()
-                self._plant.tell("monitors", "")
-            except QuarterdeckError as error:
-                self._plant.tell("monitors", error.message)
-            except Exception as error:
-                log.exception("monitors")
-                self._plant.tell("monitors", f"internal error: {error!r}")
-            await asyncio.sleep(LOOK_EVERY)
+        await loop("monitors", self._pass, LOOK_EVERY, partial(self._plant.tell, "monitors"))
 
     async def _pass(self) -> None:
         for run, deployment, job in await self._plant.database.read(monitors.running):

@@ -9,11 +9,11 @@ done about it, so a controller that is killed at any moment goes on where it was
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from sqlmodel import Session
@@ -25,7 +25,8 @@ from agents.controller.services.replicas import GIVE_UP, Replicas
 from agents.controller.services.scaling import Scaling
 from agents.controller.services.shadows import Shadows
 from agents.controller.services.views import certificate_trouble, deployment_view
-from jobs.base.errors import Conflict, InvalidInput, QuarterdeckError
+from agents.loops import loop, woken
+from jobs.base.errors import Conflict, InvalidInput
 from jobs.base.names import job_name
 from jobs.base.states import TERMINAL
 from jobs.metrics.exposition import Page
@@ -93,20 +94,14 @@ class Services:
 
     async def run(self) -> None:
         """Look after services, for ever."""
-        while True:
-            self._wake.clear()
-            try:
-                await self._pass()
-                self._plant.tell("services", "")
-            except QuarterdeckError as error:
-                self._plant.tell("services", error.message)
-            except Exception as error:
-                log.exception("services")
-                self._plant.tell("services", f"internal error: {error!r}")
-            # Not wait_for: before Python 3.12 it can lose a cancellation when both come at once.
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._pause()):
-                    await self._wake.wait()
+        await loop("services", self._turn, self._rest, partial(self._plant.tell, "services"))
+
+    async def _turn(self) -> None:
+        self._wake.clear()
+        await self._pass()
+
+    async def _rest(self) -> None:
+        await woken(self._wake, self._pause())
 
     def _pause(self) -> float:
         if any(kept.deployment.busy for kept in self._kept.values()):

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import re
 import shutil
@@ -27,7 +28,8 @@ from agents.controller.stores.blobs import BlobStore, Stored
 from agents.controller.stores.copies import Copies
 from agents.controller.stores.database import Database
 from agents.controller.stores.hub import Hub
-from jobs.base.errors import InvalidInput, QuarterdeckError, StorageFull
+from agents.loops import loop
+from jobs.base.errors import InvalidInput, StorageFull
 from jobs.base.times import rfc3339
 from jobs.base.units import format_duration, format_size
 from jobs.base.words import counted
@@ -88,20 +90,15 @@ class Pruning:
 
     async def run(self) -> None:
         """Measure and prune for ever."""
-        since = EVERY - FIRST_AFTER
-        while True:
-            try:
-                if since >= EVERY:
-                    since = 0.0
-                    await self.prune()
-                else:
-                    self._measure(await asyncio.to_thread(self._blobs.items))
-            except QuarterdeckError as error:
-                log.warning("pruning: %s", error.message)
-            except Exception:
-                log.exception("pruning")
-            await asyncio.sleep(MEASURE_EVERY)
-            since += MEASURE_EVERY
+        due = itertools.count(EVERY - FIRST_AFTER, MEASURE_EVERY)
+
+        async def turn() -> None:
+            if next(due) % EVERY < MEASURE_EVERY:  # once in each `EVERY`
+                await self.prune()
+            else:
+                self._measure(await asyncio.to_thread(self._blobs.items))
+
+        await loop("pruning", turn, MEASURE_EVERY)
 
     async def prune(
         self, older_than: float | None = None, *, dry_run: bool = False, who: Caller | None = None

@@ -13,7 +13,6 @@ and we for open is told again, which changes nothing.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 from collections.abc import Callable
@@ -27,6 +26,7 @@ from agents.controller.stores.hub import Hub
 from agents.controller.stores.secretstore import SecretStore
 from agents.controller.sweeps.studies import Asked, Studies, Study
 from agents.controller.sweeps.sweeprecord import Changes, Made, judge, record
+from agents.loops import loop, woken
 from jobs.base.errors import Conflict, QuarterdeckError
 from jobs.base.names import job_name, parse_run
 from jobs.base.words import counted
@@ -49,7 +49,7 @@ DEADLINE_EVERY = 1.0
 """The same while a budget runs: a clock may be set."""
 SHOW_EVERY = 0.2
 """Seconds between two tellings of what watchers see."""
-RETRY_AFTER, RETRY_AT_LEAST_EVERY = 1.0, 30.0
+RETRY = (1.0, 30.0)
 """Seconds to wait after a pass that failed: the first time, and after many."""
 
 
@@ -90,6 +90,7 @@ class SweepRun:
         self._patience = 0.0
         self._spec: SweepSpec
         self._stored: object = None
+        self._loaded = False  # whether the study is what the registry holds
         self._study: Study
 
     def wake(self) -> None:
@@ -99,32 +100,21 @@ class SweepRun:
 
     async def run(self) -> None:
         """Go on until the sweep is over. Whatever goes wrong is taken up again from the registry."""
-        patience = RETRY_AFTER
         try:
-            while True:
-                try:
-                    await self._load()
-                    over = False
-                    while not over:
-                        over = await self._pass()
-                        patience = RETRY_AFTER
-                        await self._tell("")
-                        if not over:
-                            await self._wait()
-                    return
-                except QuarterdeckError as error:
-                    log.warning("%s: %s", self.name, error.message)
-                    await self._tell(error.message)
-                except Exception as error:
-                    log.exception("%s", self.name)
-                    await self._tell(f"internal error: {error!r}")
-                await asyncio.sleep(patience)
-                patience = min(2 * patience, RETRY_AT_LEAST_EVERY)
+            await loop(self.name, self._turn, self._wait, self._complain, again=RETRY)
         finally:
             self._plant.tell(f"sweep {self.name}", "")
             self._plant.hub.unsubscribe(self._subscription)
 
-    async def _tell(self, trouble: str) -> None:
+    async def _turn(self) -> bool:
+        if not self._loaded:
+            await self._load()
+        self._loaded = False  # should the pass fail
+        over = await self._pass()
+        self._loaded = True
+        return over
+
+    async def _complain(self, trouble: str) -> None:
         """Say what keeps the sweep from going on, in `qd status` and once as an event; "" when it does."""
         if trouble == self._trouble:
             return
@@ -205,9 +195,7 @@ class SweepRun:
                 if left <= 0:
                     await self._show()
                     continue
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(min(left, DEADLINE_EVERY)):
-                    await subscription.wake.wait()
+            await woken(subscription.wake, min(left, DEADLINE_EVERY))
         if self._stale and plant.monotonic() > self._shown + 5 * SHOW_EVERY:
             await self._show()  # one pass has followed the other all the time
 
