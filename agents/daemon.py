@@ -118,7 +118,7 @@ async def serve(where: Places) -> None:
     copying, wrong = Bounds.from_env(os.environ)
     waiting, unclear = waits_for_nodes(os.environ)
     ranks_as, unknown = RanksAs.from_env(os.environ)
-    controller = Controller(
+    controller = await Controller.open(
         state=where.state,
         fabric=RayFabric(where),
         database_url=os.environ.get("QD_DATABASE_URL"),

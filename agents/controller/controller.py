@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, Self
 
 import psutil
 from sqlmodel import Session, select
@@ -84,7 +85,8 @@ class Controller:
 
     Args:
         state: folder of the registry, blobs and logs.
-        database_url: an SQLAlchemy URL; None for SQLite in `state`.
+        database: the registry, open. database_url: its SQLAlchemy URL.
+        cluster_id: by which nodes know whose attempts are whose; as the registry has it.
         ray_address: what `kind: ray` jobs get as RAY_ADDRESS.
         copying: what copies of checkpoints may take of network and disk.
         prune_after: seconds after which a blob goes that nothing refers to.
@@ -100,7 +102,9 @@ class Controller:
         *,
         state: Path,
         fabric: Fabric,
-        database_url: str | None = None,
+        database: Database,
+        database_url: str,
+        cluster_id: str,
         ray_address: Callable[[], str | None] = lambda: None,
         prune_after: float = GRACE,
         copying: Bounds | None = None,
@@ -112,13 +116,8 @@ class Controller:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.state, self.fabric, self.now, self.monotonic = state, fabric, now, monotonic
-        self._ray_address, self._rules, self._waiting = ray_address, rules, waiting
-        self._ranks_as = ranks_as
-        self.acts: Acts = (acts or NoActs)(self)
-        state.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.database_url = url = database_url or f"sqlite:///{database_file(state)}"
-        self.db = Database.open(url)
-        self._studies = Studies(url, self.db.turn)
+        self.db, self.database_url, self.cluster_id = database, database_url, cluster_id
+        self._studies = Studies(database_url, database.turn)
         self.blobs = BlobStore(state / "blobs", now)
         self.logs = LogStore(state / "logs")
         self.datasets = Datasets(self.db)
@@ -131,19 +130,9 @@ class Controller:
         self.pruning = Pruning(self.blobs, self.db, self.hub, self.copies, state, now, prune_after)
         self.cluster = Cluster(monotonic)
         self._problems = Problems()
-        self._intake = Intake(
-            database=self.db,
-            datasets=self.datasets,
-            logs=self.logs,
-            blobs=self.blobs,
-            hub=self.hub,
-            cluster=self.cluster,
-            problems=self._problems,
-            now=now,
-        )
-        self.links = self._intake.links = Links(fabric, self._intake, monotonic)
+        self.links = Links(fabric, self._problems.tell, monotonic)
         self.lag = LoopLag()
-        self.copier = self._intake.copier = Copier(
+        self.copier = Copier(
             self.copies,
             self.links,
             self.hub,
@@ -153,29 +142,10 @@ class Controller:
             here=lambda node: self.cluster.node(node).boot_id == _boot_id(),
             copied=self.acts.copied,
         )
-        self.cluster_id = ""
-        self.reconciler: Reconciler
-        self.strays: Strays
-        self.health: Health
-        self.sweeps: Sweeps
-        self.services: Services
-        self.monitors: Monitors
-        self.evaluations: Evaluations
-        self.flows: Flows
-        self.schedules: Schedules
-        self.alerts: Alerts
-        self._started = monotonic()
-        self._tasks: list[asyncio.Task[None]] = []
-
-    # -- life ---------------------------------------------------------------------------------------
-
-    async def start(self) -> None:
-        """Load the registry and begin; returns before the fabric is there, so that the API answers."""
-        self.cluster_id = self._intake.cluster_id = await self.db.write(writing.cluster_id)
-        self.reconciler = self._intake.reconciler = Reconciler(
-            cluster_id=self.cluster_id,
+        self.reconciler = Reconciler(
+            cluster_id=cluster_id,
             database=self.db,
-            fabric=self.fabric,
+            fabric=fabric,
             links=self.links,
             cluster=self.cluster,
             hub=self.hub,
@@ -183,18 +153,37 @@ class Controller:
             datasets=self.datasets,
             secrets=self.secrets,
             copier=self.copier,
-            now=self.now,
-            monotonic=self.monotonic,
-            ray_address=self._ray_address,
+            now=now,
+            monotonic=monotonic,
+            ray_address=ray_address,
             newest_attempt=self.logs.newest,
-            waiting=self._waiting,
-            ranks_as=self._ranks_as,
+            waiting=waiting,
+            ranks_as=ranks_as,
         )
-        self.strays = Strays(self.links, self.cluster_id, self._intake.unknown)
-        restored = await self._continuity.broken()
-        if restored:
-            await self._tell_of_restored()
-        await self._continuity.renew()
+        self._intake = Intake(
+            cluster_id=cluster_id,
+            database=self.db,
+            datasets=self.datasets,
+            logs=self.logs,
+            blobs=self.blobs,
+            hub=self.hub,
+            cluster=self.cluster,
+            links=self.links,
+            copier=self.copier,
+            reconciler=self.reconciler,
+            problems=self._problems,
+            now=now,
+        )
+        self._membership = Membership(
+            fabric,
+            self.cluster,
+            self.links,
+            self._intake,
+            self.reconciler,
+            tell=self._problems.tell,
+            monotonic=monotonic,
+        )
+        self.strays = Strays(self.links, cluster_id, self._intake.unknown)
         self.health = Health(
             database=self.db,
             reconciler=self.reconciler,
@@ -202,9 +191,102 @@ class Controller:
             cluster=self.cluster,
             hub=self.hub,
             problems=self._problems,
-            now=self.now,
-            monotonic=self.monotonic,
+            now=now,
+            monotonic=monotonic,
         )
+        folder = state / "secrets"
+        sweep_secrets = SecretStore(folder / "sweeps")
+        self.sweeps = Sweeps(
+            Plant(
+                database=self.db,
+                studies=self._studies,
+                reconciler=self.reconciler,
+                hub=self.hub,
+                sweep_secrets=sweep_secrets,
+                job_secrets=self.secrets,
+                now=now,
+                monotonic=monotonic,
+                tell=self._problems.tell,
+            )
+        )
+        service_plant = ServicePlant(
+            database=self.db,
+            reconciler=self.reconciler,
+            links=self.links,
+            hub=self.hub,
+            cluster=cluster_id,
+            address=lambda node: self.cluster.node(node).address,
+            now=now,
+            monotonic=monotonic,
+            tell=self._problems.tell,
+        )
+        self.services = Services(service_plant)
+        self.monitors = Monitors(service_plant, self.services, self.blobs, self.datasets)
+        self.evaluations = Evaluations(service_plant, self.blobs, self._last_words)
+        self.acts: Acts = (acts or NoActs)(self)  # asked by runs alone: none runs before `start`
+        flow_plant = FlowPlant(
+            database=self.db,
+            reconciler=self.reconciler,
+            sweeps=self.sweeps,
+            hub=self.hub,
+            stores=Stores(
+                self.blobs, SecretStore(folder / "pipelines"), self.secrets, sweep_secrets
+            ),
+            now=now,
+            monotonic=monotonic,
+            tell=self._problems.tell,
+            acts=self.acts,
+        )
+        self.flows = Flows(flow_plant)
+        self.schedules = Schedules(flow_plant, self.flows, SecretStore(folder / "schedules"))
+        self.alerts = Alerts(
+            self.db,
+            self.hub,
+            rules or state / "alerts.yaml",
+            Conditions(self.cluster, self.reconciler, self._problems, state),
+            self._problems.tell,
+            now=now,
+            monotonic=monotonic,
+        )
+        self._started = monotonic()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @classmethod
+    async def open(
+        cls, *, state: Path, fabric: Fabric, database_url: str | None = None, **settings: Any
+    ) -> Self:
+        """Open the registry, and put the controller over it together.
+
+        Args:
+            database_url: an SQLAlchemy URL; None for SQLite in `state`.
+            settings: see the class.
+
+        Raises what `Database.open` and its first write do.
+        """
+        url = database_url or f"sqlite:///{database_file(state)}"
+        database = _opened(state, url)
+        try:
+            cluster_id = await database.write(writing.cluster_id)
+            return cls(
+                state=state,
+                fabric=fabric,
+                database=database,
+                database_url=url,
+                cluster_id=cluster_id,
+                **settings,
+            )
+        except BaseException:
+            database.close()
+            raise
+
+    # -- life ---------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Load the registry and begin; returns before the fabric is there, so that the API answers."""
+        restored = await self._continuity.broken()
+        if restored:
+            await self._tell_of_restored()
+        await self._continuity.renew()
 
         def nodes(session: Session) -> list[NodeRow]:
             return list(session.exec(select(NodeRow)).all())
@@ -219,75 +301,13 @@ class Controller:
         await self.datasets.load()
         await self.copies.load()
         await self.reconciler.load(restored=restored)
-        secrets = self.state / "secrets"
-        sweep_secrets = SecretStore(secrets / "sweeps")
-        self.sweeps = Sweeps(
-            Plant(
-                database=self.db,
-                studies=self._studies,
-                reconciler=self.reconciler,
-                hub=self.hub,
-                sweep_secrets=sweep_secrets,
-                job_secrets=self.secrets,
-                now=self.now,
-                monotonic=self.monotonic,
-                tell=self._problems.tell,
-            )
-        )
         await self.sweeps.load()
-        service_plant = ServicePlant(
-            database=self.db,
-            reconciler=self.reconciler,
-            links=self.links,
-            hub=self.hub,
-            cluster=self.cluster_id,
-            address=lambda node: self.cluster.node(node).address,
-            now=self.now,
-            monotonic=self.monotonic,
-            tell=self._problems.tell,
-        )
-        self.services = Services(service_plant)
         await self.services.load()
-        self.monitors = Monitors(service_plant, self.services, self.blobs, self.datasets)
-        self.evaluations = Evaluations(service_plant, self.blobs, self._last_words)
-        plant = FlowPlant(
-            database=self.db,
-            reconciler=self.reconciler,
-            sweeps=self.sweeps,
-            hub=self.hub,
-            stores=Stores(
-                self.blobs, SecretStore(secrets / "pipelines"), self.secrets, sweep_secrets
-            ),
-            now=self.now,
-            monotonic=self.monotonic,
-            tell=self._problems.tell,
-            acts=self.acts,
-        )
-        self.flows = Flows(plant)
         await self.flows.load()
-        self.schedules = Schedules(plant, self.flows, SecretStore(secrets / "schedules"))
         await self.schedules.load()
-        conditions = Conditions(self.cluster, self.reconciler, self._problems, self.state)
-        self.alerts = Alerts(
-            self.db,
-            self.hub,
-            self._rules or self.state / "alerts.yaml",
-            conditions,
-            self._problems.tell,
-            now=self.now,
-            monotonic=self.monotonic,
-        )
         await self.alerts.load()
-        membership = Membership(
-            self.fabric,
-            self.cluster,
-            self.links,
-            self.reconciler,
-            tell=self._problems.tell,
-            monotonic=self.monotonic,
-        )
         self._tasks = [
-            asyncio.create_task(membership.run(), name="membership"),
+            asyncio.create_task(self._membership.run(), name="membership"),
             asyncio.create_task(self.reconciler.run(), name="reconciler"),
             asyncio.create_task(self._watch_registry(), name="registry"),
             asyncio.create_task(self._check_registry(), name="registry-check"),
@@ -559,6 +579,11 @@ class Controller:
         if maintenance is not None:
             told["maintenance"] = maintenance
         return told
+
+
+def _opened(state: Path, url: str) -> Database:
+    state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return Database.open(url)
 
 
 @functools.cache

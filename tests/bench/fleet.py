@@ -338,7 +338,7 @@ def timed(owner: Any, name: str, into: list[float]) -> None:
 
 async def serve(folder: Path) -> None:
     sys.setswitchinterval(TURN)  # as the controller's process has it
-    controller = Controller(state=folder / "state", fabric=Fleet())
+    controller = await Controller.open(state=folder / "state", fabric=Fleet())
     await controller.start()
     passes: list[float] = []
     timed(controller.reconciler.planner, "decide", passes)

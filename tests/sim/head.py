@@ -29,7 +29,7 @@ from agents.controller.stores.database import Database
 from agents.controller.stores.logstore import LogStore
 from agents.controller.stores.secretstore import SecretStore
 from jobs.base.errors import QuarterdeckError, StorageFull, Unreachable
-from jobs.store import migrations
+from jobs.store import migrations, writing
 from jobs.store.tables import MetaRow
 from tests.sim.fabric import Network, SimFabric
 from tests.sim.loop import EPOCH, Process
@@ -214,10 +214,15 @@ class Head:
             self._network.story.violated(f"the controller cannot start: {error!r}")
 
     async def _started(self) -> Controller:
-        database = mock.Mock(open=lambda url: Registry())
+        registry = Registry()
+        while True:
+            try:
+                cluster_id = await registry.write(writing.cluster_id)
+                break
+            except (StorageFull, Unreachable):
+                await asyncio.sleep(1.0)
         with mock.patch.multiple(
             controller_module,
-            Database=database,
             LogStore=lambda root: self.logs,
             MarkFile=lambda path: self.marks,
             BlobStore=_Blobs,
@@ -226,6 +231,9 @@ class Head:
             controller = Controller(
                 state=Path(tempfile.gettempdir()),
                 fabric=SimFabric(self._network),
+                database=registry,
+                database_url="sqlite://",
+                cluster_id=cluster_id,
                 now=lambda: self._loop.time() + EPOCH + self.ahead,
                 monotonic=self._loop.time,
             )

@@ -35,32 +35,31 @@ _NOT_COUNTED: wire.Leftover = {"files": 0, "bytes": 0}
 class Intake:
     """Stores what agents tell, and passes on what the reconciler must know. See `links.Keeper`.
 
-    `links`, `copier` and `reconciler` are set when they are made: they know each other.
-
     Args:
         now: unix time, seconds.
     """
 
-    links: Links
-    copier: Copier
-    reconciler: Reconciler
-
     def __init__(
         self,
         *,
+        cluster_id: str,
         database: Database,
         datasets: Datasets,
         logs: LogStore,
         blobs: BlobStore,
         hub: Hub,
         cluster: Cluster,
+        links: Links,
+        copier: Copier,
+        reconciler: Reconciler,
         problems: Problems,
         now: Callable[[], float],
     ) -> None:
         self.db, self.logs, self.blobs = database, logs, blobs
         self.hub, self.cluster, self._problems, self.now = hub, cluster, problems, now
         self._datasets = datasets
-        self.cluster_id = ""
+        self.cluster_id = cluster_id
+        self.links, self.copier, self.reconciler = links, copier, reconciler
         self._collecting = Collector(database, blobs, hub, now)
         self._attempts: dict[str, tuple[int, int, int] | None] = {}  # key -> (job, number, epoch)
         self._metric_offsets: dict[tuple[int, int], int] = {}  # (epoch, rank) -> bytes ingested
@@ -238,9 +237,6 @@ class Intake:
     async def close(self) -> None:
         """End what is being fetched; it is fetched anew by the next controller."""
         await self._collecting.close()
-
-    def on_problem(self, source: str, text: str) -> None:
-        self._problems.tell(source, text)
 
     # -- their parts --------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from agents.controller.core.reconciler import Reconciler
 from agents.controller.nodes.cluster import Cluster
 from agents.controller.nodes.fabric import Fabric
-from agents.controller.nodes.links import Links
+from agents.controller.nodes.links import Keeper, Links
 from agents.loops import loop
 
 EVERY = 1.0
@@ -22,12 +22,14 @@ class Membership:
         fabric: Fabric,
         cluster: Cluster,
         links: Links,
+        keeper: Keeper,
         reconciler: Reconciler,
         *,
         tell: Callable[[str, str], None],
         monotonic: Callable[[], float],
     ) -> None:
         self._fabric, self._cluster, self._links = fabric, cluster, links
+        self._keeper = keeper
         self._reconciler, self._tell, self._monotonic = reconciler, tell, monotonic
         self._joined = False
         self._compared = 0.0  # when what runs was last compared with what is reserved
@@ -61,4 +63,4 @@ class Membership:
         for node in self._cluster.nodes.values():
             if node.name not in present:
                 node.fabric = None
-        await self._links.members(members)
+        await self._links.members(members, self._keeper)

@@ -56,10 +56,6 @@ class Keeper(Protocol):
         """Seconds of lease for an attempt that should run, None for one that should not."""
         ...
 
-    def on_problem(self, source: str, text: str) -> None:
-        """Something is wrong with this node's link; an empty text says it is over."""
-        ...
-
 
 @dataclass(slots=True)
 class Link:
@@ -68,6 +64,7 @@ class Link:
     agent's newest reading and `clock_at` when it came; `renewed_at` is when leases were last renewed."""
 
     node: FabricNode
+    keeper: Keeper
     agent: wire.AgentClient | None = None
     online: bool = False
     clock: float = 0.0
@@ -91,14 +88,25 @@ class Link:
 
 
 class Links:
-    """All links, kept in step with the fabric's membership."""
+    """All links, kept in step with the fabric's membership.
 
-    def __init__(self, fabric: Fabric, keeper: Keeper, monotonic: Callable[[], float]) -> None:
-        self._fabric, self._keeper, self._monotonic = fabric, keeper, monotonic
+    Args:
+        tell: takes what is wrong with a source at the moment; an empty text says that it is over.
+        monotonic: a clock that never jumps, seconds.
+    """
+
+    def __init__(
+        self, fabric: Fabric, tell: Callable[[str, str], None], monotonic: Callable[[], float]
+    ) -> None:
+        self._fabric, self._tell, self._monotonic = fabric, tell, monotonic
         self.links: dict[str, Link] = {}
 
-    async def members(self, nodes: list[FabricNode]) -> None:
-        """Start links to new incarnations of nodes, end those to incarnations that are gone."""
+    async def members(self, nodes: list[FabricNode], keeper: Keeper) -> None:
+        """Start links to new incarnations of nodes, end those to incarnations that are gone.
+
+        Args:
+            keeper: whom new links hand things to.
+        """
         alive = {node.name: node for node in nodes}
         for name, link in list(self.links.items()):
             if name not in alive or alive[name].id != link.node.id:
@@ -108,7 +116,7 @@ class Links:
             known = self.links.get(name)
             if known is not None and known.tasks:
                 continue
-            link = Link(node)
+            link = Link(node, keeper)
             if known is not None:  # leases outlive the agent's incarnation: keep their bounds
                 link.bounds, link.confirmed = known.bounds, known.confirmed
             self.links[name] = link
@@ -126,8 +134,8 @@ class Links:
 
     def _well(self, name: str) -> None:
         """Complaints about a node, or by it, count no longer."""
-        self._keeper.on_problem(f"node {name}", "")
-        self._keeper.on_problem(f"agent {name}", "")
+        self._tell(f"node {name}", "")
+        self._tell(f"agent {name}", "")
 
     async def _end(self, link: Link) -> None:
         link.online, link.agent = False, None
@@ -163,32 +171,32 @@ class Links:
                 link.agent = await self._fabric.agent(link.node)
                 await self._hello(link)
                 failures = 0
-                self._keeper.on_problem(f"node {name}", "")
+                self._tell(f"node {name}", "")
                 seen = 0
                 while True:
                     seen = await self._round(link, seen)
                     if full:
                         full = False
-                        self._keeper.on_problem("storage", "")
+                        self._tell("storage", "")
             except Unreachable as error:
                 link.online = False
                 failures += 1
                 if failures > 2:
-                    self._keeper.on_problem(f"node {name}", error.message)
+                    self._tell(f"node {name}", error.message)
             except Conflict as error:  # it refuses to talk to us: it is of another version
                 link.online = False
                 failures += 1
-                self._keeper.on_problem(f"node {name}", error.message)
+                self._tell(f"node {name}", error.message)
             except StorageFull as error:
                 failures, full = failures + 1, True
-                self._keeper.on_problem("storage", error.message)
+                self._tell("storage", error.message)
             except QuarterdeckError as error:
                 failures += 1
-                self._keeper.on_problem(f"node {name}", error.message)
+                self._tell(f"node {name}", error.message)
             except Exception as error:  # a link must go on whatever one round brought
                 failures += 1
                 log.exception("link to %s", name)
-                self._keeper.on_problem(f"node {name}", f"internal error: {error!r}")
+                self._tell(f"node {name}", f"internal error: {error!r}")
             await asyncio.sleep(BACKOFF[min(failures, len(BACKOFF) - 1)])
 
     async def _hello(self, link: Link) -> None:
@@ -203,16 +211,16 @@ class Links:
         # Before anything is stored: leases are renewed also while nothing can be.
         link.clock, link.clock_at, link.online = hello["clock"], self._monotonic(), True
         link.reports = {report["key"]: report for report in hello["attempts"]}
-        await self._keeper.on_hello(link.node.name, hello)
+        await link.keeper.on_hello(link.node.name, hello)
         for report in hello["attempts"]:
-            await self._keeper.on_report(link.node.name, report, quiet=False)
+            await link.keeper.on_report(link.node.name, report, quiet=False)
 
     async def _round(self, link: Link, seen: int) -> int:
         assert link.agent is not None
         name = link.node.name
         # Not of what is to be forgotten: the keeper would have to look it up anew, and hold it.
         wanted = [report for key, report in link.reports.items() if key not in link.forget]
-        logs, metrics = await self._keeper.cursors(name, wanted)
+        logs, metrics = await link.keeper.cursors(name, wanted)
         reply = await self._sync(
             link,
             seen=seen,
@@ -240,7 +248,7 @@ class Links:
         assert link.agent is not None
         leases, booked = {}, {}
         for key, report in link.reports.items():
-            lease = self._keeper.lease_of(key)
+            lease = link.keeper.lease_of(key)
             if lease is not None and report["state"] in ("running", "stopping"):
                 leases[key] = link.grant(key, lease)
                 booked[key] = link.clock_at + lease
@@ -275,20 +283,20 @@ class Links:
             with contextlib.suppress(QuarterdeckError):  # the rounds tell of it
                 reply = await self._sync(link)
                 if reply["sample"] is not None:
-                    await self._keeper.on_sample(link.node.name, reply["sample"])
+                    await link.keeper.on_sample(link.node.name, reply["sample"])
 
     async def _take(self, link: Link, reply: wire.SyncReply, asked: Collection[str]) -> None:
         """`asked`: the keys of attempts whose metrics this is the answer about."""
         name = link.node.name
-        self._keeper.on_problem(f"agent {name}", "; ".join(reply["problems"]))
+        self._tell(f"agent {name}", "; ".join(reply["problems"]))
         if reply["sample"] is not None:
-            await self._keeper.on_sample(name, reply["sample"])
+            await link.keeper.on_sample(name, reply["sample"])
         # Ranks must be known before their metrics come, and be told ended only after.
         for report in reply["attempts"]:
             if report["state"] != "ended":
-                await self._keeper.on_report(name, report, quiet=False)
-        await self._keeper.on_metrics(name, reply["metrics"])
-        await self._keeper.on_logs(name, reply["logs"])
+                await link.keeper.on_report(name, report, quiet=False)
+        await link.keeper.on_metrics(name, reply["metrics"])
+        await link.keeper.on_logs(name, reply["logs"])
         full = sum(len(c["data"]) for c in (*reply["logs"], *reply["metrics"])) >= MAX_BYTES
         pending = {chunk["key"] for chunk in reply["metrics"]}
         ended = [report for report in reply["attempts"] if report["state"] == "ended"]
@@ -299,9 +307,9 @@ class Links:
                 continue
             # Of an attempt that was over before it was first heard of, nothing was asked yet.
             quiet = not full and report["key"] in asked and report["key"] not in pending
-            if await self._keeper.on_report(name, report, quiet=quiet):
+            if await link.keeper.on_report(name, report, quiet=quiet):
                 link.forget.add(report["key"])
                 link.bounds.pop(report["key"], None)
                 link.confirmed.pop(report["key"], None)
-            elif not self._keeper.fetching(name, report["key"]):
+            elif not link.keeper.fetching(name, report["key"]):
                 link.hurry = True

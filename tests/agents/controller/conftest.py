@@ -80,7 +80,7 @@ class Plane:
 
     async def start(self) -> None:
         self.starts += 1
-        self.controller = Controller(
+        self.controller = await Controller.open(
             state=self.root / "state",
             fabric=self.fabric,
             database_url=self.database_url,

@@ -137,7 +137,7 @@ from jobs.store.writing import Caller
 ANN = Caller("ann", 60_001)
 
 async def main(state, first):
-    controller = Controller(state=Path(state), fabric=LocalFabric([]))
+    controller = await Controller.open(state=Path(state), fabric=LocalFabric([]))
     await controller.start()
     for number in range(int(first), int(first) + 100_000):
         entries = []

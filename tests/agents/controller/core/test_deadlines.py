@@ -10,7 +10,7 @@ from agents.controller.core import deadlines
 from agents.controller.core.deadlines import LEASE_MARGIN
 from agents.controller.core.live import Live
 from agents.controller.nodes.fabric import FabricNode
-from agents.controller.nodes.links import Link
+from agents.controller.nodes.links import Keeper, Link
 from jobs.life import lifecycle as lc
 from jobs.life.outages import Ahead
 from jobs.spec.job import JobSpec
@@ -18,6 +18,8 @@ from jobs.wire.views import JobView
 
 LEASE, GRACE, SINCE = 30.0, 10.0, 1_000.0
 NEVER = Ahead()
+
+NOBODY = cast("Keeper", None)  # no link runs here
 
 
 def running(
@@ -43,7 +45,7 @@ def running(
 
 def link(live: Live, heard_at: float) -> Link:
     """One to the node n1, which was heard at that time and given its lease then."""
-    found = Link(FabricNode("n1", "", "n1-1", 1.0, 0.0, 0), clock_at=heard_at)
+    found = Link(FabricNode("n1", "", "n1-1", 1.0, 0.0, 0), NOBODY, clock_at=heard_at)
     found.grant(live.key("c"), LEASE)
     return found
 
@@ -130,7 +132,7 @@ def test_a_later_boot_of_the_machine_ends_what_it_no_longer_tells_of(waits: bool
 
 def test_only_what_waits_and_is_not_told_of_is_asked_after() -> None:
     def found(live: Live, at: float, *, online: bool = True, told: bool = False) -> list[str]:
-        known = Link(FabricNode("n1", "", "n1-1", 1.0, 0.0, 0), online=online)
+        known = Link(FabricNode("n1", "", "n1-1", 1.0, 0.0, 0), NOBODY, online=online)
         if told:
             known.reports[live.key("c")] = cast("Any", {})
         return [node for _, node in deadlines.unreported([live], {"n1": known}, "c", at)]
