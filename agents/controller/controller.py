@@ -9,7 +9,6 @@ import logging
 import os
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -66,8 +65,7 @@ from jobs.placement.nodehealth import Acknowledged
 from jobs.spec.runas import RanksAs
 from jobs.store import audit, reading, writing
 from jobs.store.tables import NodeRow
-from jobs.store.writing import Caller
-from jobs.wire.views import EventView, JobDetail, JobView, NodeView, Problem, StatusView
+from jobs.wire.views import JobDetail, JobView, NodeView, Problem, StatusView
 
 log = logging.getLogger(__name__)
 
@@ -450,57 +448,6 @@ class Controller:
     def _tail(self, job: int, attempt: int, rank: int) -> list[str]:
         query = LogQuery(job=job, attempt=attempt, rank=rank, tail=_TAIL_LINES)
         return [line["line"] for line in LogReader(self.logs, query).read_on(final=True)]
-
-    async def set_drained(self, name: str, who: Caller, *, drained: bool, reason: str) -> NodeView:
-        """Take a node out of scheduling, or put it back. What runs there runs on. Putting it back
-        lifts its quarantine too, and acknowledges what was wrong.
-
-        Raises:
-            NotFound: no such node.
-        """
-        self.node_view(name)
-        node, now = self.cluster.nodes[name], self.now()
-        verb = "drained" if drained else "undrained"
-        text = f"{name} {verb} by {who.user}" + (f": {reason}" if reason else "")
-        lifted = "" if drained else node.quarantine
-        if lifted:
-            text += f", and its quarantine lifted ({lifted})"
-        gpus = node.sample["gpus"] if node.sample else []
-        acknowledged = (
-            node.acknowledged if drained else replace(node.acknowledged.noting(gpus), at=now)
-        )
-        quarantine = node.quarantine if drained else ""
-        note = Note(f"node.{verb}", text, node=name, user=who.user)
-
-        def write(session: Session) -> list[EventView]:
-            row = session.get(NodeRow, name) or NodeRow(
-                name=name, address=node.address, first_seen=now, seen_at=now
-            )
-            row.drained, row.reason = drained, reason
-            row.quarantine, row.acknowledged = quarantine, acknowledged.to_json()
-            session.add(row)
-            writing.add_events(session, None, [note], now)
-            audit.append(
-                session,
-                at=now,
-                user=who.user,
-                uid=who.uid,
-                action="node.drain" if drained else "node.undrain",
-                target=name,
-                data={"reason": reason, "lifted": lifted} if lifted else {"reason": reason},
-            )
-            session.flush()
-            return reading.events(session, 0, 1, newest=True)
-
-        events = await self.db.write(write)
-        node.drained, node.reason = drained, reason
-        node.quarantine, node.acknowledged = quarantine, acknowledged
-        for event in events:
-            self.hub.publish("events", str(event["id"]), event)
-        view = self.node_view(name)
-        self.hub.publish("nodes", name, view, keep=False)
-        self.reconciler.wake()
-        return {**view, "note": text} if lifted else view
 
     def complain(self, source: str, text: str) -> None:
         """Tell in `qd status` what is wrong with `source`; an empty text takes it back."""

@@ -24,6 +24,7 @@ from jobs.store.writing import Caller
 from jobs.sweeps.decisions import Limits, Sweep
 from jobs.sweeps.populations import Turn
 from jobs.sweeps.spec import SweepSpec
+from jobs.wire.views import EventView
 
 _ID = re.compile(r"s?([1-9][0-9]{0,17})")
 
@@ -141,10 +142,11 @@ def changed(row: SweepRow, data: dict[str, Any]) -> SweepSpec:
 
 def note(
     session: Session, row: SweepRow, kind: str, text: str, now: float, *, user: str | None = None
-) -> None:
+) -> list[EventView]:
+    """Store an event about a sweep; gives it as it is told."""
     severity = "error" if kind in ("sweep.failed", "sweep.trouble") else "info"
     told = Note(kind, f"s{row.id} {text}", severity, user=user)  # type: ignore[arg-type]
-    registry.add_events(session, None, [told], now)
+    return registry.add_events(session, None, [told], now)
 
 
 def record(

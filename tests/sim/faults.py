@@ -7,7 +7,7 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from agents.controller.commands import confirming, maintaining, straying
+from agents.controller.commands import confirming, draining, maintaining, straying
 from agents.controller.controller import Controller
 from agents.controller.core.doubts import FOREVER
 from jobs.base.errors import Conflict, NotFound, StorageFull, Unreachable
@@ -152,7 +152,7 @@ class Troubles:
         if not drained:
             self.checks.drained.pop(name, None)
         done = await self.ask(
-            lambda c: c.set_drained(name, OPERATOR, drained=drained, reason="service")
+            lambda c: draining.set_drained(c, name, OPERATOR, drained=drained, reason="service")
         )
         if done is not None:
             self.story.tell(OPERATOR.user, f"{'drained' if drained else 'undrained'} {name}")

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from agents.controller.api.access import ADMIN, VIEWER
 from agents.controller.api.bodies import BoundedRoute
 from agents.controller.api.common import TheCaller, TheController, resolve
-from agents.controller.commands import confirming, forgetting
+from agents.controller.commands import confirming, draining, forgetting
 from jobs.wire.views import HistoryPoint, NodeView
 
 router = APIRouter(route_class=BoundedRoute)
@@ -78,14 +78,14 @@ async def job_gpus(
 async def drain(
     name: str, controller: TheController, who: TheCaller, request: DrainRequest | None = None
 ) -> NodeView:
-    return await controller.set_drained(
-        name, who, drained=True, reason=request.reason if request else ""
+    return await draining.set_drained(
+        controller, name, who, drained=True, reason=request.reason if request else ""
     )
 
 
 @router.post("/nodes/{name}/undrain", dependencies=[ADMIN])
 async def undrain(name: str, controller: TheController, who: TheCaller) -> NodeView:
-    return await controller.set_drained(name, who, drained=False, reason="")
+    return await draining.set_drained(controller, name, who, drained=False, reason="")
 
 
 @router.post("/nodes/{name}/confirm-dead", dependencies=[ADMIN])

@@ -82,8 +82,7 @@ async def act(
     outcome, events = await controller.db.write(write)
     if events:
         await controller.note_audit_head()
-    for event in events:
-        controller.hub.publish("events", str(event["id"]), event)
+    controller.hub.announce(events)
     if events and action.startswith("model."):
         controller.hub.publish("models", target, None, keep=False)
     if isinstance(outcome, QuarterdeckError):

@@ -19,7 +19,7 @@ from jobs.life.lifecycle import Note
 from jobs.models.names import parse_ref as parse_model
 from jobs.snapshots.manifest import Manifest
 from jobs.spec.job import JobSpec
-from jobs.store import datasets, reading, writing
+from jobs.store import datasets, writing
 from jobs.store.datatables import DataVersionRow
 from jobs.store.writing import Caller
 from jobs.wire.dataviews import DataFile, DataVersionView
@@ -69,14 +69,12 @@ async def add(
         if not created:
             return row, False, []
         text = f"{row.name}@{row.number} added by {who.user}: {format_size(row.size)}"
-        writing.add_events(session, None, [Note("data.added", text, user=who.user)], now)
-        session.flush()
-        return row, True, reading.events(session, 0, 1, newest=True)
+        note_added = Note("data.added", text, user=who.user)
+        return row, True, writing.add_events(session, None, [note_added], now)
 
     row, created, events = await controller.db.write(write)
     controller.datasets.note(datasets.pin(row))
-    for event in events:
-        controller.hub.publish("events", str(event["id"]), event)
+    controller.hub.announce(events)
     return {**datasets.view(row), "created": created}
 
 

@@ -108,8 +108,7 @@ async def evaluate(
         if entered.row is not None:
             live = controller.reconciler.add(entered.row, new_job(entered.row), spec)
             controller.hub.publish("jobs", live.view["id"], live.view)
-            for event in entered.events:
-                controller.hub.publish("events", str(event["id"]), event)
+            controller.hub.announce(entered.events)
         return view
 
     # Shielded: who hangs up must not leave a job in the registry that nobody looks after.

@@ -8,7 +8,7 @@ from sqlmodel import Session
 
 from jobs.base.errors import Conflict
 from jobs.life.lifecycle import Note
-from jobs.store import audit, reading, writing
+from jobs.store import audit, writing
 from jobs.store.tables import NodeRow
 from jobs.store.writing import Caller
 from jobs.wire.views import EventView, NodeView
@@ -51,18 +51,15 @@ async def forget(controller: Controller, name: str, who: Caller) -> NodeView:
         if row is not None:
             session.delete(row)
         note = Note("node.forgotten", f"{name} forgotten by {who.user}", node=name, user=who.user)
-        writing.add_events(session, None, [note], now)
         audit.append(
             session, at=now, user=who.user, uid=who.uid, action="node.forget", target=name, data={}
         )
-        session.flush()
-        return reading.events(session, 0, 1, newest=True)
+        return writing.add_events(session, None, [note], now)
 
     events = await controller.db.write(write)
     controller.cluster.nodes.pop(name, None)
     controller.health.forget(name)
     await controller.links.forget(name)
-    for event in events:
-        controller.hub.publish("events", str(event["id"]), event)
+    controller.hub.announce(events)
     controller.hub.remove("nodes", name)
     return view

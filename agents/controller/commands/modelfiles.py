@@ -167,8 +167,7 @@ async def verify(controller: Controller, ref: ModelRef) -> VerifyView:
         events = await controller.db.write(
             lambda s: writing.add_events(s, None, [Note("model.damaged", text, "error")], now)
         )
-        for event in events:
-            controller.hub.publish("events", str(event["id"]), event)
+        controller.hub.announce(events)
     return view
 
 

@@ -75,6 +75,5 @@ async def forget(
                     "reason": f"stopped by {who.user}: the registry does not know it",
                 }
             )
-    for event in events:
-        controller.hub.publish("events", str(event["id"]), event)
+    controller.hub.announce(events)
     return [controller.strays.view(stray) for stray in chosen]

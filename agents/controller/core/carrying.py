@@ -140,10 +140,9 @@ class Carrier:
 
     async def _event(self, live: Live, text: str, level: Literal["info", "warning"]) -> None:
         now, note = self._now(), Note(EVENT, text, level)
-        for event in await self._db.write(
-            lambda s: writing.add_events(s, live.job.id, [note], now)
-        ):
-            self._hub.publish("events", str(event["id"]), event)
+        self._hub.announce(
+            await self._db.write(lambda s: writing.add_events(s, live.job.id, [note], now))
+        )
 
 
 def _before(session: Session, job: int, number: int, node_rank: int) -> _Before | None:

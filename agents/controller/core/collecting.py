@@ -192,10 +192,9 @@ class Collector:
 
     async def _warn(self, live: Live, message: str) -> None:
         now, note = self._now(), Note(OUTPUT_EVENT, message, "warning")
-        for event in await self._db.write(
-            lambda s: writing.add_events(s, live.job.id, [note], now)
-        ):
-            self._hub.publish("events", str(event["id"]), event)
+        self._hub.announce(
+            await self._db.write(lambda s: writing.add_events(s, live.job.id, [note], now))
+        )
 
 
 def _noticed(task: asyncio.Task[Collected]) -> None:

@@ -213,14 +213,11 @@ class Health:
                 session.add(row)
             if note is None:
                 return []
-            writing.add_events(session, None, [note], now)
-            session.flush()
-            return reading.events(session, 0, 1, newest=True)
+            return writing.add_events(session, None, [note], now)
 
         events = await self._db.write(write)
         node.quarantine, node.acknowledged = quarantine, acknowledged
-        for event in events:
-            self._hub.publish("events", str(event["id"]), event)
+        self._hub.announce(events)
 
     # -- clocks -------------------------------------------------------------------------------------
 

@@ -192,8 +192,7 @@ class Intake:
 
             await self.reconciler.take_report(live, node, report, extra=extra)
             made.note(self._datasets)
-            for event in made.events:
-                self.hub.publish("events", str(event["id"]), event)
+            self.hub.announce(made.events)
         else:
             await self.db.write(lambda s: writing.save_ranks(s, epoch, node, report))
         self.hub.touch(f"log:{job_name(job)}")
@@ -312,8 +311,7 @@ class Intake:
     async def say(self, note: Note) -> None:
         """Store an event that is about no job of ours."""
         now = self.now()
-        for event in await self.db.write(lambda s: writing.add_events(s, None, [note], now)):
-            self.hub.publish("events", str(event["id"]), event)
+        self.hub.announce(await self.db.write(lambda s: writing.add_events(s, None, [note], now)))
 
     def _log_size(self, job: int, attempt: int, rank: int) -> int:
         """Bytes that are held of a log. Remembered, since every round asks it of every rank."""

@@ -106,8 +106,7 @@ class Maintenance:
 
         ended, events = await self._db.write(write)
         ended()
-        for event in events:
-            self._hub.publish("events", str(event["id"]), event)
+        self._hub.announce(events)
 
     def view(
         self, attempts: int, unanswered: Mapping[str, Iterable[str]]

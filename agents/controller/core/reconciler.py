@@ -289,8 +289,7 @@ class Reconciler:
         self.roster.index(live)
         self.reasons.pop(job.id, None)
         self._hub.publish("jobs", view["id"], self.overlay(view))
-        for event in saved.events:
-            self._hub.publish("events", str(event["id"]), event)
+        self._hub.announce(saved.events)
         self._hub.touch(f"job:{view['id']}")
         if job.terminal:
             self._secrets.drop(job.id)

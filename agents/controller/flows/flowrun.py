@@ -255,10 +255,8 @@ class FlowRun:
                 continue  # its key was known, and so is the job
             live = plant.reconciler.add(entered.row, new_job(entered.row), made.spec)
             plant.hub.publish("jobs", live.view["id"], live.view)
-            for event in entered.events:
-                plant.hub.publish("events", str(event["id"]), event)
-        for event in passed.events:
-            plant.hub.publish("events", str(event["id"]), event)
+            plant.hub.announce(entered.events)
+        plant.hub.announce(passed.events)
         for name, number in passed.changed:
             if passed.tasks[name][number].state == "RUNNING":
                 self._places.setdefault((name, number), Place(None, None))

@@ -86,8 +86,7 @@ class Schedules:
     def _after(self, fired: Fired) -> None:
         for pipeline in (*fired.started, *fired.stopped):
             self._flows.begin(pipeline)
-        for event in fired.events:
-            self._plant.hub.publish("events", str(event["id"]), event)
+        self._plant.hub.announce(fired.events)
 
     # -- what people ask ----------------------------------------------------------------------------
 

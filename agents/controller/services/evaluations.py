@@ -124,8 +124,9 @@ class Evaluations:
             note = Note("model.evaluated", text, severity, user=row.user)  # type: ignore[arg-type]
             return writing.add_events(session, None, [note], now)
 
-        for event in await self._plant.database.write(write):
-            self._plant.hub.publish("events", str(event["id"]), event)
+        events = await self._plant.database.write(write)
+        self._plant.hub.announce(events)
+        if events:
             self._plant.hub.publish("models", "", None, keep=False)
 
     async def _written(self, job: int) -> tuple[dict[str, Any], dict[str, list[float | None]]]:

@@ -82,8 +82,7 @@ class Plant:
             return
         live = self.reconciler.add(entered.row, new_job(entered.row), spec)
         self.hub.publish("jobs", live.view["id"], live.view)
-        for event in entered.events:
-            self.hub.publish("events", str(event["id"]), event)
+        self.hub.announce(entered.events)
 
 
 @dataclass(slots=True)

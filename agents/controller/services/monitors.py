@@ -342,8 +342,7 @@ class Monitors:
             monitors.prune(session, row.deployment_id)
             return writing.add_events(session, None, notes, now)
 
-        for event in await self._plant.database.write(write):
-            self._plant.hub.publish("events", str(event["id"]), event)
+        self._plant.hub.announce(await self._plant.database.write(write))
 
     async def _report(self, job: int) -> tuple[dict[str, Any] | None, str]:
         """What a job has written, and why there is nothing, or nothing to say."""

@@ -241,8 +241,7 @@ class Services:
             events, kept.releases = await self._plant.database.write(write)
             kept.deployment, kept.row.changed_at = result.deployment, now
             kept.baseline = baseline or kept.baseline
-            for told in events:
-                self._plant.hub.publish("events", str(told["id"]), told)
+            self._plant.hub.announce(events)
             if result.notes:
                 self._wake.set()
             self._plant.hub.publish("deployments", _key(kept), self._view(kept), keep=False)

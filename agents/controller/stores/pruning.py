@@ -34,7 +34,7 @@ from jobs.base.times import rfc3339
 from jobs.base.units import format_duration, format_size
 from jobs.base.words import counted
 from jobs.life.lifecycle import Note
-from jobs.store import audit, blobrefs, reading, writing
+from jobs.store import audit, blobrefs, writing
 from jobs.store.writing import Caller
 from jobs.wire.views import EventView, PruneView, StorageView
 
@@ -193,8 +193,6 @@ class Pruning:
         something = view["blobs"] or view["checkpoints"]
 
         def write(session: Session) -> list[EventView]:
-            if something:
-                writing.add_events(session, None, [note], now)
             if who is not None:
                 audit.append(
                     session,
@@ -205,11 +203,9 @@ class Pruning:
                     target="blobs",
                     data=view,
                 )
-            session.flush()
-            return reading.events(session, 0, 1, newest=True) if something else []
+            return writing.add_events(session, None, [note] if something else [], now)
 
-        for event in await self._db.write(write):
-            self._hub.publish("events", str(event["id"]), event)
+        self._hub.announce(await self._db.write(write))
 
 
 def marked(blobs: BlobStore, roots: blobrefs.Roots) -> set[str]:

@@ -30,7 +30,7 @@ from agents.loops import loop, woken
 from jobs.base.errors import Conflict, QuarterdeckError
 from jobs.base.names import job_name, parse_run
 from jobs.base.words import counted
-from jobs.store import reading, sweepfacts, sweepreading, sweepwriting
+from jobs.store import sweepfacts, sweepreading, sweepwriting
 from jobs.store.loading import new_job
 from jobs.store.sweepfacts import Facts, OpenTrial
 from jobs.store.writing import Caller
@@ -171,12 +171,10 @@ class SweepRun:
         now = self._plant.now()
 
         def write(session: Session) -> list[EventView]:
-            sweepwriting.note(session, sweepwriting.get(session, self.number), kind, text, now)
-            session.flush()
-            return reading.events(session, 0, 1, newest=True)
+            row = sweepwriting.get(session, self.number)
+            return sweepwriting.note(session, row, kind, text, now)
 
-        for event in await self._plant.database.write(write):
-            self._plant.hub.publish("events", str(event["id"]), event)
+        self._plant.hub.announce(await self._plant.database.write(write))
 
     def _watch(self) -> None:
         topics = {f"{kind}:{job_name(job)}" for job in self._jobs for kind in ("job", "metrics")}
@@ -364,8 +362,7 @@ class SweepRun:
                 continue  # its key was known, and so is the job
             live = self._plant.reconciler.add(entered.row, new_job(entered.row), made.spec)
             self._plant.hub.publish("jobs", live.view["id"], live.view)
-            for event in entered.events:
-                self._plant.hub.publish("events", str(event["id"]), event)
+            self._plant.hub.announce(entered.events)
         self._watch()
         # The first points of a new job may have come before it was watched.
         self._logged |= {made.entered.number for made in jobs}
