@@ -104,7 +104,7 @@ class Result:
 
 
 class IllegalTransition(Conflict):
-    """An event that the job's state has no place for. The caller adds the job's story."""
+    """An event that the job's state has no place for. A request adds how the job came to that state."""
 
     def __init__(self, job: Job, event: Event) -> None:
         super().__init__(

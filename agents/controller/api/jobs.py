@@ -12,12 +12,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from agents.controller.api.access import OPERATOR, VIEWER
 from agents.controller.api.bodies import BoundedRoute, documented
 from agents.controller.api.common import TheCaller, TheController, resolve, woken
-from agents.controller.commands import explaining, submitting
+from agents.controller.commands import explaining, jobs, submitting
 from agents.controller.commands.requests import SubmitRequest, reader
 from jobs.base.errors import InvalidInput
 from jobs.base.names import job_name
 from jobs.base.states import JOB_STATES, TERMINAL
-from jobs.spec.job import JobSpec
 from jobs.store import reading
 from jobs.wire.views import (
     ExplainView,
@@ -115,16 +114,14 @@ async def cancel(
     job: str, controller: TheController, who: TheCaller, request: CancelRequest | None = None
 ) -> JobView:
     ref = await resolve(controller, job)
-    await controller.reconciler.cancel(ref.job, who, request.grace if request else None)
+    await jobs.cancel(controller, ref.job, who, request.grace if request else None)
     return await controller.job_view(ref.job)
 
 
 @router.post("/jobs/{job}/retry", dependencies=[OPERATOR])
 async def retry(job: str, controller: TheController, who: TheCaller) -> JobView:
     ref = await resolve(controller, job)
-    spec = (await controller.job_detail(ref.job))["spec"]
-    await submitting.checkpoint_of(controller, JobSpec.from_json(spec))
-    await controller.reconciler.retry(ref.job, who)
+    await jobs.retry(controller, ref.job, who)
     return await controller.job_view(ref.job)
 
 
