@@ -38,7 +38,9 @@ def test_a_seed_names_one_history() -> None:
     for hashing in ("1", "2"):
         command = [sys.executable, "-m", "tests.sim", "--digests", "6"]
         environment = {**os.environ, "PYTHONHASHSEED": hashing}
-        done = subprocess.run(command, env=environment, capture_output=True, check=True, timeout=60)
+        done = subprocess.run(
+            command, env=environment, capture_output=True, check=True, timeout=600
+        )
         told.append(done.stdout)
     assert told[0] == told[1]
     assert len(told[0].splitlines()) == 6
