@@ -474,7 +474,7 @@ class NodeAgent:
             try:
                 await asyncio.to_thread(self._fork_server.spawn, attempt.folder)
             except OSError as error:
-                raise TimedOut(f"cannot start a guard now: {error.strerror}") from error
+                raise TimedOut(f"cannot start a guard now: {error.strerror or error}") from error
             self._look([attempt.key])
             report = attempt.report()
             if report["state"] == "staged":

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import sqlite3
 from pathlib import Path
+from urllib.parse import quote
 
 from agents.controller.stores import auditheads, dumps, manifest, trust
 from agents.controller.stores.auditheads import AuditHeads
@@ -13,6 +16,7 @@ from agents.controller.stores.continuity import MarkFile
 from agents.controller.stores.manifest import Manifest, Say
 from jobs.base.disk import storage_full
 from jobs.base.errors import Conflict
+from jobs.base.names import job_name
 from jobs.base.places import database_file
 from jobs.base.times import rfc3339
 from jobs.base.words import counted
@@ -116,6 +120,7 @@ def lay_out(
 
 def _swap(draft: Path, state: Path, aside: Path, *, keep_secrets: bool) -> None:
     new = draft / manifest.REGISTRY  # on PostgreSQL there is none
+    _number_above(state, draft / "logs")
     registry = database_file(state)
     old = [registry.name, f"{registry.name}-wal", f"{registry.name}-shm"] if new.exists() else []
     old += ["blobs", "logs", auditheads.FILE, trust.FILE]
@@ -144,6 +149,24 @@ def _swap(draft: Path, state: Path, aside: Path, *, keep_secrets: bool) -> None:
     # says that it was restored, and places nothing that may run still (docs/decisions/0019).
     (state / MARK).unlink()
     sync_folder(state)
+
+
+def _number_above(state: Path, logs: Path) -> None:
+    """Have the next controller give no number of a job or an attempt that was given before, though the
+    registry in the backup does not know it: it looks at the names of the logs' folders."""
+    known = [path for path in (state / "logs").glob("j*/*") if path.name.isdecimal()]
+    for path in known:
+        (logs / path.parent.name / path.name).mkdir(mode=0o700, parents=True, exist_ok=True)
+    # What was submitted and never ran has no logs. A registry that cannot be read says nothing.
+    with (
+        contextlib.suppress(sqlite3.Error, OSError),
+        contextlib.closing(
+            sqlite3.connect(f"file:{quote(str(database_file(state)))}?mode=ro", uri=True)
+        ) as registry,
+    ):
+        ((newest,),) = registry.execute("SELECT coalesce(max(id), 0) FROM jobs").fetchall()
+        if newest:
+            (logs / job_name(newest)).mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 def _copy(source: Path, found: Manifest, draft: Path, say: Say) -> None:

@@ -20,6 +20,7 @@ import sqlalchemy
 
 from agents import archive
 from agents.controller.stores import backup, manifest
+from agents.controller.stores.logstore import LogStore
 from agents.fabric.local import LocalFabric
 from jobs.access.roles import Role
 from jobs.base.errors import Conflict, InvalidInput, NotAllowed, Unreachable
@@ -140,6 +141,24 @@ async def test_the_old_state_is_put_aside(made: Path, tmp_path: Path) -> None:
     assert where.database.name == "state.db"
     assert not (where.state / "registry.mark").exists()
     assert everything(made)["registry.db"] == where.database.read_bytes()
+
+
+async def test_numbers_that_were_given_since_the_backup_are_not_given_again(
+    made: Path, tmp_path: Path
+) -> None:
+    """Logs are of the backup too then, so only the folders of the later ones tell."""
+    where = home(tmp_path / "other")
+    for folder in ("j1/1", "j1/2", "j9/3"):
+        (where.state / "logs" / folder).mkdir(parents=True)
+    with contextlib.closing(sqlite3.connect(where.state / "state.db")) as registry:
+        registry.execute("CREATE TABLE jobs (id INTEGER PRIMARY KEY)")
+        registry.execute("INSERT INTO jobs VALUES (12)")  # submitted, and never placed
+        registry.commit()
+    archive.put_back(where, made, verify=False)
+    logs = LogStore(where.logs)
+    assert (logs.newest_job(), logs.newest(9), logs.newest(1)) == (12, 3, 2)
+    assert (where.logs / "j1" / "1" / "r0.log").exists(), "what the backup has is there"
+    assert list((where.logs / "j9" / "3").iterdir()) == []
 
 
 async def test_nothing_is_restored_while_the_cluster_runs(made: Path, tmp_path: Path) -> None:

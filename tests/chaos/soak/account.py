@@ -53,9 +53,11 @@ class Job:
         return began and life.attempt not in self.started
 
     def cut(self, life: Life) -> bool:
-        """Whether a life was over before a backup from its time was put back: of what it wrote, as much
-        is known as the backup has."""
-        return any(restore.forgot(life.last) for restore in self.restores)
+        """Whether a life was over before a backup was put back that does not know of its end: of what it
+        wrote, as much is known as the backup has."""
+        return any(
+            life.last <= restore.up and life.run not in restore.ended for restore in self.restores
+        )
 
 
 def submits(

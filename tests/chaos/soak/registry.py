@@ -17,7 +17,7 @@ import psutil
 
 from jobs.base.errors import QuarterdeckError
 from tests.chaos.cluster import Cluster
-from tests.chaos.soak.truth import Fault, Restore, Truth, clock
+from tests.chaos.soak.truth import Fault, Restore, Run, Truth, clock
 
 PATIENCE = 90.0
 """Seconds for the cluster to answer, or to be ready for what is done to it."""
@@ -98,7 +98,9 @@ class Registry:
             shutil.rmtree(aside)
         self._cluster.up()
         fault.until = clock()
-        self._truth.restores.append(Restore(began, made, fault.began, fault.until))
+        self._truth.restores.append(
+            Restore(began, made, fault.began, fault.until, _ended(folder / "registry.db"))
+        )
         return True
 
     def _kill_all(self) -> None:
@@ -166,6 +168,15 @@ class Registry:
                 return True
             time.sleep(0.3)
         return False
+
+
+def _ended(registry: Path) -> frozenset[Run]:
+    """The attempts of whose end a registry knows."""
+    with contextlib.closing(
+        sqlite3.connect(f"file:{registry}?mode=ro&immutable=1", uri=True)
+    ) as file:
+        rows = file.execute("SELECT job_id, number FROM attempts WHERE ended_at IS NOT NULL")
+        return frozenset((f"j{job}", number) for job, number in rows)
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -110,6 +110,7 @@ class Restore:
     made: float
     stopped: float
     up: float
+    ended: frozenset[Run] = frozenset()  # attempts of whose end the backup knows
 
     def forgot(self, moment: float) -> bool:
         """Whether the registry may not know any more what was recorded at a moment."""
