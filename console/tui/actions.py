@@ -213,6 +213,12 @@ ACTIONS: tuple[Action, ...] = (
     Action("logs.follow", ("f",), "f", "follow", "Follow the end of the log again", ("job",)),
     Action("logs.pager", ("e",), "e", "pager", "The whole log in $PAGER", ("job",), local=True),
     Action("logs.save", ("w",), "w", "save", "Save the whole log to a file", ("job",), local=True),
+    Action("line.fold", ("z",), "z", "fold",
+            "Fold tracebacks and JSON lines, or show them as they were written", ("loglines",)),
+    Action("line.wrap", ("S",), "S", "wrap", "Wrap long lines, or cut them at the edge", ("loglines",)),
+    Action("line.range", ("v",), "v", "", "Mark a range of lines from here; j and k move its end",
+            ("loglines",), palette=False),
+    Action("line.copy", ("y",), "y", "copy", "Copy the line that is marked, or the range", ("loglines",)),
     Action("logs.copy", ("Y",), "Y", "", "Copy the log lines that are on screen", ("job",)),
     # A job's files.
     Action("job.files", ("F",), "F", "files", "What the job wrote, or its logs again", ("job",)),

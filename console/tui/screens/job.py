@@ -115,6 +115,8 @@ class JobScreen(ChartActions):
         """One step back at a time: what was found, what was filtered, the moment in the charts; then the
         screen itself."""
         desk = self.desk
+        if desk.view.leave_range():
+            return
         if desk.view.needle:
             desk.find("")
             self.title_logs()

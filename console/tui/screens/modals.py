@@ -165,6 +165,7 @@ def help_lines(scopes: Sequence[str], keymap: Keymap, width: int, *, read_only: 
         "parallel": "Parallel coordinates",
         "rank": "Rank",
         "job": "Job",
+        "loglines": "Log lines",
         "files": "Files",
         "metrics": "Metrics",
         "gpus": "GPUs",

@@ -27,6 +27,7 @@ from console.tui.screens.sweeppictures import Front, History, Importance, Parall
 from console.tui.screens.sweeps import SweepsScreen, SweepTable
 from console.tui.screens.sweeptable import Board, Trials
 from console.tui.widgets.lines import LineView
+from console.tui.widgets.logview import LogView
 
 PLACES: dict[str, tuple[type, ...]] = {
     "app": (QuarterdeckApp,),
@@ -40,6 +41,7 @@ PLACES: dict[str, tuple[type, ...]] = {
     "job": (JobScreen,),
     "ranks": (Ranks, JobScreen),
     "files": (Files, JobScreen),
+    "loglines": (LogView,),
     "metrics": (Metrics, JobScreen),
     "gpus": (Gpus, JobScreen),
     "happenings": (Happenings, EventsScreen),

@@ -129,6 +129,32 @@ def test_data_sets(snap_compare: Compare, keys: tuple[str, ...], size: tuple[int
     assert picture(snap_compare, FakeSource(), size, *keys, start="data")
 
 
+LOG = """\
+2026-09-21 13:01:07 INFO loading 4 shards
+2026-09-21 13:01:09 WARNING shard 3 is slow, it may be that the file system of this node is busy \
+with what the others read, which takes most of what it gives
+{"ts": "13:01:11", "level": "error", "msg": "shard 3 gave up", "tries": 3, "path": "/data/shards/0003.tar"}
+Traceback (most recent call last):
+  File "/work/train.py", line 91, in <module>
+    main()
+  File "/work/train.py", line 77, in main
+    for batch in loader:
+  File "/work/loader.py", line 12, in __iter__
+    raise RuntimeError(f"shard {shard} gave up")
+RuntimeError: shard 3 gave up
+"""
+
+
+@pytest.mark.parametrize("size", [SMALL, USUAL], ids=["80x24", "120x36"])
+def test_a_log_that_is_read(snap_compare: Compare, size: tuple[int, int]) -> None:
+    source = FakeSource()
+    source.logs = {rank: LOG.encode() for rank in range(16)}
+    memory = Memory()
+    memory.note(logs="wrapped")
+    keys = (">", "v", "k", "k", "k")
+    assert picture(snap_compare, source, size, *keys, start="j412", memory=memory)
+
+
 def test_no_sweeps(snap_compare: Compare) -> None:
     assert picture(snap_compare, FakeSource(empty=True), USUAL, start="sweeps")
 

@@ -20,6 +20,7 @@ class Session:
         unfolded: ids of the sweeps whose trials are listed among the jobs, with spaces between them.
         nodes, queue, events, sweeps, trials, models, deployments, data: the orders of the other lists, in the
             same way.
+        logs: how log lines are drawn: "wrapped", "unfolded", with a space between them.
         heat: what the heat map shows.
         metrics: job name -> the metric that was looked at.
     """
@@ -40,6 +41,7 @@ class Session:
     data: str = ""
     pipelines: str = ""
     alerts: str = ""
+    logs: str = ""
     heat: str = ""
     metrics: dict[str, str] = field(default_factory=dict)
 

@@ -64,6 +64,10 @@ class Lines(Protocol):
         """The rank to show before the line; None when all lines are of one."""
         ...
 
+    def gap(self, index: int) -> float:
+        """Seconds between the line before and this one; 0 where they are not known."""
+        ...
+
 
 class RankLog:
     """A window of one rank's log file: `[start, end)` in bytes, as whole lines plus an unfinished one.
@@ -95,6 +99,9 @@ class RankLog:
 
     def rank(self, index: int) -> int | None:
         return None
+
+    def gap(self, index: int) -> float:
+        return 0.0  # a rank's own log has no times
 
     @property
     def empty(self) -> bool:
@@ -231,6 +238,9 @@ class MergedLog:
 
     def rank(self, index: int) -> int | None:
         return self._lines[index - self._number].rank
+
+    def gap(self, index: int) -> float:
+        return 0.0 if index <= self.first else self.at(index) - self.at(index - 1)
 
     def at(self, index: int) -> float:
         """When the line was written, in seconds since the epoch."""
