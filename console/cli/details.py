@@ -97,7 +97,9 @@ def _stream(job: JobDetail) -> str:
         if found := int(known.get(f"stream/{name}s", 0)):
             parts.append(counted(found, name))
     behind = known.get("stream/behind", 0.0)
-    parts.append(f"{size(int(behind))} not read yet" if behind else "all read")
+    messages = "nats" in job["spec"]["stream"]["source"]
+    left = counted(int(behind), "record") if messages else size(int(behind))
+    parts.append(f"{left} not read yet" if behind else "all read")
     return ", ".join(parts)
 
 

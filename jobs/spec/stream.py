@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    model_validator,
+)
 
 from jobs.base.errors import InvalidInput
 from jobs.base.units import show
@@ -55,6 +64,38 @@ def _absolute(path: str) -> str:
     return path
 
 
+_STREAM = re.compile(r"[^\s.*>/\\]{1,255}")
+_SUBJECT = re.compile(r"[^\s.]+(\.[^\s.]+)*")
+
+
+def _stream_name(name: str) -> str:
+    if not _STREAM.fullmatch(name):
+        raise ValueError(f"found {show(name)}; allowed: a name without spaces, dots, * and >")
+    return name
+
+
+def _subject(subject: str) -> str:
+    if not _SUBJECT.fullmatch(subject):
+        raise ValueError(f"found {show(subject)}; allowed: a subject such as readings.*")
+    return subject
+
+
+def _broker(address: str) -> str:
+    if "@" in address:
+        raise ValueError(
+            "it has a user or a password, which everybody could read in the job; allowed: NATS_USER,"
+            " NATS_PASSWORD or NATS_TOKEN among the job's secrets"
+        )
+    try:
+        url = urlsplit(address)
+        fits = url.scheme in ("nats", "tls") and bool(url.hostname) and (url.port or 1) > 0
+    except ValueError:
+        fits = False
+    if not fits or url.path or url.query or url.fragment:
+        raise ValueError(f"found {show(address)}; allowed: nats://HOST:PORT or tls://HOST:PORT")
+    return address
+
+
 class _Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -62,9 +103,29 @@ class _Model(BaseModel):
 class Source(_Model):
     """Where records come from."""
 
-    folder: Annotated[fields.LocalPath, AfterValidator(_absolute)] = Field(
-        description="of the node: JSON lines and CSV files, and what is appended to them"
+    folder: Annotated[fields.LocalPath, AfterValidator(_absolute)] | None = Field(
+        None, description="of the node: JSON lines and CSV files, and what is appended to them"
     )
+    nats: Annotated[fields.Text, AfterValidator(_broker)] | None = Field(
+        None,
+        description="address of a broker with JetStream, such as nats://10.0.0.5:4222, or tls://",
+    )
+    stream: Annotated[fields.Text, AfterValidator(_stream_name)] | None = Field(
+        None, description="name of the broker's stream"
+    )
+    subject: Annotated[fields.Text, AfterValidator(_subject)] | None = Field(
+        None, description="of the messages that are read, such as readings.*; all by default"
+    )
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if (self.folder is None) == (self.nats is None):
+            raise ValueError("allowed: folder, or nats with the name of its stream")
+        if (self.nats is None) != (self.stream is None):
+            raise ValueError("nats and stream go together; allowed: both, or neither")
+        if self.subject is not None and self.nats is None:
+            raise ValueError("subject is for nats; allowed: without it")
+        return self
 
 
 class Commit(_Model):

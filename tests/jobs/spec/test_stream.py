@@ -16,6 +16,15 @@ from jobs.spec.yamlfile import parse
     ("more", "says"),
     [
         ("source: {folder: in}", "job.yaml:2: stream.source.folder: found 'in'; allowed: a path"),
+        ("source: {}", "stream.source: allowed: folder, or nats"),
+        ("source: {nats: 'nats://h'}", "nats and stream go together"),
+        ("source: {folder: /in, subject: a}", "subject is for nats"),
+        ("source: {nats: 'http://h', stream: s}", "stream.source.nats: found 'http://h'"),
+        ("source: {nats: 'nats://h:x', stream: s}", "stream.source.nats: found 'nats://h:x'"),
+        ("source: {nats: 'nats://m:geheim@h', stream: s}", "it has a user or a password"),
+        ("source: {nats: 'nats://m:geheim@h:x', stream: s}", "it has a user or a password"),
+        ("source: {nats: 'nats://h', stream: a.b}", "stream.source.stream: found 'a.b'"),
+        ("source: {nats: 'nats://h', stream: s, subject: a..b}", "stream.source.subject: found"),
         ("on_drift: panic", "stream.on_drift: found 'panic'"),
         ("expect: {min_rows: 3}", "stream.expect: min_rows is about a whole table"),
         (
@@ -34,6 +43,7 @@ def test_a_stream_that_cannot_be(more: str, says: str) -> None:
     with pytest.raises(InvalidInput) as caught:
         job_in(parse(f"command: x\nstream: {{{source}{more}}}", "job.yaml"))
     assert says in caught.value.message
+    assert "geheim" not in caught.value.message
 
 
 @pytest.mark.parametrize(

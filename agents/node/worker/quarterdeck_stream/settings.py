@@ -48,8 +48,9 @@ class Settings:
                 raise StreamError(f"{name}: found {value!r}; allowed: {_WORDS[kind]}")
         present = {name: value for name, value in given.items() if value is not None}
         self.source: Mapping[str, Any] = present.get("source", {})
-        if list(self.source) != ["folder"]:
-            raise StreamError("source: allowed: {folder: PATH}")
+        if not (set(self.source) == {"folder"} or {"nats", "stream"} <= set(self.source)):
+            raise StreamError("source: allowed: {folder: PATH} or {nats: ADDRESS, stream: NAME}")
+        self.kind = "nats" if "nats" in self.source else "folder"
         self.expect: Mapping[str, Any] = present.get("expect", {})
         commit = _known("commit", present.get("commit", {}), ("records", "every"))
         self.commit_records = int(_positive("commit.records", commit, "records", COMMIT_RECORDS))

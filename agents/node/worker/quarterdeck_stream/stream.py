@@ -15,6 +15,7 @@ import quarterdeck
 from .commits import Commits
 from .folder import CUT, Folder, Read
 from .measures import RARE, Drift, Score
+from .nats import Nats
 from .rules import Rules
 from .settings import Settings, StreamError
 
@@ -96,7 +97,7 @@ class Stream:
                 break
             found = self._source.read()
             if found is None:
-                if self._settings.end:
+                if self._settings.end and self._source.over():
                     break
                 self._beat()
                 self._source.wait(self._patience())
@@ -214,7 +215,7 @@ class Stream:
             "version": 1,
             "read": self.read,
             "rejected": self.rejected,
-            "kind": next(iter(self._settings.source.keys() & {"folder", "nats"})),
+            "kind": self._settings.kind,
             "position": self._source.position(),
             "score": self._score.state(),
             "drift": self._drift.state(),
@@ -226,7 +227,7 @@ class Stream:
         state = self._commits.restore()
         if state is None:
             return
-        kind = next(iter(self._settings.source.keys() & {"folder", "nats"}))
+        kind = self._settings.kind
         if state.get("version") != 1 or state["kind"] != kind:
             raise StreamError(
                 f"{self._commits.last} is of a source of another kind ({state.get('kind')});"
@@ -256,7 +257,9 @@ class Stream:
         self._beaten = time.monotonic()
 
 
-def _source(settings: Settings, rules: Rules) -> Folder:
+def _source(settings: Settings, rules: Rules) -> Folder | Nats:
+    if "nats" in settings.source:
+        return Nats(settings.source, settings.commit_seconds)
     return Folder(settings.source["folder"], rules.types)
 
 

@@ -63,6 +63,16 @@ def test_everything_reaches_the_script() -> None:
     assert rules.problem({**good, "x": 1}) == "x is not expected"
 
 
+def test_a_broker_reaches_the_script() -> None:
+    text = "{nats: 'tls://broker:4223', stream: readings, subject: readings.>}"
+    spec = job_in(parse(f"command: x\nstream: {{source: {text}}}", "job.yaml"))
+    found = told(spec)
+    assert found.kind == "nats"
+    assert found.source == {
+        "nats": "tls://broker:4223", "stream": "readings", "subject": "readings.>"
+    }  # fmt: skip
+
+
 def test_both_sides_have_the_same_defaults() -> None:
     spec = job_in(parse("command: x\nstream: {source: {folder: /in}, end: true}", "job.yaml"))
     assert spec.stream is not None and not spec.endless
