@@ -25,7 +25,7 @@ from pydantic import (
 
 from jobs.base.names import CHECKPOINT
 from jobs.base.units import show
-from jobs.flows import checks, conditions, graph
+from jobs.flows import checks, conditions, graph, uses
 from jobs.flows.acts import (
     FILES,
     Act,
@@ -345,8 +345,11 @@ class PipelineSpec(_Model):
         return spec
 
 
-def load_pipeline(path: Path) -> tuple[PipelineSpec, dict[str, Path]]:
-    """Read a pipeline file, and the job and sweep files that it names.
+def load_pipeline(path: Path, users: tuple[Path, ...] = ()) -> tuple[PipelineSpec, dict[str, Path]]:
+    """Read a pipeline file, and the job, sweep and pipeline files that it names.
+
+    Args:
+        users: the files of which each uses the next, and the last one this.
 
     Returns:
         The pipeline, and for each step the folder from which its `workdir` counts.
@@ -368,19 +371,99 @@ def load_pipeline(path: Path) -> tuple[PipelineSpec, dict[str, Path]]:
     else:
         data["name"] = _derived(path)
     folders: dict[str, Path] = {}
+    inlined: dict[str, list[str]] = {}
     if isinstance(data.get("steps"), dict):
+        data["steps"] = _used(document, data["steps"], folders, inlined, (*users, path))
         steps = {}
         for name, step in data["steps"].items():
-            steps[name], folders[name] = _step(document, name, step, folder)
+            steps[name] = step
+            if name not in folders:
+                steps[name], folders[name] = _step(document, name, step, folder)
         data["steps"] = steps
+    user = {step: name for name, names in inlined.items() for step in names}
     try:
         spec = PipelineSpec.model_validate(data)
         found = checks.faults(spec)
     except ValidationError as error:
         found = [_placed(item) for item in problems.find(error, PipelineSpec)]
     if found:
-        raise problems.in_document(found, document)
+        raise problems.in_document([_in_user(problem, user) for problem in found], document)
     return spec, folders
+
+
+def _used(
+    document: Document,
+    steps: dict[str, Any],
+    folders: dict[str, Path],
+    inlined: dict[str, list[str]],
+    files: tuple[Path, ...],
+) -> dict[str, Any]:
+    """The steps with those of other files in place of the steps that use these.
+
+    Args:
+        folders: takes those of their steps.
+        inlined: takes the names of the steps in place of a step.
+        files: those of which each uses the next, this one last.
+    """
+    found: dict[str, Any] = {}
+    for name, step in steps.items():
+        if not (isinstance(step, dict) and "uses" in step):
+            found[name] = step
+            continue
+        at: KeyPath = ("steps", name)
+        wrong = uses.misplaced(step)
+        if not wrong:
+            spec, inner = _other(document, at, files, step["uses"])
+            wrong = uses.faults(spec.params, step.get("params", {}))
+        if wrong:
+            told = [Problem((*at, *one.path), one.message) for one in wrong]
+            raise problems.in_document(told, document)
+        needs = uses.expanded(step.get("needs", []), inlined)
+        place = uses.Inlining(name, spec, step.get("params", {}), needs, step.get("when"))
+        try:
+            new = place.steps()
+        except ValueError as error:
+            raise problems.in_document([Problem((*at, "uses"), str(error))], document) from None
+        for other in new:
+            if other in steps or other in found:
+                what = Problem(
+                    (*at, "uses"), f"{other} is a step of this file, too; allowed: another name"
+                )
+                raise problems.in_document([what], document)
+        found |= new
+        inlined[name] = list(new)
+        folders |= {f"{name}_{other}": where for other, where in inner.items()}
+    for name, step in found.items():
+        if isinstance(step, dict) and "needs" in step:
+            found[name] = {**step, "needs": uses.expanded(step["needs"], inlined)}
+    return found
+
+
+def _other(
+    document: Document, at: KeyPath, files: tuple[Path, ...], name: str
+) -> tuple[PipelineSpec, dict[str, Path]]:
+    """The pipeline file that a step uses."""
+    file = files[-1].absolute().parent / name
+    what = ""
+    if not file.is_file():
+        what = f"there is no file {name} beside the pipeline's"
+    elif file.resolve() in [one.resolve() for one in files]:
+        circle = " uses ".join(one.name for one in (*files, file))
+        what = f"{circle}: a circle; allowed: files that do not use each other"
+    elif len(files) > uses.MAX_DEPTH:
+        what = f"files that use files that use files ...; allowed: at most {uses.MAX_DEPTH}"
+    if what:
+        raise problems.in_document([Problem((*at, "uses"), what)], document)
+    return load_pipeline(file, files)
+
+
+def _in_user(problem: Problem, user: Mapping[str, str]) -> Problem:
+    """A problem of a step from another file is told where that is used."""
+    path = problem.path
+    if len(path) < 2 or path[0] != "steps" or path[1] not in user:
+        return problem
+    inner = ".".join(str(part) for part in path[1:])
+    return Problem(("steps", user[str(path[1])], "uses"), f"{inner}: {problem.message}")
 
 
 def load_scheduled(path: Path) -> tuple[PipelineSpec, dict[str, Path]]:
