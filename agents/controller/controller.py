@@ -138,7 +138,9 @@ class Controller:
             monotonic=monotonic,
             tell=self._problems.tell,
             here=lambda node: self.cluster.node(node).boot_id == _boot_id(),
-            copied=self.acts.copied,
+            copied=lambda live, copy: self.acts.copied(
+                live, copy
+            ),  # made below; no job runs before
         )
         self.reconciler = Reconciler(
             cluster_id=cluster_id,
