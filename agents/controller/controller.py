@@ -138,9 +138,8 @@ class Controller:
             monotonic=monotonic,
             tell=self._problems.tell,
             here=lambda node: self.cluster.node(node).boot_id == _boot_id(),
-            copied=lambda live, copy: self.acts.copied(
-                live, copy
-            ),  # made below; no job runs before
+            # Made below, and asked by jobs that run: none does before `start`.
+            copied=lambda live, copy: self.acts.copied(live, copy),
         )
         self.reconciler = Reconciler(
             cluster_id=cluster_id,
