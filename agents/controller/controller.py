@@ -25,6 +25,7 @@ from agents.controller.core.lag import LoopLag
 from agents.controller.core.membership import Membership
 from agents.controller.core.reconciler import Reconciler
 from agents.controller.core.strays import Strays
+from agents.controller.edge.pushes import Pushes
 from agents.controller.flows.acts import Acts, NoActs
 from agents.controller.flows.flowrecord import Stores
 from agents.controller.flows.flowrun import Plant as FlowPlant
@@ -220,6 +221,14 @@ class Controller:
             tell=self._problems.tell,
         )
         self.services = Services(service_plant)
+        self.edge = Pushes(
+            self.db,
+            self.hub,
+            self.blobs,
+            now=self.now,
+            monotonic=self.monotonic,
+            tell=self._problems.tell,
+        )
         self.monitors = Monitors(service_plant, self.services, self.blobs, self.datasets)
         self.evaluations = Evaluations(service_plant, self.blobs, self._last_words)
         self.acts: Acts = (acts or NoActs)(self)  # asked by runs alone: none runs before `start`
@@ -302,6 +311,7 @@ class Controller:
         await self.reconciler.load(restored=restored)
         await self.sweeps.load()
         await self.services.load()
+        await self.edge.load()
         await self.flows.load()
         await self.schedules.load()
         await self.alerts.load()
@@ -315,6 +325,7 @@ class Controller:
             asyncio.create_task(self.lag.run(), name="lag"),
             asyncio.create_task(self.pruning.run(), name="pruning"),
             asyncio.create_task(self.services.run(), name="services"),
+            asyncio.create_task(self.edge.run(), name="edge"),
             asyncio.create_task(self.monitors.run(), name="monitors"),
             asyncio.create_task(self.evaluations.run(), name="evaluations"),
             asyncio.create_task(self.schedules.run(), name="schedules"),

@@ -373,6 +373,23 @@ COMMANDS: dict[str, Entry] = {
         "Show who did what, from a tamper-evident log.",
         _MODELS,
     ),
+    "edge": Entry(
+        "console.cli.edges:edge",
+        "Hosts that get models over ssh.",
+        _SERVICES,
+        verbs={
+            "status": Entry(
+                "console.cli.edges:status",
+                "Ask each host what it has; exit code 1 for drift.",
+                _SERVICES,
+            ),
+            "rollback": Entry(
+                "console.cli.edges:rollback",
+                "Return all hosts of a fleet to what they had before.",
+                _SERVICES,
+            ),
+        },
+    ),
     "deploy": Entry(
         "console.cli.services:deploy", "Deploy a service, at once or step by step.", _SERVICES
     ),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from console import guest
+from console.cli import edges
 from console.cli.format import count, span
 from console.cli.options import Json
 from console.cli.output import Column, emit, narrate, paint_state, say, show
@@ -60,8 +61,15 @@ def deploy(
         ),
     ],
     to: Annotated[
-        str, typer.Option("--to", metavar="TARGET", help="staging or production.")
+        str,
+        typer.Option(
+            "--to", metavar="TARGET", help="staging, production, ssh://HOST/PATH or a fleet's file."
+        ),
     ] = "production",
+    health: Annotated[
+        str | None,
+        typer.Option(metavar="CMD", help="With ssh://: what must succeed on the host."),
+    ] = None,
     canary: Annotated[
         str | None,
         typer.Option(metavar="STEPS", help="Rising percentages of the requests: 5,25,50."),
@@ -138,6 +146,7 @@ def deploy(
       qd deploy digits:4 --canary 5,25,50 --wait
       qd deploy digits:4 --shadow 10 --canary 5,25,50
       qd deploy service.yaml --to staging
+      qd deploy digits:4 --to ssh://pi@shop1/opt/digits
 
     A model goes to production only while it is approved.
     The new version is ready before the old one loses traffic. With --canary it gets these
@@ -165,6 +174,15 @@ def deploy(
         "log": _log(log),
     }
     given = {name: value for name, value in options.items() if value is not None}
+    if edges.is_edge(to):
+        if given:
+            raise InvalidInput(
+                f"--{next(iter(given))} does not go with --to {to}", "See docs/edge.md."
+            )
+        edges.deploy(client, what, to, health, wait=wait, as_json=as_json)
+        return
+    if health is not None:
+        raise InvalidInput("--health goes with --to ssh://HOST/PATH", "A service has `ready:`.")
     body: dict[str, Any] = {"target": _target(to)}
     if Path(what).is_file():
         body |= _from_file(client, guest.inside(Path(what)), given)

@@ -22,6 +22,7 @@ _NAMES = (
     *("models", "model", "model register", "model show", "model diff", "model verify"),
     *("model approve", "model reject", "model revoke"),
     *("model alias", "model tag", "model archive"),
+    *("edge", "edge status", "edge rollback"),
     *("deploy", "deployments", "rollout", "rollback", "scale", "undeploy"),
     *("pipelines", "pipeline", "pipeline show", "pipeline graph"),
     *("pipeline cancel", "pipeline retry"),

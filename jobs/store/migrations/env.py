@@ -9,6 +9,7 @@ from jobs.store import (  # noqa: F401 - they fill the metadata
     alerttables,
     copytables,
     datatables,
+    edgetables,
     evaluationtables,
     featuretables,
     flowtables,
