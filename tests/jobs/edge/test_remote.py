@@ -21,8 +21,8 @@ def sha(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def release(push: int = 7, **more: bytes) -> Release:
-    files = {"a b/one.bin": ONE, "two": TWO, "again": TWO, **more}
+def release(push: int = 7) -> Release:
+    files = {"a b/one.bin": ONE, "two": TWO, "again": TWO}
     return Release.of("digits", "3", push, {path: (sha(d), len(d)) for path, d in files.items()})
 
 
@@ -152,4 +152,4 @@ def test_a_link_that_was_lost_is_no_exit_code() -> None:
 
 def test_a_name_that_no_list_can_have_is_refused() -> None:
     with pytest.raises(InvalidInput, match="line break"):
-        release(**{"a\nb": b"x"})
+        Release.of("digits", "3", 7, {"a\nb": (sha(TWO), 3)})
