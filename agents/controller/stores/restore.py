@@ -157,16 +157,17 @@ def _number_above(state: Path, logs: Path) -> None:
     known = [path for path in (state / "logs").glob("j*/*") if path.name.isdecimal()]
     for path in known:
         (logs / path.parent.name / path.name).mkdir(mode=0o700, parents=True, exist_ok=True)
-    # What was submitted and never ran has no logs. A registry that cannot be read says nothing.
+    # Of what never got as far as a log. A registry that cannot be read says nothing.
+    address = f"file:{quote(str(database_file(state)))}?mode=ro"
     with (
         contextlib.suppress(sqlite3.Error, OSError),
-        contextlib.closing(
-            sqlite3.connect(f"file:{quote(str(database_file(state)))}?mode=ro", uri=True)
-        ) as registry,
+        contextlib.closing(sqlite3.connect(address, uri=True)) as registry,
     ):
         ((newest,),) = registry.execute("SELECT coalesce(max(id), 0) FROM jobs").fetchall()
-        if newest:
-            (logs / job_name(newest)).mkdir(mode=0o700, parents=True, exist_ok=True)
+        given = registry.execute("SELECT job_id, max(number) FROM attempts GROUP BY job_id")
+        for job, number in [*given, *([(newest, None)] if newest else [])]:
+            folder = logs / job_name(job) / str(number) if number else logs / job_name(job)
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 def _copy(source: Path, found: Manifest, draft: Path, say: Say) -> None:

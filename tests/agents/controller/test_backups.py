@@ -152,11 +152,13 @@ async def test_numbers_that_were_given_since_the_backup_are_not_given_again(
         (where.state / "logs" / folder).mkdir(parents=True)
     with contextlib.closing(sqlite3.connect(where.state / "state.db")) as registry:
         registry.execute("CREATE TABLE jobs (id INTEGER PRIMARY KEY)")
+        registry.execute("CREATE TABLE attempts (job_id INTEGER, number INTEGER)")
         registry.execute("INSERT INTO jobs VALUES (12)")  # submitted, and never placed
+        registry.execute("INSERT INTO attempts VALUES (9, 4)")  # placed, and its first line not here
         registry.commit()
     archive.put_back(where, made, verify=False)
     logs = LogStore(where.logs)
-    assert (logs.newest_job(), logs.newest(9), logs.newest(1)) == (12, 3, 2)
+    assert (logs.newest_job(), logs.newest(9), logs.newest(1)) == (12, 4, 2)
     assert (where.logs / "j1" / "1" / "r0.log").exists(), "what the backup has is there"
     assert list((where.logs / "j9" / "3").iterdir()) == []
 

@@ -18,6 +18,8 @@ HURTS = ("kill", "damage")
 """What is done to a rank, after which its attempt may end badly."""
 AGENTS = ("agent", "fork server", "raylet", "ray", "gcs_server", "tmp", "all")
 """What takes the agent, or what starts guards for it, along."""
+LEASE = 90.0
+"""Seconds: the lease that jobs have by default."""
 LAUNCH = 1.0
 """Seconds around the start of its ranks in which an agent that dies may take an attempt along. One whose
 ranks never started may have waited for its agent for long."""
@@ -163,6 +165,9 @@ def _excused(job: Job, run: Run, faults: Sequence[Fault]) -> bool:
     those = [life for life in job.lives if life.run == run]
     if any(job.cut(life) for life in those):
         return True  # it ended, and the registry has forgotten how
+    last = max((life.last for life in those), default=0.0)
+    if those and calm(faults, last - LEASE, last) == 0.0:
+        return True  # for a whole lease, nobody could be expected to renew it
     if not those and run[1] not in job.started:
         return True
     started = min((life.began for life in those), default=job.started.get(run[1], 0.0))
