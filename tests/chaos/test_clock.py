@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+from agents.controller.sweeps import sweeprun
 from jobs.base.times import parse_time
 from tests.agents.controller.conftest import Plane, until
 
@@ -89,3 +92,31 @@ async def test_a_restart_of_the_controller_believes_no_clock_either(
     plane.clock.skip(601.0)
     view = await plane.wait(late)
     assert (view["state"], view["exit_code"]) == ("FAILED", 124), "and its limit holds"
+
+
+@pytest.mark.parametrize("budget", [{"time": 1800.0}, {"gpu_hours": 0.4}], ids=["time", "gpu_hours"])
+@pytest.mark.parametrize("jump", [HOUR, -HOUR])
+async def test_a_budget_of_a_sweep_counts_the_seconds_that_passed(
+    make_plane: Any, monkeypatch: pytest.MonkeyPatch, budget: dict[str, float], jump: float
+) -> None:
+    monkeypatch.setattr(sweeprun, "LOOK_EVERY", 0.1)
+    plane: Plane = await make_plane(gpus=2)
+    job = {"command": "exec sleep 300", "resources": {"cpu": 0.5, "gpu": 1}, "grace": 0.5}
+    space, goal = {"x": {"low": 0.0, "high": 1.0}}, {"metric": "loss", "goal": "minimize"}
+    spec = {"job": job, "space": space, "objective": goal, "parallel": 1, "budget": budget}
+    await plane.post("/v1/sweeps", {"spec": {**spec, "sampler": "random", "trials": None}})
+
+    async def runs() -> bool:
+        jobs = (await plane.get("/v1/jobs"))["jobs"]
+        return [job["state"] for job in jobs] == ["RUNNING"]
+
+    await until(runs)
+    plane.now.offset = jump
+    plane.clock.skip(60.0)  # passes of the sweep and of the reconciler
+    for _ in range(3):
+        other = await plane.submit("true", resources={"cpu": 0.25})
+        await plane.wait(other)
+    view = await plane.get("/v1/sweeps/s1")
+    assert (view["state"], view["reason"]) == ("RUNNING", "")
+    assert view["gpu_hours"] < 0.1
+    await plane.post("/v1/sweeps/s1/stop")

@@ -50,6 +50,10 @@ class Clock:
                 self._roster.index(live)
         return now
 
+    def stored(self) -> float:
+        """Unix time as the stored times of jobs go: as of the last time that somebody looked at the clock."""
+        return self.monotonic() + self.offset
+
     def take_up(self, live: Live) -> None:
         """A job that was stored by an earlier controller, perhaps before the clock was set."""
         live.clocked = not runs(live.job)

@@ -88,6 +88,7 @@ class Reconciler:
         self.live = self.roster.live
         self.clock = Clock(now, monotonic, self.roster)
         self._now, self._monotonic = self.clock.now, monotonic
+        self._keeping_times = asyncio.Lock()
         self.planner = Planner(self.roster, fabric, links, cluster, self._now, monotonic)
         self.maintenance = Maintenance(database, hub, now, monotonic)
         self.doubts = Doubts(database, self.clock, self.roster, self.maintenance, self.waits)
@@ -196,7 +197,7 @@ class Reconciler:
         self._thought = 0.0
         # Each by itself: one job that cannot be placed must not let leases pass.
         steps = (
-            self._keep_times,
+            self.keep_times,
             self._look_at_maintenance,
             self._schedule,
             self._check_limits,
@@ -559,11 +560,12 @@ class Reconciler:
         bound = self.maintenance.ahead.bound(None, live.running_since, live.spec.lease)
         return bound + live.spec.grace + deadlines.LEASE_MARGIN
 
-    async def _keep_times(self) -> None:
+    async def keep_times(self) -> None:
         """Store the times of jobs as the clock goes now, once it was set: what others count from them, such
         as budgets and how long a job ran, is right then, and after a restart of this controller too."""
-        for live in self.clock.to_store():
-            await self.apply(live, lc.ClockSet(live.moved))
+        async with self._keeping_times:  # or two would move the same job by the same hour
+            for live in self.clock.to_store():
+                await self.apply(live, lc.ClockSet(live.moved))
 
     async def _check_limits(self) -> None:
         links, now = self._links.links, self._now()

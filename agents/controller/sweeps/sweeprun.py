@@ -78,6 +78,8 @@ class SweepRun:
         self.number, self._plant = number, plant
         self.name = sweepwriting.sweep_name(number)
         self.asked = False  # a person's change that no pass has seen yet
+        self._offset = plant.reconciler.clock.offset
+        self._at = plant.now()  # of this pass
         self._subscription = plant.hub.subscribe([], hints_only=True)
         self._jobs: dict[int, int] = {}  # job -> trial, of open trials
         self._cursors: dict[int, int] = {}  # job -> newest metric point that was told
@@ -228,6 +230,7 @@ class SweepRun:
         """Read, decide, act. True when the sweep is over."""
         plant, self.asked = self._plant, False
         logged, self._logged = self._logged, set()
+        await self._heed_the_clock()
         found, points = await plant.database.read(lambda session: self._read(session, logged))
         if found.row.spec != self._stored:
             await self._take_spec(found)
@@ -249,9 +252,29 @@ class SweepRun:
             self._patience = 0.0  # there is more to ask for, an end to find, or more to stop
         return False
 
+    async def _heed_the_clock(self) -> None:
+        """Budgets are counted from stored times. Once the clock was set, those of jobs, and of this sweep, go
+        along before anything is decided: it would be over for an hour that never was."""
+        plant = self._plant
+        await plant.reconciler.keep_times()
+        self._at = plant.reconciler.clock.stored()
+        moved = plant.reconciler.clock.offset - self._offset
+        if not moved:
+            return
+
+        def move(session: Session) -> None:
+            row = sweepwriting.get(session, self.number)
+            row.paused_for += moved
+            if row.paused_at is not None:
+                row.paused_at += moved
+            session.add(row)
+
+        await plant.database.write(move)
+        self._offset += moved
+
     def _read(self, session: Session, logged: set[int]) -> tuple[Facts, list[_Points]]:
         """What is so, and what trials have logged since it was last told to the study."""
-        found = sweepfacts.facts(session, self.number, self._spec, self._plant.now())
+        found = sweepfacts.facts(session, self.number, self._spec, self._at)
         points = []
         for trial in found.open if len(self._spec.metrics) == 1 else []:
             job = trial.row.job_id
@@ -280,7 +303,7 @@ class SweepRun:
             exhausted=self._exhausted,
             stuck=self._stuck or self._study.exhausted,
         )
-        decision = decide(sweepwriting.sweep_of(found.row, self._spec), tally, self._plant.now())
+        decision = decide(sweepwriting.sweep_of(found.row, self._spec), tally, self._at)
         return Changes(decision, verdicts, adopted)
 
     async def _choose(self, found: Facts, changes: Changes) -> None:
