@@ -94,7 +94,9 @@ async def test_a_restart_of_the_controller_believes_no_clock_either(
     assert (view["state"], view["exit_code"]) == ("FAILED", 124), "and its limit holds"
 
 
-@pytest.mark.parametrize("budget", [{"time": 1800.0}, {"gpu_hours": 0.4}], ids=["time", "gpu_hours"])
+@pytest.mark.parametrize(
+    "budget", [{"time": 1800.0}, {"gpu_hours": 0.4}], ids=["time", "gpu_hours"]
+)
 @pytest.mark.parametrize("jump", [HOUR, -HOUR])
 async def test_a_budget_of_a_sweep_counts_the_seconds_that_passed(
     make_plane: Any, monkeypatch: pytest.MonkeyPatch, budget: dict[str, float], jump: float

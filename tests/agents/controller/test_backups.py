@@ -154,7 +154,9 @@ async def test_numbers_that_were_given_since_the_backup_are_not_given_again(
         registry.execute("CREATE TABLE jobs (id INTEGER PRIMARY KEY)")
         registry.execute("CREATE TABLE attempts (job_id INTEGER, number INTEGER)")
         registry.execute("INSERT INTO jobs VALUES (12)")  # submitted, and never placed
-        registry.execute("INSERT INTO attempts VALUES (9, 4)")  # placed, and its first line not here
+        registry.execute(
+            "INSERT INTO attempts VALUES (9, 4)"
+        )  # placed, and its first line not here
         registry.commit()
     archive.put_back(where, made, verify=False)
     logs = LogStore(where.logs)
