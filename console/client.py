@@ -27,6 +27,7 @@ from jobs.base.errors import (
     Unreachable,
     from_json,
 )
+from jobs.base.numbers import loads
 from jobs.base.places import SYSTEM, Places, last_words, places
 from jobs.wire.version import HEADER, compare, differ
 
@@ -371,7 +372,7 @@ class Stream(Iterator[dict[str, Any]]):
 
     def _parse(self, line: bytes) -> dict[str, Any]:
         try:
-            document = json.loads(line)
+            document = loads(line)
         except ValueError:
             document = None
         if not isinstance(document, dict):
@@ -413,7 +414,7 @@ def _query(query: Mapping[str, Any]) -> str:
 
 def _document(reply: tuple[bytes, Mapping[str, str]]) -> Any:
     try:
-        return json.loads(reply[0])
+        return loads(reply[0])
     except ValueError as error:
         raise QuarterdeckError("the control plane gave an answer that is not JSON") from error
 

@@ -24,6 +24,7 @@ from console.cli.output import emit, narrate, say
 from console.client import Client
 from jobs import __version__
 from jobs.base.errors import Conflict, QuarterdeckError
+from jobs.base.numbers import dumps
 from jobs.base.places import places
 from jobs.base.words import counted
 
@@ -165,7 +166,7 @@ def _json(document: Any) -> str:
 
 def _lines(client: Client, path: str, **query: Any) -> str:
     with client.stream(path, **query) as stream:
-        return "".join(json.dumps(document) + "\n" for document in stream)
+        return "".join(dumps(document) + "\n" for document in stream)
 
 
 def _about(log: Path, job: str) -> str:

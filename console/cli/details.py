@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from console.cli.format import count, elapsed, local_moment, number, size
 from console.cli.output import Column, paint, paint_state, say, show
 from console.text import neutralise, pad, width
+from jobs.base.numbers import finite
 from jobs.base.words import counted
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def _checkpoint(job: JobDetail) -> str:
 
 def _stream(job: JobDetail) -> str:
     """How far a stream is, of what its script logs."""
-    known = {name: metric["value"] or 0.0 for name, metric in job["metrics"].items()}
+    known = {name: finite(metric["value"]) or 0.0 for name, metric in job["metrics"].items()}
     if not job["spec"].get("stream") or "stream/records" not in known:
         return ""
     parts = [

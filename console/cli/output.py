@@ -5,7 +5,6 @@ The streams are looked up at each call, so that whoever replaces them (a test, a
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import sys
@@ -13,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TextIO
 
 from console.text import cut, neutralise, pad, width
+from jobs.base.numbers import dumps
 
 _CODES = {
     "bold": "1",
@@ -71,12 +71,12 @@ _NARROWEST = 8
 def emit(document: Any) -> None:
     """Write the one JSON document of a command. ASCII only, so no terminal or encoding minds."""
     indent = 2 if sys.stdout.isatty() else None
-    print(json.dumps(document, indent=indent), flush=True)
+    print(dumps(document, indent=indent), flush=True)
 
 
 def emit_line(document: Any, *, flush: bool = True) -> None:
     """Write one document of a stream; at once, unless many more are known to follow."""
-    print(json.dumps(document), flush=flush)
+    print(dumps(document), flush=flush)
 
 
 def say(text: str = "") -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ from console.cli.ids import Target, target
 from console.cli.logs import log_lines
 from console.client import Client
 from jobs.base.errors import InvalidInput
-from jobs.metrics.patterns import Place, Reader, expanded, finite
+from jobs.metrics.patterns import Place, Reader, expanded
 
 if TYPE_CHECKING:
     from jobs.wire.views import MetricPoint
@@ -45,6 +46,6 @@ def tried(
                         "name": found.name,
                         "step": found.step,
                         "at": line["at"],
-                        "value": finite(found.value),
+                        "value": None if math.isnan(found.value) else found.value,
                         "rank": rank,
                     }

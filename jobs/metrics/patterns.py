@@ -11,7 +11,6 @@ for on every line of every rank, by the process that also renews leases.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -162,7 +161,3 @@ def expanded(sets: Sequence[str | PatternSet]) -> list[dict[str, str]]:
         else:
             found.append(dict(item))
     return found
-
-
-def finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

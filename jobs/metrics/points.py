@@ -1,8 +1,9 @@
 """Points of metrics: the lines that a script logs, and columns of numbers, as they are stored and sent.
 
-A line is `{"n": NAME, "s": STEP, "v": VALUE, "t": UNIX_TIME}`. `c` is the rank of the process that logged it
-where that is not the rank whose file it is: `torchrun` as a job's command is one rank of ours, and starts
-several of its own.
+A line is `{"n": NAME, "s": STEP, "v": VALUE, "t": UNIX_TIME}`. Of a value that JSON has no form for, `v` is
+null and `x` its name in JavaScript: `Infinity`, `-Infinity`, or `NaN`, which counts as no value. `c` is the
+rank of the process that logged it where that is not the rank whose file it is: `torchrun` as a job's command
+is one rank of ours, and starts several of its own.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import json
 import math
 import sys
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from operator import itemgetter
@@ -28,7 +29,8 @@ _STEPS = 2**63
 _NAN = math.nan
 _FORMAT = b"\x01"
 """Version of the format in which points are stored."""
-_CHILD = b'"c":'
+_CHILD, _ODD = b'"c":', b'"x":'
+_INFINITE = {"Infinity": math.inf, "-Infinity": -math.inf}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,7 @@ class Point:
     name: str
     step: int
     at: float  # unix time
-    value: float | None  # None for NaN and infinities
+    value: float | None  # None for NaN
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,13 +166,13 @@ def _parse_at_once(data: bytes) -> Points:
     ats = array("d", map(itemgetter("t"), items))
     given = list(map(itemgetter("v"), items))
     if None in given:
+        if _ODD in data:
+            given = [_value_in(item) for item in items]
         given = [_NAN if value is None else value for value in given]
     values = array("d", given)
     different = list(dict.fromkeys(names))
     if not math.isfinite(sum(ats)) or any(_kept(name) != name for name in different):
         raise ValueError("not as quarterdeck.log writes it")
-    if not math.isfinite(sum(values)):
-        values = array("d", (value if math.isfinite(value) else _NAN for value in values))
     which = array("I")
     if len(different) > 1:
         which = array("I", map({name: i for i, name in enumerate(different)}.__getitem__, names))
@@ -180,14 +182,19 @@ def _parse_at_once(data: bytes) -> Points:
 def _parse(line: bytes) -> Point | None:
     try:
         item = json.loads(line)
-        step, at, value = int(item["s"]), float(item["t"]), item["v"]
+        step, at, value = int(item["s"]), float(item["t"]), _value_in(item)
         number = None if value is None else float(value)
         name = _kept(str(item["n"]))
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
     if not -_STEPS <= step < _STEPS or not math.isfinite(at):
         return None
-    return Point(name, step, at, number if number is not None and math.isfinite(number) else None)
+    return Point(name, step, at, None if number is None or math.isnan(number) else number)
+
+
+def _value_in(item: Mapping[str, Any]) -> Any:
+    value = item["v"]
+    return _INFINITE.get(str(item.get("x"))) if value is None else value
 
 
 def _kept(name: str) -> str:

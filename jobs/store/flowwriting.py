@@ -14,6 +14,7 @@ from sqlalchemy import Table, func
 from sqlmodel import Session, col, select
 
 from jobs.base.errors import Conflict, InvalidInput, NotFound
+from jobs.base.numbers import finite
 from jobs.base.states import TERMINAL
 from jobs.flows.course import Run, Selection, Task, TaskId, Tasks
 from jobs.flows.spec import PipelineSpec
@@ -341,7 +342,7 @@ def artifacts(session: Session, jobs: Collection[int]) -> dict[int, dict[str, Ar
 
 
 def metrics(session: Session, jobs: Collection[int]) -> dict[int, dict[str, float | None]]:
-    """What rank 0 of each job logged last."""
+    """What rank 0 of each job logged last; None for what is no finite number, and so no parameter."""
     found: dict[int, dict[str, float | None]] = {job: {} for job in jobs}
     rows = session.exec(
         select(AttemptRow.job_id, MetricLatestRow.name, MetricLatestRow.value)
@@ -350,7 +351,7 @@ def metrics(session: Session, jobs: Collection[int]) -> dict[int, dict[str, floa
         .order_by(col(AttemptRow.number))
     ).all()
     for job, name, value in rows:
-        found[job][name] = value
+        found[job][name] = finite(value)
     return found
 
 

@@ -5,7 +5,6 @@ As in `jobs/store/writing.py`, every function takes an open Session and never co
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +13,7 @@ from sqlmodel import Session, col, select
 
 from jobs.base.errors import Conflict, NotFound
 from jobs.base.names import RunRef, job_name
+from jobs.base.numbers import finite
 from jobs.base.times import maybe_rfc3339, rfc3339
 from jobs.models.approval import Given, Outcome, Policy, Standing, Subject, standing
 from jobs.models.digests import digest_of
@@ -303,12 +303,8 @@ def source_of(session: Session, job: JobRow, attempt: AttemptRow) -> Source:
         "started_at": maybe_rfc3339(attempt.started_at),
         "ended_at": maybe_rfc3339(attempt.ended_at),
     }
-    metrics = {name: _finite(value["value"]) for name, value in latest.items()}
+    metrics = {name: finite(value["value"]) for name, value in latest.items()}
     return Source(lineage, metrics, number, job.uid)
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
 
 
 def is_folder(artifact: ArtifactRow) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from math import isfinite
 from typing import Any
 
 import sqlalchemy
@@ -69,7 +70,7 @@ def curves(
     for number, names, data in session.execute(logged):
         line = lines.setdefault(number, {})
         for point in Points.from_bytes(names, data).only(wanted):
-            if point.value is not None:
+            if point.value is not None and isfinite(point.value):
                 line[point.step] = point.value  # of a step that was repeated, the newest
     return [
         {
@@ -119,7 +120,7 @@ def slices(session: Session, sweep: int, *, objective: int = 0) -> list[SliceVie
             "points": [
                 {"number": number, "x": params[name], "y": values[objective]}
                 for number, params, values in rows
-                if name in params and values
+                if name in params and values and isfinite(values[objective])
             ],
         }
         for name, parameter in _space(row.spec).items()

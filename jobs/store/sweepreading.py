@@ -9,6 +9,7 @@ from typing import Any
 import sqlalchemy
 from sqlmodel import Session, col, select
 
+from jobs.base.numbers import heard
 from jobs.base.times import maybe_rfc3339, rfc3339
 from jobs.store import sweepfacts, sweepwriting
 from jobs.store.sweeptables import SweepRow, SweepTrialRow
@@ -133,6 +134,7 @@ def _gpus(session: Session, sweep: int, first: int, last: int) -> dict[int, list
 def _trial_view(row: Sequence[Any], documents: Sequence[Any], now: float) -> TrialView:
     """One row of `_READ`, with its JSON decoded; without GPUs."""
     params, values, constraints, nodes, objective = documents
+    values = values and [heard(value) for value in values]
     (
         *_, job_state, gpus, job_started, job_ended,
         number, state, wish, reason, job, losses,
@@ -150,7 +152,7 @@ def _trial_view(row: Sequence[Any], documents: Sequence[Any], now: float) -> Tri
         "job": f"j{job}",
         "job_state": job_state,
         "reason": reason,
-        "last": objective["value"] if objective else None,
+        "last": heard(objective["value"]) if objective else None,
         "step": objective["step"] if objective else None,
         "losses": losses,
         "nodes": nodes,

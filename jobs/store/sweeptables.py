@@ -11,6 +11,8 @@ from typing import Any
 from sqlalchemy import JSON, Column, Index, UniqueConstraint
 from sqlmodel import Field, SQLModel
 
+from jobs.store.columns import WithNumbers
+
 
 class SweepRow(SQLModel, table=True):
     __tablename__ = "sweeps"
@@ -48,7 +50,7 @@ class SweepTrialRow(SQLModel, table=True):
     job_id: int = Field(foreign_key="jobs.id", index=True)
     losses: int = 0
     silent: bool = False  # it succeeded without logging its objective
-    values: list[float] | None = Field(default=None, sa_column=Column(JSON))
+    values: list[float] | None = Field(default=None, sa_column=Column(WithNumbers))
     value: float | None = None  # the first of them, to sort by
     asked_at: float
     started_at: float | None = None

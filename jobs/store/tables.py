@@ -12,6 +12,8 @@ from typing import Any
 from sqlalchemy import JSON, BigInteger, Column, Index, Integer, LargeBinary, UniqueConstraint
 from sqlmodel import Field, SQLModel
 
+from jobs.store.columns import WithNumbers
+
 # SQLite only makes a rowid alias (and so an auto-increment) of a column typed INTEGER.
 _BigId = BigInteger().with_variant(Integer(), "sqlite")
 
@@ -60,7 +62,7 @@ class JobRow(SQLModel, table=True):
     losses: int = 0
     exit_code: int | None = None
     placed_on: list[str] = Field(default_factory=list, sa_column=Column(JSON, nullable=False))
-    objective: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON))
+    objective: dict[str, Any] | None = Field(default=None, sa_column=Column(WithNumbers))
     revision: int = 0
     token: str = ""  # part of its name on nodes' disks (`jobs.base.names.AttemptKey`)
 

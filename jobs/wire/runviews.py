@@ -6,6 +6,7 @@ from typing import Any, NotRequired
 
 from typing_extensions import TypedDict
 
+from jobs.base.numbers import Number
 from jobs.base.states import JobState
 
 
@@ -18,7 +19,7 @@ class RunView(TypedDict):
     user: str
     state: JobState
     params: dict[str, Any]  # those that the program logged too
-    metrics: dict[str, float | None]  # last values; None where NaN or an infinity was logged
+    metrics: dict[str, Number | None]  # last values; None where NaN was logged
     tags: dict[str, str]
     data: dict[str, str]  # "digits@3"
     seed: int | None

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
 
+from jobs.base.numbers import Number
 from jobs.base.states import JobState
 
 SweepStateName = Literal["RUNNING", "PAUSED", "STOPPING", "FINISHED", "FAILED"]
@@ -24,11 +25,11 @@ class TrialView(TypedDict):
     number: int
     state: TrialStateName
     params: dict[str, Any]
-    values: list[float] | None  # one for each objective, once it is complete
+    values: list[Number] | None  # one for each objective, once it is complete
     job: str
     job_state: JobState
     reason: str
-    last: float | None  # the newest value of the first objective
+    last: Number | None  # the newest value of the first objective
     step: int | None  # and its step
     losses: int  # how often its job was lost to the infrastructure
     nodes: list[str]
@@ -62,7 +63,7 @@ class TrialCounts(TypedDict):
 
 class BestTrial(TypedDict):
     number: int
-    values: list[float]
+    values: list[Number]
     params: dict[str, Any]
     job: str
 
@@ -101,7 +102,7 @@ class CurveView(TypedDict):
 
     number: int
     state: TrialStateName
-    points: list[tuple[int, float]]  # (step, value), ascending; without NaN
+    points: list[tuple[int, float]]  # (step, value), ascending; what is finite
 
 
 class SlicePoint(TypedDict):
@@ -111,7 +112,7 @@ class SlicePoint(TypedDict):
 
 
 class SliceView(TypedDict):
-    """One parameter against one objective, over all trials that are complete."""
+    """One parameter against one objective, over all trials that are complete with a finite value."""
 
     name: str
     log: bool

@@ -11,6 +11,7 @@ from typing import Any, Literal, NotRequired
 
 from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
 
+from jobs.base.numbers import Number
 from jobs.base.states import JobState
 
 AttemptState = Literal[
@@ -169,7 +170,7 @@ class GitView(TypedDict):
 
 
 class MetricValue(TypedDict):
-    value: float | None  # None where the script logged NaN or an infinity (JSON has neither)
+    value: Number | None  # None where the script logged NaN
     step: int
     at: str
 
@@ -422,14 +423,14 @@ class MetricPoint(TypedDict):
     name: str
     step: int
     at: str
-    value: float | None
+    value: Number | None
     rank: int
 
 
 class SeriesPoint(TypedDict):
     step: int
     at: float  # seconds since the epoch
-    value: float | None
+    value: Number | None
 
 
 class EventView(TypedDict):

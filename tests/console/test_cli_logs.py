@@ -326,6 +326,19 @@ def test_metrics(qd: Any, controller: FakeController) -> None:
     assert controller.requests[-1].one("name") == "loss"
 
 
+def test_infinite_metrics(qd: Any, controller: FakeController) -> None:
+    points = [
+        {"name": "loss", "step": n, "at": "2026-01-01T10:00:00.000Z", "value": v, "rank": 0}
+        for n, v in ((1, "-inf"), (2, 1.5), (3, "inf"))
+    ]
+    controller.on("GET /v1/jobs/j1/metrics", lambda _: Reply.stream(points))
+    controller.on("GET /v1/jobs/j1", detail())
+    rows = qd("metrics", "j1").out.splitlines()
+    assert rows[1].split() == ["loss", "inf", "3", "-inf", "inf", "3"]
+    assert [json.loads(x) for x in qd("metrics", "j1", "--json").out.splitlines()] == points
+    assert "loss -inf" in qd("metrics", "j1", "--points").out
+
+
 def test_no_metrics_teach(qd: Any, controller: FakeController) -> None:
     controller.on("GET /v1/jobs/j1/metrics", Reply.stream([]))
     controller.on("GET /v1/jobs/j1", detail())

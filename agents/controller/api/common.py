@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Annotated, Any, TypeVar
 
@@ -16,6 +15,7 @@ from agents.controller.controller import Controller
 from agents.controller.stores.hub import Subscription
 from jobs.base.errors import InvalidInput
 from jobs.base.names import RunRef
+from jobs.base.numbers import dumps
 from jobs.base.times import parse_time
 from jobs.store import reading, sweepreading, sweepwriting
 from jobs.store.writing import Caller
@@ -132,7 +132,7 @@ def ndjson_batches(batches: AsyncIterator[list[Any]]) -> StreamingResponse:
 
 
 def _line(document: Any) -> bytes:
-    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+    return dumps(document, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
 
 
 def json_list(batches: AsyncIterator[bytes]) -> StreamingResponse:
@@ -151,7 +151,7 @@ def json_list(batches: AsyncIterator[bytes]) -> StreamingResponse:
 
 def inside(documents: Sequence[Any]) -> bytes:
     """A JSON array of these without its brackets."""
-    return json.dumps(documents, ensure_ascii=False, separators=(",", ":"))[1:-1].encode()
+    return dumps(documents, ensure_ascii=False, separators=(",", ":"))[1:-1].encode()
 
 
 async def woken(subscription: Subscription, seconds: float) -> bool:

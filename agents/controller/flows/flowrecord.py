@@ -24,6 +24,7 @@ from agents.controller.stores.blobs import BlobStore
 from agents.controller.stores.secretstore import SecretStore
 from jobs.access.roles import Role
 from jobs.base.errors import QuarterdeckError
+from jobs.base.numbers import finite
 from jobs.data.names import parse_ref
 from jobs.features.names import parse_ref as parse_features
 from jobs.features.names import pin_name
@@ -438,7 +439,14 @@ class _Pass:
         best = flowwriting.best_of(self._session, place.sweep)
         if best is None or (item.form == "best" and item.name not in best.params):
             raise _Unresolved(f"the best trial of {item.step} has no {item.name}")
-        return best.value if item.form == "value" else best.params[item.name]
+        if item.form == "best":
+            found: Scalar = best.params[item.name]
+            return found
+        if finite(best.value) is None:
+            raise _Unresolved(
+                f"the best value of {item.step} is {best.value}, which no parameter is"
+            )
+        return best.value
 
     def _left(self, item: Reference) -> Scalar:
         self._must_have_succeeded(item)

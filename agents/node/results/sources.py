@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import math
 import os
 import threading
 import time
@@ -25,7 +26,7 @@ from agents.node.logtail import read_at
 from agents.node.results import eventfiles, tree, writers
 from agents.node.results.kept import launched_at
 from jobs.base.errors import InvalidInput, NotFound
-from jobs.metrics.patterns import Place, Reader, finite
+from jobs.metrics.patterns import Place, Reader
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +58,10 @@ class Point:
 
     def to_json(self) -> dict[str, Any]:
         item = {"n": self.name[:200], "s": self.step, "v": self.value, "t": round(self.at, 6)}
+        if self.value is not None and not math.isfinite(self.value):
+            item["v"] = None
+            if not math.isnan(self.value):
+                item["x"] = "Infinity" if self.value > 0 else "-Infinity"
         return item if self.child is None else {**item, "c": self.child}
 
 
@@ -101,7 +106,7 @@ class LogPatterns:
             text = line.decode("utf-8", "replace")
             for reader, place in zip(self._readers, places, strict=True):
                 for found in reader.read(text, place):
-                    points.append(Point(found.name, found.step, seen, finite(found.value)))
+                    points.append(Point(found.name, found.step, seen, found.value))
             at += len(line) + 1
         after = {"offset": offset + end, "places": [place.to_json() for place in places]}
         return points, after, offset + end < size
@@ -175,7 +180,7 @@ class EventFiles:
             prefix = _prefix(roots[str(rank)], folder)
             child = None if rank == self._rank else rank
             points += [
-                Point(prefix + scalar.tag, scalar.step, scalar.at, finite(scalar.value), child)
+                Point(prefix + scalar.tag, scalar.step, scalar.at, scalar.value, child)
                 for scalar in found
             ]
         told = {path: writer.to_json() for path, writer in by.items()}

@@ -77,8 +77,8 @@ def log(metrics: Mapping[str, Any] | None = None, *, step: int | None = None, **
     log at the same time. A disk that refuses the write is told on stderr, and training goes on.
 
     Args:
-        metrics: name -> number. NumPy and PyTorch scalars are fine; NaN and infinities are
-            recorded as "no value". Names have 1 to 200 printable characters.
+        metrics: name -> number. NumPy and PyTorch scalars are fine; NaN is recorded as "no value".
+            Names have 1 to 200 printable characters.
         step: 0 or more. Without one, each name counts its own: 0, then one more than its last.
         more: further metrics, by keyword.
 
@@ -99,6 +99,10 @@ def log(metrics: Mapping[str, Any] | None = None, *, step: int | None = None, **
             this = _next_step.get(name, 0) if at is None else at
             _next_step[name] = this + 1
             point = {"n": name, "s": this, "v": number, "t": now, **child}
+            if math.isinf(number):  # which JSON has not
+                point.update(v=None, x="Infinity" if number > 0 else "-Infinity")
+            elif math.isnan(number):
+                point["v"] = None
             lines.append(json.dumps(point, separators=(",", ":"), allow_nan=False))
     if path and lines:
         _append(path, "".join(line + "\n" for line in lines).encode("ascii"))
@@ -124,8 +128,8 @@ def _checked_step(step: Any) -> int | None:
     return number
 
 
-def _number(name: str, value: Any) -> float | None:
-    """The value as a finite float, None for NaN and infinities (JSON has neither)."""
+def _number(name: str, value: Any) -> float:
+    """The value as a float."""
     if isinstance(value, (str, bytes, bytearray)):  # float() would parse them
         raise TypeError(f"metric {name!r} is text, not a number: {value[:80]!r}")
     detach = getattr(value, "detach", None)  # a PyTorch scalar that still carries its graph
@@ -136,7 +140,7 @@ def _number(name: str, value: Any) -> float | None:
     except (TypeError, ValueError, RuntimeError) as error:  # the last: a tensor of many elements
         kind = type(value).__name__
         raise TypeError(f"metric {name!r} is a {kind}, not one number: {error}") from None
-    return number if math.isfinite(number) else None
+    return number
 
 
 def _child() -> dict[str, int]:

@@ -87,6 +87,23 @@ def test_metrics_with_nothing_finite_say_so() -> None:
     assert metrics.lines({}, None, Look(), NOW, NOW + 1, 60, 10, UNICODE) == []
 
 
+@pytest.mark.parametrize("smooth", [0, 2])
+def test_infinite_values_are_told_and_not_drawn(smooth: int) -> None:
+    series = {"loss": points(5.0, -math.inf, 3.0, math.inf)}
+    look = Look(smooth=smooth)
+    told = metrics.lines(series, "loss", look, NOW, NOW + 3, 60, 8, UNICODE)
+    assert "inf at step 30" in plain(told[0])
+    assert "2 not drawn" in plain(told[0])
+    assert "min -inf max inf" in plain(told[0])
+    drawn = metrics.curve(series["loss"], look, NOW, NOW + 3)
+    assert all(math.isfinite(sample.low) for sample in drawn.samples)
+    assert len(drawn.samples) == 2
+    only = metrics.lines({"loss": points(math.inf)}, "loss", look, NOW, NOW + 1, 60, 8, UNICODE)
+    assert "no value" in plain(only[1])
+    told = metrics.compare_lines({"j1": series}, {}, "loss", Look(cross=30.0), 90, 14, UNICODE)
+    assert any("min -inf max inf" in plain(line) for line in told)
+
+
 def test_a_log_scale_leaves_out_what_it_cannot_show_and_names_real_values() -> None:
     series = {"loss": points(1000.0, -1.0, 0.0, 10.0)}
     told = metrics.lines(series, "loss", Look(log=True), NOW, NOW + 3, 60, 8, UNICODE)

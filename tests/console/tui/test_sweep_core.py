@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -255,6 +256,18 @@ def pictures(trials: list[TrialView], glyphs: Any, wide: int, high: int) -> list
     )
     chosen = trials[0] if trials else None
     return [picture(chosen) for picture in made]
+
+
+@pytest.mark.parametrize("every", [1, 3])
+def test_trials_of_infinite_value_are_drawn_at_the_edge(every: int) -> None:
+    trials = fake_sweeps.trials()
+    for trial in trials[::every]:
+        if trial["values"]:
+            trial["values"] = [math.inf if trial["number"] % 2 else -math.inf]
+        else:
+            trial["last"] = math.inf
+    for picture in pictures(trials, UNICODE, 78, 18):
+        assert "nan" not in text(picture)
 
 
 @pytest.mark.parametrize("glyphs", [UNICODE, ASCII])

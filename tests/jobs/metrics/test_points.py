@@ -56,7 +56,26 @@ def test_what_is_no_point_is_skipped(data: bytes, kept: int) -> None:
     points = list(parse_points(data + good))
     assert len(points) == kept + 1
     assert points[-1] == Point("good", 5, 1.0, 0.5)
-    assert all(point.value is None or math.isfinite(point.value) for point in points)
+    assert not any(point.value is not None and math.isnan(point.value) for point in points)
+
+
+@pytest.mark.parametrize("more", [[], [line("bad", "7", 1, 1)]])
+def test_infinities_are_values(more: list[object]) -> None:
+    """As the helper writes them, as Python writes them; all lines at once, or one by one."""
+    data = lines(
+        {**line("a", 0, 1, None), "x": "Infinity"},
+        {**line("a", 1, 1, None), "x": "-Infinity"},
+        {**line("a", 2, 1, None), "x": "NaN"},
+        {**line("a", 3, 1, None), "x": ["odd"]},
+        line("a", 4, 1, math.inf),
+        line("a", 5, 1, math.nan),
+        *more,
+    )
+    found = parse_points(data)
+    values = [point.value for point in found.only("a")]
+    assert values == [math.inf, -math.inf, None, None, math.inf, None]
+    again = Points.from_bytes(found.names, found.to_bytes())
+    assert [point.value for point in again.only("a")] == values
 
 
 def test_points_of_processes_inside_a_rank_are_apart() -> None:

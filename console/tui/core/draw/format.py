@@ -75,7 +75,7 @@ def watts(value: float) -> str:
 
 
 def number(value: float | None) -> str:
-    """A metric's value in at most seven characters; a dash for NaN and infinities."""
+    """A metric's value in at most seven characters; a dash for NaN."""
     if value is None:
         return "-"
     if value == 0:

@@ -14,6 +14,7 @@ from console.tui.core.draw.glyphs import Glyphs
 from console.tui.core.draw.lines import BLANK, Line, Span, fit, line
 from console.tui.core.draw.lines import width as cells
 from console.tui.core.draw.look import SMOOTHINGS, Look, nearest, smoothed
+from jobs.base.numbers import finite
 from jobs.metrics.series import in_order
 from jobs.wire.views import SeriesPoint
 
@@ -58,7 +59,7 @@ class Curve:
 def curve(points: Sequence[SeriesPoint], look: Look, t0: float, t1: float) -> Curve:
     """What of a series lies in the window of time [t0, t1]."""
     # Smoothed before it is cut, so that zooming in does not change the line.
-    values = smoothed([p["value"] for p in points], SMOOTHINGS[look.smooth])
+    values = smoothed([finite(p["value"]) for p in points], SMOOTHINGS[look.smooth])
     out: list[Sample] = []
     left_out = 0
     for point, value in zip(points, values, strict=True):
@@ -150,7 +151,7 @@ def _pointed(
         point
         for points in held
         for point in points
-        if window[0] <= point["at"] <= window[1] and point["value"] is not None
+        if window[0] <= point["at"] <= window[1] and finite(point["value"]) is not None
     ]
     return min(inside, key=lambda point: abs(_place(point, look) - wanted))["at"]
 
@@ -182,8 +183,8 @@ def _title(
         value = last["value"] if last else None
     lost = f" {glyphs.dot} {shown.left_out} not drawn" if shown.left_out else ""
     inside = [p["value"] for p in points if window[0] <= p["at"] <= window[1]]
-    finite = [v for v in inside if v is not None]
-    ends = f"  min {number(min(finite))} max {number(max(finite))}" if finite else ""
+    values = [v for v in inside if v is not None]
+    ends = f"  min {number(min(values))} max {number(max(values))}" if values else ""
     parts = [
         (f" {name} ", "strong" if strong else ""),
         (number(value), "info"),
@@ -359,9 +360,9 @@ def _legend(
     found = None
     if cross is not None and points:
         found = min(points, key=lambda point: abs(_place(point, look) - cross))
-    finite = [p["value"] for p in points if p["value"] is not None]
-    last = finite[-1] if finite else None
-    best = f"min {number(min(finite))} max {number(max(finite))}" if finite else "no value"
+    values = [p["value"] for p in points if p["value"] is not None]
+    last = values[-1] if values else None
+    best = f"min {number(min(values))} max {number(max(values))}" if values else "no value"
     at = "" if found is None else f"  at step {found['step']}: {number(found['value'])}"
     return (
         Span(f" {glyphs.blocks[-1]} ", tone),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -220,6 +221,28 @@ async def test_metrics_of_a_job_are_those_of_the_lowest_rank_that_logs_them(db: 
     assert sorted((p["rank"], p["step"]) for p in every) == [
         (0, 3), (1, 1), (1, 5), (1, 9), (1, 9), (1, 9),
     ]  # fmt: skip
+
+
+async def test_infinite_values_are_stored(db: Database) -> None:
+    objective = {"metric": "loss", "goal": "minimize"}
+    number, _ = await create(db, spec={"command": "true", "objective": objective})
+    epoch = await story(db, number)
+    await db.write(lambda s: writing.save_ranks(s, epoch, "n1", report()))
+    data = b'{"n":"loss","s":0,"t":1,"v":null,"x":"-Infinity"}\n{"n":"loss","s":1,"t":1,"v":Infinity}\n'
+
+    def write(session: Session) -> None:
+        stored = metricpoints.ingest_metrics(session, epoch, 0, 0, data)
+        metricpoints.note_objective(session, number, epoch, stored.points)
+
+    await db.write(write)
+
+    def read(session: Session) -> list[Any]:
+        shown = reading.job_view(reading.get_job(session, number))["objective"]
+        line = metricpoints.series(session, epoch, [])["loss"]
+        latest = reading.latest_metrics(session, epoch)["loss"]["value"]
+        return [shown and shown["value"], latest, [point["value"] for point in line]]
+
+    assert await db.read(read) == [math.inf, math.inf, [-math.inf, math.inf]]
 
 
 async def test_lines_that_are_no_points_stop_nothing(db: Database) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import subprocess
 import sys
 from typing import Any
@@ -182,21 +183,34 @@ async def test_a_grid_is_exhaustive_and_ends_by_itself(plane: Plane) -> None:
 async def test_failures_nan_and_silence_are_told_apart(plane: Plane) -> None:
     command = (
         f"case {{kind}} in bad) echo broken; exit 3;; nan) {logs('loss', 0, 'null')};; "
-        f"mute) {logs('acc', 0, '1')};; *) {ONE};; esac"
+        f"mute) {logs('acc', 0, '1')};; inf) {logs('loss', 0, 'Infinity')};; *) {ONE};; esac"
     )
-    space = {"x": {"choices": [0.5]}, "kind": {"choices": ["ok", "bad", "nan", "mute"]}}
+    space = {"x": {"choices": [0.5]}, "kind": {"choices": ["ok", "bad", "nan", "mute", "inf"]}}
     name = await sweep(plane, command, space=space, sampler="grid", trials=None)
     view = await ended(plane, name)
     assert view["counts"] | {"open": 0} == {
-        "open": 0, "complete": 1, "pruned": 0, "failed": 3, "cancelled": 0, "total": 4,
+        "open": 0, "complete": 2, "pruned": 0, "failed": 3, "cancelled": 0, "total": 5,
     }  # fmt: skip
-    reasons = {row["params"]["kind"]: row["reason"] for row in await trials(plane, name)}
+    rows = {row["params"]["kind"]: row for row in await trials(plane, name)}
+    reasons = {kind: row["reason"] for kind, row in rows.items()}
+    infinite = rows["inf"]
+    assert (infinite["values"], infinite["last"], infinite["reason"]) == ([math.inf], math.inf, "")
+    assert view["best"]["values"] == [0.5]
+    curves = await plane.get(f"/v1/sweeps/{name}/curves")
+    assert {curve["number"]: curve["points"] for curve in curves}[infinite["number"]] == []
+    slices = await plane.get(f"/v1/sweeps/{name}/slices")
+    assert [[point["y"] for point in one["points"]] for one in slices] == [[0.5], [0.5]]
+    assert (await plane.get(f"/v1/jobs/{infinite['job']}"))["metrics"]["loss"]["value"] == math.inf
+    body, _ = await asyncio.to_thread(plane.client.raw, f"/v1/sweeps/{name}/trials")
+    assert b'"values":["inf"]' in body
     assert reasons["ok"] == ""
     assert "3" in reasons["bad"]
     assert reasons["nan"] == "its 'loss' is not a number (NaN)"
     assert reasons["mute"] == "never logged 'loss'; it logged acc"
     states = {t["params"]["kind"]: t["state"] for t in study(plane, view["study"])}
-    assert states == {"ok": "COMPLETE", "bad": "FAIL", "nan": "FAIL", "mute": "FAIL"}
+    assert states == {
+        "ok": "COMPLETE", "inf": "COMPLETE", "bad": "FAIL", "nan": "FAIL", "mute": "FAIL",
+    }  # fmt: skip
 
 
 async def test_an_objective_that_nobody_logs_ends_the_sweep(plane: Plane) -> None:

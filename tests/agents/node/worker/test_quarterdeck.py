@@ -118,9 +118,11 @@ def test_a_process_that_torch_spawned_says_so(metrics_file: Path, tmp_path: Path
 
 
 def test_values_json_has_not_become_null(fresh: ModuleType, metrics_file: Path) -> None:
-    fresh.log(nan=math.nan, inf=-math.inf, np_nan=np.float32("nan"), fine=0)
+    fresh.log(nan=math.nan, inf=-math.inf, np_inf=np.float32("inf"), fine=0)
 
-    assert [p["v"] for p in points(metrics_file)] == [None, None, None, 0.0]
+    assert [(p["v"], p.get("x")) for p in points(metrics_file)] == [
+        (None, None), (None, "-Infinity"), (None, "Infinity"), (0.0, None),
+    ]  # fmt: skip
 
 
 def test_scalars_of_numpy_and_objects_that_look_like_tensors(
