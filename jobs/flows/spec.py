@@ -235,7 +235,7 @@ class Step(_Model):
         """What other steps may take from it: name -> path. The checkpoint folder has none."""
         if self.job is None:
             return {}
-        kept = {CHECKPOINT: ""} if self.job.checkpoint.kept else {}
+        kept = {CHECKPOINT: ""} if self.job.checkpoint.artifact else {}
         return {name: output.path for name, output in self.job.outputs.items()} | kept
 
     @cached_property

@@ -210,10 +210,10 @@ def _pattern_set(patterns: dict[object, object]) -> None:
         raise ValueError(f"no metric; allowed: patterns such as loss: 'loss {NUMBER_SHORT}'")
 
 
-def _kept(value: object) -> object:
-    if isinstance(value, bool) or (isinstance(value, int) and 1 <= value <= 1000):
+def _copies(value: object) -> object:
+    if type(value) is int and 1 <= value <= 1000:
         return value
-    raise ValueError(f"found {show(value)}; allowed: true, false, or a number of copies up to 1000")
+    raise ValueError(f"found {show(value)}; allowed: a number of copies, 1 to 1000")
 
 
 def _seconds(minimum: float, maximum: float) -> Callable[[object], float]:
@@ -273,8 +273,8 @@ ModelRef = Annotated[
 DataRef = Annotated[str, _matching(_DATA, "a data set such as digits or digits@1")]
 DataName = Annotated[str, _matching(_SET, "the name of a data set, without a version")]
 ModelName = Annotated[str, _matching(_SET, "the name of a model, without a version")]
-Kept = Annotated[bool | int, BeforeValidator(_kept)]
-"""True or false, or how many."""
+Copies = Annotated[int, BeforeValidator(_copies)]
+"""How many stay."""
 Digest = Annotated[str, _matching(_DIGEST, "sha256: and 64 hex digits")]
 Image = Annotated[str, _matching(_IMAGE, "an image such as docker.io/pytorch/pytorch:2.9.0")]
 Mount = Annotated[

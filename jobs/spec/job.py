@@ -88,24 +88,23 @@ class Checkpoint(_Model):
         description="how often a new checkpoint is copied, at most: by default every 10 minutes, and every "
         "minute for a stream whose releases become versions of a model",
     )
-    keep: fields.Kept = Field(
+    keep: fields.Copies = Field(3, description="how many copies stay on the head")
+    artifact: bool = Field(
         False,
-        description="a number: how many copies stay, 3 by default; true: when the job succeeds, the "
-        "folder becomes its artifact `checkpoint`",
+        description="when the job succeeds, its checkpoint folder becomes its artifact `checkpoint`",
     )
     start: fields.Digest | None = Field(
         None, description="such an artifact's digest, sha256:...; its files are there at the start"
     )
 
-    @property
-    def kept(self) -> bool:
-        """Whether the folder becomes an artifact."""
-        return self.keep is True
-
-    @property
-    def copies(self) -> int:
-        """How many copies stay."""
-        return 3 if isinstance(self.keep, bool) else self.keep
+    @model_validator(mode="before")
+    @classmethod
+    def _of_older_files(cls, given: Any) -> Any:
+        """In those, `keep` was true for what is `artifact` now."""
+        if isinstance(given, dict) and isinstance(given.get("keep"), bool):
+            rest = {name: value for name, value in given.items() if name != "keep"}
+            return {"artifact": given["keep"], **rest}
+        return given
 
 
 class Output(_Model):
@@ -324,7 +323,7 @@ class JobSpec(_Model):
     @field_validator("checkpoint")
     @classmethod
     def _checkpoint_has_a_name(cls, value: Checkpoint, info: ValidationInfo) -> Checkpoint:
-        if value.kept and CHECKPOINT in info.data.get("outputs", {}):
+        if value.artifact and CHECKPOINT in info.data.get("outputs", {}):
             raise ValueError(f"kept under the name of the output '{CHECKPOINT}'; allowed: another")
         return value
 

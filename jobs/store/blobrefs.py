@@ -100,7 +100,7 @@ def spent_checkpoints(session: Session, before: float) -> list[tuple[int, int]]:
     for number in sweeps:
         row = sweepwriting.get(session, number)
         spec = sweepwriting.spec_of(row)
-        if spec.sampler.name != "pbt" or spec.job.checkpoint.kept:
+        if spec.sampler.name != "pbt" or spec.job.checkpoint.artifact:
             continue
         maximize = spec.objective[0].goal == "maximize"
         turns = sweepwriting.turns(session, number)

@@ -263,7 +263,7 @@ class SweepSpec(_Model):
             "objective": {"metric": first.metric, "goal": first.goal},
         }
         if generation is not None:
-            values["checkpoint"] = {"keep": True, "start": checkpoint}
+            values["checkpoint"] = {"artifact": True, "start": checkpoint}
         return JobSpec.from_json(values)
 
     def to_json(self) -> dict[str, Any]:

@@ -170,7 +170,7 @@ def measure(gib: float) -> dict[str, Any]:
             f"{sys.executable} /tmp/maker.py && date +%s.%N",
             nodes=1,
             resources={"cpu": 1},
-            checkpoint={"keep": True},
+            checkpoint={"artifact": True},
         )
         with watch.watching():
             view = fleet.wait(job, patience=580)

@@ -68,7 +68,7 @@ class Collector:
         """
         if report["outcome"] != "done" or all(rank["rank"] != 0 for rank in report["ranks"]):
             return Collected()
-        if live.job.attempt is None or not (live.spec.outputs or live.spec.checkpoint.kept):
+        if live.job.attempt is None or not (live.spec.outputs or live.spec.checkpoint.artifact):
             return Collected()
         place = node, report["key"]
         if place not in self._tasks:
@@ -115,7 +115,7 @@ class Collector:
                 rows.append(row)
             elif output.required:
                 lacking.append(name)
-        if live.spec.checkpoint.kept:
+        if live.spec.checkpoint.artifact:
             try:
                 manifest = await self._folder(agent, key, "checkpoint")
             except (InvalidInput, NotFound) as error:

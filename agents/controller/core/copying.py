@@ -235,7 +235,7 @@ class Copier:
             sent=sent,
             sources=_times(found),
         )
-        copy = await self.copies.record(row, manifest, live.spec.checkpoint.copies)
+        copy = await self.copies.record(row, manifest, live.spec.checkpoint.keep)
         self.copies.done(number)
         await self._copied(live, copy)
 

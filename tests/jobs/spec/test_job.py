@@ -380,3 +380,28 @@ def test_an_image_is_named_as_podman_does(image: str) -> None:
 def test_what_an_image_does_not_go_with(options: dict[str, Any], words: str) -> None:
     with pytest.raises(InvalidInput, match=words):
         from_options(["true"], **options)
+
+
+@pytest.mark.parametrize(
+    ("given", "keep", "artifact"),
+    [
+        ({}, 3, False),
+        ({"keep": 5}, 5, False),
+        ({"keep": 2, "artifact": True}, 2, True),
+        ({"keep": True}, 3, True),  # as older files say it, and records of older jobs
+        ({"keep": False}, 3, False),
+    ],
+)
+def test_copies_and_the_artifact_of_checkpoints(
+    given: dict[str, Any], keep: int, artifact: bool
+) -> None:
+    spec = JobSpec.from_json({"command": "true", "checkpoint": given})
+    assert (spec.checkpoint.keep, spec.checkpoint.artifact) == (keep, artifact)
+    assert JobSpec.from_json(spec.to_json()) == spec
+    assert "keep" not in (spec.asked().get("checkpoint") or {}) or keep != 3
+
+
+@pytest.mark.parametrize("keep", [0, 1001, "3", 1.5, None])
+def test_a_number_of_copies(keep: object) -> None:
+    with pytest.raises(InvalidInput, match="1 to 1000"):
+        JobSpec.from_json({"command": "true", "checkpoint": {"keep": keep}})

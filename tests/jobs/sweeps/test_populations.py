@@ -201,4 +201,4 @@ def test_a_turn_is_told_how_far_to_train() -> None:
     job = spec.job_of("s1", 7, {"x": 3}, generation=2, checkpoint=digest)
     assert job.params == {"x": 3, "epochs": 12}
     assert job.argv()[-1] == "exec train --epochs 12"
-    assert (job.checkpoint.keep, job.checkpoint.start) == (True, digest)
+    assert (job.checkpoint.artifact, job.checkpoint.start) == (True, digest)

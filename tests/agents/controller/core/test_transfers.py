@@ -176,7 +176,7 @@ async def test_a_large_checkpoint_comes_back_while_another_job_lives_on(
     monkeypatch.setattr(agent, "read_file", slow)
     large = await plane.submit(
         "head -c 9000000 /dev/zero > $QD_CHECKPOINT_DIR/w; echo done",
-        checkpoint={"keep": True},
+        checkpoint={"artifact": True},
         lease=5,
     )
     other = await plane.submit("echo from the bystander", lease=5)
