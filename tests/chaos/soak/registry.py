@@ -171,11 +171,13 @@ class Registry:
 
 
 def _ended(registry: Path) -> frozenset[Run]:
-    """The attempts of whose end a registry knows."""
+    """The attempts of whose end a registry knows. What a node still has of a lost one comes after that."""
     with contextlib.closing(
         sqlite3.connect(f"file:{registry}?mode=ro&immutable=1", uri=True)
     ) as file:
-        rows = file.execute("SELECT job_id, number FROM attempts WHERE ended_at IS NOT NULL")
+        rows = file.execute(
+            "SELECT job_id, number FROM attempts WHERE ended_at IS NOT NULL AND state != 'LOST'"
+        )
         return frozenset((f"j{job}", number) for job, number in rows)
 
 
