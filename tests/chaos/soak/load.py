@@ -36,7 +36,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "short": {},
     "failing": {"max_restarts": 2},
     "deaf": {"procs_per_node": 2, "max_restarts": 10},
-    "large": {"max_restarts": 10, "checkpoint": {"copy": "all", "every": 0, "keep": True}},
+    "large": {"max_restarts": 10, "checkpoint": {"copy": "all", "every": 0, "artifact": True}},
     "moved": {"max_restarts": 10},
 }
 """What jobs there are, and what is special in their files."""
