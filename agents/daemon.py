@@ -21,6 +21,7 @@ from agents.controller.api import create_app
 from agents.controller.api.identity import GROUP, PeerProtocol
 from agents.controller.commands.stepping import Stepping
 from agents.controller.controller import Controller
+from agents.controller.stores.blobplace import open_blobs
 from agents.controller.stores.copies import Bounds
 from agents.controller.stores.pruning import GRACE
 from agents.supervisor import solo
@@ -122,6 +123,7 @@ async def serve(where: Places) -> None:
         state=where.state,
         fabric=RayFabric(where),
         database_url=os.environ.get("QD_DATABASE_URL"),
+        blobs=open_blobs(where.state, where.config, os.environ),
         ray_address=lambda: ray_address(where),
         prune_after=grace,
         copying=copying,

@@ -39,7 +39,7 @@ from agents.controller.services.front import Plant as ServicePlant
 from agents.controller.services.monitors import Monitors
 from agents.controller.services.services import Services
 from agents.controller.stores.auditheads import AuditHeads, Head
-from agents.controller.stores.blobs import BlobStore
+from agents.controller.stores.blobs import BlobStore, FolderBlobs
 from agents.controller.stores.continuity import Continuity, MarkFile
 from agents.controller.stores.copies import Bounds, Copies
 from agents.controller.stores.database import Database
@@ -86,6 +86,7 @@ class Controller:
         state: folder of the registry, blobs and logs.
         database: the registry, open. database_url: its SQLAlchemy URL.
         cluster_id: by which nodes know whose attempts are whose; as the registry has it.
+        blobs: the store of blobs; None for a folder in `state`.
         ray_address: what `kind: ray` jobs get as RAY_ADDRESS.
         copying: what copies of checkpoints may take of network and disk.
         prune_after: seconds after which a blob goes that nothing refers to.
@@ -104,6 +105,7 @@ class Controller:
         database: Database,
         database_url: str,
         cluster_id: str,
+        blobs: BlobStore | None = None,
         ray_address: Callable[[], str | None] = lambda: None,
         prune_after: float = GRACE,
         copying: Bounds | None = None,
@@ -117,7 +119,7 @@ class Controller:
         self.state, self.fabric, self.now, self.monotonic = state, fabric, now, monotonic
         self.db, self.database_url, self.cluster_id = database, database_url, cluster_id
         self._studies = Studies(database_url, database.turn)
-        self.blobs = BlobStore(state / "blobs", now)
+        self.blobs: BlobStore = blobs or FolderBlobs(state / "blobs", now)
         self.logs = LogStore(state / "logs")
         self.datasets = Datasets(self.db)
         self.secrets = SecretStore(state / "secrets")
@@ -363,6 +365,7 @@ class Controller:
             async with asyncio.timeout(MARK_PATIENCE):
                 await self._continuity.renew()
         await self.note_audit_head()
+        self.blobs.close()
         self.logs.close()
         self.db.close()
 

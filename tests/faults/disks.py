@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from agents.controller.stores.blobs import BlobStore
+from agents.controller.stores.blobs import FolderBlobs
 from agents.controller.stores.logstore import LogStore
 from agents.controller.stores.secretstore import SecretStore
 from agents.node.attempts import Attempt
@@ -184,7 +184,7 @@ _agents: dict[Path, Holdings] = {}
 
 def blobs(place: Path) -> None:
     """A blob is stored by the controller."""
-    store = BlobStore(place / "blobs")
+    store = FolderBlobs(place / "blobs")
     store.put(_ENTRY.sha256, io.BytesIO(_CODE))
     assert store.read(_ENTRY.sha256) == _CODE
     assert store.missing([_ENTRY.sha256]) == []

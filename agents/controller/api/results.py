@@ -82,9 +82,10 @@ async def digest(
 async def blob(
     digest: str, controller: TheController, offset: Number = 0, limit: Number = _ALL
 ) -> StreamingResponse:
-    path = controller.blobs.path(hex_of(digest))
+    hex_of(digest)
     if not await asyncio.to_thread(controller.blobs.has, digest):
         raise NotFound(f"there is no blob {digest}")
+    path = await asyncio.to_thread(controller.blobs.local, digest)
     size = path.stat().st_size
     end = max(offset, min(offset + limit, size))
 

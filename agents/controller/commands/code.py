@@ -34,5 +34,5 @@ async def blob(controller: Controller, job: int, sha256: str) -> tuple[Path, int
     """Where one of its files lies, and its bytes. Raises NotFound for what is none of them."""
     for file in await files(controller, job):
         if file["sha256"] == sha256 and sha256:
-            return controller.blobs.path(sha256), file["bytes"]
+            return await asyncio.to_thread(controller.blobs.local, sha256), file["bytes"]
     raise NotFound(f"{job_name(job)} has no file with this digest")

@@ -130,4 +130,4 @@ async def blob(controller: Controller, ref: DataRef, sha256: str) -> tuple[Path,
     )
     if size is None:
         raise NotFound(f"{ref} has no file with this digest")
-    return controller.blobs.path(sha256), size
+    return await asyncio.to_thread(controller.blobs.local, sha256), size

@@ -89,7 +89,7 @@ def _stored(controller: Controller, digest: str) -> tuple[Manifest, Declaration]
     entry = files.get(DECLARATION)
     if entry is None or entry.size > MAX_DECLARATION:
         raise InvalidInput(f"it has no {DECLARATION}", "`qd features add` makes it.")
-    declaration = from_bytes(blobs.path(entry.sha256).read_bytes())
+    declaration = from_bytes(blobs.read(entry.sha256))
     wanted = {DECLARATION, declaration.code, *declaration.files}
     if wanted != files.keys():
         names = ", ".join(sorted(wanted ^ files.keys()))
@@ -105,7 +105,7 @@ async def files(controller: Controller, ref: FeatureRef) -> dict[str, str]:
         manifest = Manifest.from_bytes(controller.blobs.read(row.digest))
         shown = {row.declaration["code"], DECLARATION}
         return {
-            entry.path: controller.blobs.path(entry.sha256).read_text("utf-8", "replace")
+            entry.path: controller.blobs.read(entry.sha256).decode("utf-8", "replace")
             for entry in manifest.files
             if entry.path in shown
         }

@@ -91,7 +91,7 @@ async def file_of(controller: Controller, ref: ModelRef, path: str) -> tuple[Fil
     manifest = await manifest_of(controller, digest, name)
     for entry in manifest.files:
         if entry.path == path:
-            return entry, controller.blobs.path(entry.sha256)
+            return entry, await asyncio.to_thread(controller.blobs.local, entry.sha256)
     raise NotFound(f"{name} has no file '{path}'", f"`qd model show {name}` lists them.")
 
 
@@ -180,7 +180,7 @@ def _verified(blobs: BlobStore, digest: str, name: str) -> VerifyView:
             problems.append({"path": "(the list of files)", "problem": "was changed"})
         for entry in Manifest.from_bytes(data).files:
             files, size = files + 1, size + entry.size
-            problem = _problem(blobs.path(entry.sha256), entry)
+            problem = blobs.check(entry.sha256)
             if problem:
                 problems.append({"path": entry.path, "problem": problem})
     except QuarterdeckError as error:
@@ -189,18 +189,3 @@ def _verified(blobs: BlobStore, digest: str, name: str) -> VerifyView:
         "id": name, "digest": digest, "ok": not problems, "files": files, "bytes": size,
         "problems": problems,
     }  # fmt: skip
-
-
-def _problem(blob: Path, entry: FileEntry) -> str:
-    """What is wrong with a file; empty when it is whole."""
-    sha256 = hashlib.sha256()
-    try:
-        with blob.open("rb") as file:
-            while chunk := file.read(_CHUNK):
-                sha256.update(chunk)
-    except FileNotFoundError:
-        return "is gone"
-    except OSError as error:
-        return f"cannot be read: {error.strerror}"
-    found = sha256.hexdigest()
-    return "" if found == entry.sha256 else f"was changed: its content has the digest {found[:12]}"

@@ -229,7 +229,7 @@ def _sent(blobs: BlobStore, digest: str) -> Manifest:
             raise InvalidInput(f"{entry.path} is a link", "A version consists of files.")
     _all_here(blobs, manifest)
     for entry in manifest.files:
-        size = blobs.path(entry.sha256).stat().st_size
+        size = blobs.size(entry.sha256)
         if size != entry.size:
             raise InvalidInput(f"{entry.path} has {size} bytes, and its manifest says {entry.size}")
     return manifest
@@ -319,12 +319,12 @@ def _inspected(blobs: BlobStore, manifest: Manifest) -> tuple[Format, dict[str, 
     """Format and signature, from the files themselves. Blocking."""
     by_path = {entry.path: entry for entry in manifest.files}
     kind = formats.classify(
-        [_look(path, blobs.path(entry.sha256)) for path, entry in by_path.items()]
+        [_look(path, blobs.local(entry.sha256)) for path, entry in by_path.items()]
     )
     if kind.kind != "onnx" or kind.main is None:
         return kind, None
     entry = by_path[kind.main]
-    with blobs.path(entry.sha256).open("rb") as file:
+    with blobs.local(entry.sha256).open("rb") as file:
 
         def read(offset: int, size: int) -> bytes:
             file.seek(offset)

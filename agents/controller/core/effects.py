@@ -11,7 +11,6 @@ import logging
 import os
 import pwd
 from collections.abc import Callable
-from pathlib import Path
 from typing import Protocol
 
 from agents.controller.core.carrying import Carrier
@@ -26,6 +25,7 @@ from agents.controller.stores.datasets import Datasets
 from agents.controller.stores.secretstore import SecretStore
 from jobs.base.errors import (
     Conflict,
+    Damaged,
     InvalidInput,
     NotAllowed,
     NotFound,
@@ -197,7 +197,7 @@ class Performer:
                 node_rank=node_rank,
                 spec=live.spec,
                 snapshot=live.snapshot,
-                requirements=self._requirements(live),
+                requirements=await asyncio.to_thread(self._requirements, live),
                 user=live.user,
                 data=self._datasets.of(live.spec.data, live.spec.features),
                 image=live.image,
@@ -215,7 +215,7 @@ class Performer:
                     break
                 self._applier.detail(live, f"{node}: {reply['detail']}")
                 await asyncio.sleep(0.2)
-        except (Conflict, InvalidInput, NotAllowed, NotFound) as error:
+        except (Conflict, Damaged, InvalidInput, NotAllowed, NotFound) as error:
             await self._applier.apply(
                 live,
                 lc.StageFailed(
@@ -289,13 +289,7 @@ class Performer:
             self._applier.detail(live, f"{node}: sending {files}, {progress}")
 
         self._applier.detail(live, f"{node}: sending {files}")
-        copied = self._copier.copies.blobs
-
-        def path(digest: str) -> Path:
-            found = self._blobs.path(digest)
-            return found if found.exists() else copied.path(digest)
-
-        await send_blobs(agent, path, missing, tell)
+        await send_blobs(agent, [self._blobs, self._copier.copies.blobs], missing, tell)
 
     def _address(self, node: str) -> str:
         """Raises Unreachable for a node that has not been a member since this controller started."""

@@ -11,17 +11,15 @@ import contextlib
 import io
 import os
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from agents.controller.stores.blobs import hex_of
-from jobs.base.errors import Unreachable
+from agents.controller.stores.blobs import BlobStore, hex_of
+from jobs.base.errors import NotFound, Unreachable
 from jobs.base.units import format_size
 from jobs.snapshots.pack import write_pack
 from jobs.wire.messages import AgentClient
-
-BlobPath = Callable[[str], Path]
 
 CHUNK = 4 << 20
 """Bytes of a chunk. Smaller ones cost more calls; larger ones, memory at five places on the way."""
@@ -36,18 +34,22 @@ AGAIN = 1.0
 
 
 async def send_blobs(
-    agent: AgentClient, path: BlobPath, digests: Sequence[str], tell: Callable[[str], None]
+    agent: AgentClient,
+    stores: Sequence[BlobStore],
+    digests: Sequence[str],
+    tell: Callable[[str], None],
 ) -> None:
     """Bring blobs to a node.
 
     Args:
-        path: where a blob is, by its hex digest.
+        stores: where blobs are; the first one that has a blob counts.
         digests: in hex.
         tell: told how far it is, in words such as "1.2 of 3.0 GiB".
 
     Raises what the agent raises; Unreachable leaves what has arrived there.
     """
-    sizes = {digest: path(digest).stat().st_size for digest in map(hex_of, digests)}
+    held = await asyncio.to_thread(_held, stores, [hex_of(digest) for digest in digests])
+    sizes = {digest: size for digest, (_, size) in held.items()}
     total, done = sum(sizes.values()), 0
 
     def moved(count: int) -> None:
@@ -58,22 +60,38 @@ async def send_blobs(
     batch: list[str] = []
     for digest, size in sizes.items():
         if size >= SMALL:
-            await _send(agent, digest, path(digest), size, moved)
+            path = await asyncio.to_thread(held[digest][0].local, digest)
+            await _send(agent, digest, path, size, moved)
             continue
         if sum(sizes[other] for other in batch) + size > CHUNK:
-            await _send_pack(agent, path, batch)
+            await _send_pack(agent, held, batch)
             moved(sum(sizes[other] for other in batch))
             batch = []
         batch.append(digest)
     if batch:
-        await _send_pack(agent, path, batch)
+        await _send_pack(agent, held, batch)
         moved(sum(sizes[other] for other in batch))
 
 
-async def _send_pack(agent: AgentClient, path: BlobPath, digests: list[str]) -> None:
+def _held(stores: Sequence[BlobStore], digests: Sequence[str]) -> dict[str, tuple[BlobStore, int]]:
+    """In which store each blob is, and its bytes. Raises NotFound."""
+    found = {}
+    for digest in digests:
+        for store in stores:
+            with contextlib.suppress(NotFound):
+                found[digest] = store, store.size(digest)
+                break
+        else:
+            raise NotFound(f"there is no blob {digest}", "`qd prune` may have deleted it.")
+    return found
+
+
+async def _send_pack(
+    agent: AgentClient, held: Mapping[str, tuple[BlobStore, int]], digests: list[str]
+) -> None:
     def packed() -> bytes:
         buffer = io.BytesIO()
-        write_pack(buffer, [(digest, path(digest)) for digest in digests])
+        write_pack(buffer, [(digest, held[digest][0].local(digest)) for digest in digests])
         return buffer.getvalue()
 
     await agent.put_blobs(await asyncio.to_thread(packed))

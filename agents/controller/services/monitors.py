@@ -243,7 +243,7 @@ class Monitors:
         ]
         if spec.reference is None and known.reference is not None:
             digest = known.reference.removeprefix("sha256:")
-            size = self._blobs.path(digest).stat().st_size
+            size = self._blobs.size(digest)
             entries.append(FileEntry("reference.jsonl", 0o644, size, digest))
         manifest = Manifest.of(entries)
         self._blobs.put(manifest.digest, io.BytesIO(manifest.to_bytes()))

@@ -23,6 +23,7 @@ from sqlalchemy import create_engine, make_url
 from sqlmodel import Session
 
 from agents.controller.stores import auditheads, dumps, manifest, trust
+from agents.controller.stores.blobplace import blobs_elsewhere
 from agents.controller.stores.manifest import FileEntry, Manifest, Say
 from jobs import __version__
 from jobs.base.disk import refused, storage_full
@@ -123,6 +124,8 @@ class _Maker:
         self._files: dict[str, FileEntry] = {}
 
     def make(self, url: str, secrets: bool, now: float) -> Manifest:
+        if elsewhere := blobs_elsewhere(self._state):
+            self._say(f"the blobs are in {elsewhere}, and stay there")
         self._blobs()
         self._single(auditheads.FILE)  # before the registry, which has to know all that they name
         parsed = make_url(url)
@@ -158,6 +161,8 @@ class _Maker:
             "audit": head,
             "files": self._files,
         }
+        if elsewhere:
+            found["blobs"] = elsewhere
         with open(self._folder / manifest.FILE, "x", opener=_private) as sink:
             json.dump(found, sink, indent=1)
         return found

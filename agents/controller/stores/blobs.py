@@ -1,6 +1,8 @@
-"""Large things by content: `blobs/sha256/ab/abcdef...`, written once, never changed.
+"""Large things by content, written once, never changed: in a folder here, or in object storage
+(`agents/controller/stores/objectblobs.py`).
 
-A blob is written to a temporary name, checked, fsynced and renamed, so a name that exists is whole.
+In a folder they are files `sha256/ab/abcdef...`. A blob is written to a temporary name, checked, fsynced and
+renamed, so a name that exists is whole.
 
 Its file's time says when somebody last counted on it: stored it, or was told that it is here. Whoever
 was told so may refer to it in a moment, so `remove` takes only what has been left alone for long
@@ -18,7 +20,8 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from types import TracebackType
+from typing import BinaryIO, Protocol
 
 from jobs.base.disk import storage_full
 from jobs.base.errors import InvalidInput, NotFound, StorageFull
@@ -53,8 +56,128 @@ def hex_of(digest: str) -> str:
     return text
 
 
-class BlobStore:
-    """One process at a time has a store open: what another left unfinished is removed.
+class Writing(Protocol):
+    """A blob in the making: write chunks, then `commit`; without that, leaving the `with` drops them."""
+
+    def __enter__(self) -> Writing: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+    @property
+    def digest(self) -> str:
+        """Hex sha256 of what was written so far."""
+        ...
+
+    def write(self, chunk: bytes) -> None:
+        """Raises StorageFull when there is no room."""
+        ...
+
+    def commit(self) -> str:
+        """Make it durable under its digest, which is returned in hex. Raises StorageFull, Unreachable."""
+        ...
+
+
+class BlobStore(Protocol):
+    """Where blobs are. One process at a time has a store open. All of it blocks, and may be called on any
+    thread; where they are elsewhere, whatever reads or writes raises Unreachable."""
+
+    @property
+    def place(self) -> str:
+        """Where they are, for people: a folder, or a URL."""
+        ...
+
+    def has(self, digest: str) -> bool:
+        """Whether it is here. If so, it stays for a while though nothing refers to it yet."""
+        ...
+
+    def missing(self, digests: Iterable[str]) -> list[str]:
+        """Those that are not here; the others stay for a while, as with `has`."""
+        ...
+
+    def items(self) -> list[Stored]:
+        """All blobs."""
+        ...
+
+    def size(self, digest: str) -> int:
+        """Bytes of a blob. Raises NotFound."""
+        ...
+
+    def local(self, digest: str) -> Path:
+        """A file on this machine with its content, to be opened soon and only read. Raises NotFound, and
+        Damaged where it was brought here and is not what it was."""
+        ...
+
+    def read(self, digest: str) -> bytes:
+        """Raises as `local`."""
+        ...
+
+    def check(self, digest: str) -> str:
+        """Read a blob where it lies; what is wrong with it, empty when it is whole."""
+        ...
+
+    def put(self, digest: str, source: BinaryIO) -> None:
+        """Store what `source` yields under `digest`.
+
+        Raises:
+            InvalidInput: the content has another digest; nothing was stored.
+            StorageFull: no room; nothing was stored.
+        """
+        ...
+
+    def incoming(self) -> Writing:
+        """A blob in the making, its digest not known yet. Use it in a `with`."""
+        ...
+
+    def remove(self, digest: str, before: float) -> bool:
+        """Delete a blob, unless somebody has counted on it since `before` (unix time).
+
+        Raises:
+            OSError: it cannot be removed.
+        """
+        ...
+
+    def tidy(self, before: float) -> int:
+        """Delete what was left there since before `before` (unix time) and is no blob; how much."""
+        ...
+
+    def close(self) -> None: ...
+
+
+def put(store: BlobStore, digest: str, source: BinaryIO) -> None:
+    """Store what `source` yields, as `BlobStore.put`."""
+    expected = hex_of(digest)
+    with store.incoming() as incoming:
+        while chunk := source.read(_CHUNK):
+            incoming.write(chunk)
+        if incoming.digest != expected:
+            raise InvalidInput(f"the content of blob {expected[:12]} does not have that digest")
+        incoming.commit()
+
+
+def problem(file: Path, digest: str) -> str:
+    """What is wrong with a file that should have this content; empty when it is whole."""
+    sha256 = hashlib.sha256()
+    try:
+        with file.open("rb") as content:
+            while chunk := content.read(_CHUNK):
+                sha256.update(chunk)
+    except FileNotFoundError:
+        return "is gone"
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    found = sha256.hexdigest()
+    return (
+        "" if found == hex_of(digest) else f"was changed: its content has the digest {found[:12]}"
+    )
+
+
+class FolderBlobs:
+    """Blobs as files. What another process has left unfinished is removed.
 
     Args:
         now: unix time, seconds.
@@ -66,6 +189,10 @@ class BlobStore:
         self._root.mkdir(parents=True, exist_ok=True)
         for unfinished in self._root.glob(f"{_INCOMING}*"):
             unfinished.unlink(missing_ok=True)
+
+    @property
+    def place(self) -> str:
+        return str(self._root)
 
     def path(self, digest: str) -> Path:
         """Where a blob lies, or would lie."""
@@ -107,7 +234,7 @@ class BlobStore:
         return found
 
     def remove(self, digest: str, before: float) -> bool:
-        """Let go of a blob, unless somebody has counted on it since `before` (unix time).
+        """Delete a blob, unless somebody has counted on it since `before` (unix time).
 
         Raises:
             OSError: it cannot be removed.
@@ -122,26 +249,32 @@ class BlobStore:
                 return False
         return True
 
+    def size(self, digest: str) -> int:
+        return self.local(digest).stat().st_size
+
+    def local(self, digest: str) -> Path:
+        path = self.path(digest)
+        if not path.is_file():
+            raise NotFound(f"there is no blob {digest}", "Upload it first.")
+        return path
+
     def read(self, digest: str) -> bytes:
         try:
             return self.path(digest).read_bytes()
         except FileNotFoundError:
             raise NotFound(f"there is no blob {digest}", "Upload it first.") from None
 
-    def put(self, digest: str, source: BinaryIO) -> None:
-        """Store what `source` yields under `digest`.
+    def check(self, digest: str) -> str:
+        return problem(self.path(digest), digest)
 
-        Raises:
-            InvalidInput: the content has another digest; nothing was stored.
-            StorageFull: no room; nothing was stored.
-        """
-        expected = hex_of(digest)
-        with self.incoming() as incoming:
-            while chunk := source.read(_CHUNK):
-                incoming.write(chunk)
-            if incoming.digest != expected:
-                raise InvalidInput(f"the content of blob {expected[:12]} does not have that digest")
-            incoming.commit()
+    def put(self, digest: str, source: BinaryIO) -> None:
+        put(self, digest, source)
+
+    def tidy(self, before: float) -> int:
+        return 0  # what is unfinished goes when the store is opened
+
+    def close(self) -> None:
+        pass
 
     def incoming(self) -> Incoming:
         """A blob in the making, its digest not known yet. Use it in a `with`."""

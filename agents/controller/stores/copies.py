@@ -16,7 +16,7 @@ from pathlib import Path
 
 from sqlmodel import Session
 
-from agents.controller.stores.blobs import BlobStore
+from agents.controller.stores.blobs import FolderBlobs
 from agents.controller.stores.database import Database
 from jobs.base.errors import InvalidInput, QuarterdeckError, StorageFull
 from jobs.base.units import format_size, parse_size
@@ -67,7 +67,7 @@ class Copies:
     def __init__(
         self, folder: Path, database: Database, now: Callable[[], float], bounds: Bounds
     ) -> None:
-        self.blobs = BlobStore(folder, now)
+        self.blobs = FolderBlobs(folder, now)
         self.bounds = bounds
         self._folder, self._db, self._now = folder, database, now
         self._of: dict[int, list[Copy]] = {}  # by job, oldest first

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NotRequired
 
 from sqlmodel import Session
 from typing_extensions import TypedDict
@@ -45,6 +45,7 @@ class Manifest(TypedDict):
     secrets: bool
     audit: AuditHead | None
     files: dict[str, FileEntry]
+    blobs: NotRequired[str]  # where they are, when they are not in the backup
 
 
 def summary(folder: Path, found: Manifest) -> BackupView:

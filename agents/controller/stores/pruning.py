@@ -29,7 +29,7 @@ from agents.controller.stores.copies import Copies
 from agents.controller.stores.database import Database
 from agents.controller.stores.hub import Hub
 from agents.loops import loop
-from jobs.base.errors import InvalidInput, StorageFull
+from jobs.base.errors import InvalidInput, NotFound, StorageFull
 from jobs.base.times import rfc3339
 from jobs.base.units import format_duration, format_size
 from jobs.base.words import counted
@@ -130,9 +130,11 @@ class Pruning:
             kept = await asyncio.to_thread(marked, self._blobs, roots)
             doomed = [i for i in items if i.held_at < before and i.digest not in kept]
             gone = doomed if dry_run else await self._remove(doomed, before)
+            if not dry_run:
+                await asyncio.to_thread(self._blobs.tidy, before)
         except OSError as error:
             raise StorageFull(
-                f"the blobs in {self._folder} cannot be looked through: {error.strerror}",
+                f"the blobs in {self._blobs.place} cannot be looked through: {error.strerror}",
                 "What nothing refers to is let go of next time.",
             ) from error
         freed = sum(item.size for item in gone)
@@ -215,13 +217,13 @@ def marked(blobs: BlobStore, roots: blobrefs.Roots) -> set[str]:
     version wrote keeps its files too, and a name that looks like a digest keeps one blob too many.
 
     Raises:
-        OSError: a manifest is there and cannot be read, so nobody knows what it refers to.
+        OSError, Unreachable: a manifest is there and cannot be read, so nobody knows what it refers to.
     """
     found = {digest.removeprefix("sha256:") for digest in roots.blobs | roots.manifests}
     for digest in roots.manifests:
         try:
-            text = blobs.path(digest).read_bytes()
-        except FileNotFoundError:
+            text = blobs.read(digest)
+        except NotFound:
             continue
         found.update(match.decode() for match in _DIGEST.findall(text))
     return found

@@ -20,6 +20,7 @@ from agents.controller.api import create_app
 from agents.controller.api.identity import PeerProtocol
 from agents.controller.commands.stepping import Stepping
 from agents.controller.controller import Controller
+from agents.controller.stores.blobs import BlobStore
 from agents.daemon import bind
 from agents.fabric.local import LocalFabric, LocalNode
 from agents.node.agent import NodeAgent
@@ -64,6 +65,7 @@ class Plane:
     clock: Clock = field(default_factory=Clock)
     now: WallClock = field(default_factory=WallClock)
     database_url: str | None = None
+    blobs: Callable[[], BlobStore] | None = None
     controller: Controller = field(init=False)
     _serving: asyncio.Task[None] | None = None
     _server: uvicorn.Server | None = None
@@ -82,6 +84,7 @@ class Plane:
         self.starts += 1
         self.controller = await Controller.open(
             state=self.root / "state",
+            blobs=self.blobs() if self.blobs is not None else None,
             fabric=self.fabric,
             database_url=self.database_url,
             now=self.now,
@@ -174,7 +177,11 @@ async def make_plane(tmp_path: Path) -> AsyncIterator[Callable[..., Any]]:
     planes: list[Plane] = []
 
     async def make(
-        nodes: int = 1, cpus: float = 2, gpus: int = 0, database_url: str | None = None
+        nodes: int = 1,
+        cpus: float = 2,
+        gpus: int = 0,
+        database_url: str | None = None,
+        blobs: Callable[[], BlobStore] | None = None,
     ) -> Plane:
         agents: dict[str, NodeAgent] = {}
         for number in range(1, nodes + 1):
@@ -185,7 +192,7 @@ async def make_plane(tmp_path: Path) -> AsyncIterator[Callable[..., Any]]:
             agents[name] = NodeAgent(config)
             await agents[name].start()
         fabric = LocalFabric([LocalNode(n, cpus, gpus, agent) for n, agent in agents.items()])
-        plane = Plane(tmp_path, agents, fabric, database_url=database_url)
+        plane = Plane(tmp_path, agents, fabric, database_url=database_url, blobs=blobs)
         planes.append(plane)
         await plane.start()
         return plane

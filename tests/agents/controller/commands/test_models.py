@@ -377,7 +377,7 @@ async def test_what_a_version_refers_to_is_never_pruned(plane: Plane) -> None:
 async def test_a_tampered_file_is_found_and_located(plane: Plane, tmp_path: Path) -> None:
     await take_in(plane, {"a/model.safetensors": b"one", "b.txt": b"two"})
     view = await plane.get("/v1/models/digits:1")
-    blob = plane.controller.blobs.path(view["contents"][0]["sha256"])
+    blob = plane.controller.blobs.local(view["contents"][0]["sha256"])
     path = "/v1/models/digits:1/files/a/model.safetensors"
     assert (await asyncio.to_thread(plane.client.raw, path))[0] == b"one"
     blob.write_bytes(b"uno")

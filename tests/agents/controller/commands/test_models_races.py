@@ -20,7 +20,7 @@ from sqlmodel import Session, col, select
 
 from agents.controller.commands import decisions, models, publishing
 from agents.controller.stores.auditheads import AuditHeads
-from agents.controller.stores.blobs import BlobStore
+from agents.controller.stores.blobs import FolderBlobs
 from agents.controller.stores.trust import own_key
 from jobs.access.roles import Role
 from jobs.base.errors import Conflict, NotAllowed, QuarterdeckError
@@ -180,7 +180,7 @@ def test_a_controller_that_is_killed_leaves_versions_whole_or_absent(tmp_path: P
 def look_at(state: Path, told: list[str]) -> None:
     """All that was acknowledged is there, and all that is there is whole."""
     engine = create_engine(f"sqlite:///{state / 'state.db'}")
-    blobs = BlobStore(state / "blobs")
+    blobs = FolderBlobs(state / "blobs")
     with Session(engine) as session:
         rows = session.exec(select(ModelVersionRow).order_by(col(ModelVersionRow.number))).all()
         acts_ = session.exec(select(AuditRow)).all()

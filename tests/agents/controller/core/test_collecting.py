@@ -12,7 +12,7 @@ import pytest
 from agents.controller.core import collecting
 from agents.controller.core.collecting import Collected, Collector
 from agents.controller.core.live import Live
-from agents.controller.stores.blobs import BlobStore
+from agents.controller.stores.blobs import FolderBlobs
 from agents.controller.stores.database import Database
 from agents.controller.stores.hub import Hub
 from jobs.spec.job import Output
@@ -53,7 +53,7 @@ async def test_a_fetch_goes_on_when_another_node_of_the_gang_is_done(
 ) -> None:
     """Keyed by the attempt alone, the other node's end cancelled it, and with it the node's whole link."""
     monkeypatch.setattr(collecting, "PATIENCE", 0.0)
-    collector = Collector(cast(Database, None), BlobStore(tmp_path), Hub(), lambda: 0.0)
+    collector = Collector(cast(Database, None), FolderBlobs(tmp_path), Hub(), lambda: 0.0)
     node, live = SlowNode(), _live()
     agent = cast(AgentClient, node)
 
@@ -73,7 +73,7 @@ async def test_a_fetch_goes_on_when_another_node_of_the_gang_is_done(
 async def test_a_fetch_that_was_cancelled_begins_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    collector = Collector(cast(Database, None), BlobStore(tmp_path), Hub(), lambda: 0.0)
+    collector = Collector(cast(Database, None), FolderBlobs(tmp_path), Hub(), lambda: 0.0)
     node, live = SlowNode(), _live()
     asking = asyncio.create_task(collector.of("n1", live, cast(AgentClient, node), _report(0)))
     await node.asked.wait()

@@ -14,7 +14,7 @@ import pytest
 
 from agents.controller.core import transfers
 from agents.controller.core.transfers import receive, send_blobs
-from agents.controller.stores.blobs import BlobStore
+from agents.controller.stores.blobs import FolderBlobs
 from agents.node.staging.arrivals import Arrivals
 from agents.node.staging.blobcache import BlobCache
 from jobs.base.errors import NotFound, Unreachable
@@ -58,8 +58,8 @@ class Far:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> BlobStore:
-    return BlobStore(tmp_path / "store")
+def store(tmp_path: Path) -> FolderBlobs:
+    return FolderBlobs(tmp_path / "store")
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def far(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Far:
     return Far(tmp_path / "far")
 
 
-def put(store: BlobStore, *contents: bytes) -> list[str]:
+def put(store: FolderBlobs, *contents: bytes) -> list[str]:
     names = []
     for content in contents:
         with store.incoming() as incoming:
@@ -78,13 +78,13 @@ def put(store: BlobStore, *contents: bytes) -> list[str]:
     return names
 
 
-async def send(far: Far, store: BlobStore, names: list[str]) -> list[str]:
+async def send(far: Far, store: FolderBlobs, names: list[str]) -> list[str]:
     told: list[str] = []
-    await send_blobs(cast("AgentClient", far), store.path, names, told.append)
+    await send_blobs(cast("AgentClient", far), [store], names, told.append)
     return told
 
 
-async def test_small_and_large_arrive_and_little_is_in_memory(far: Far, store: BlobStore) -> None:
+async def test_small_and_large_arrive_and_little_is_in_memory(far: Far, store: FolderBlobs) -> None:
     small = [f"{n}".encode() * 300 for n in range(100)]
     names = put(store, LARGE, *small, b"")
     told = await send(far, store, names)
@@ -96,7 +96,7 @@ async def test_small_and_large_arrive_and_little_is_in_memory(far: Far, store: B
 
 @pytest.mark.parametrize("how", ["before", "after"])
 async def test_a_transfer_that_is_cut_again_and_again_sends_little_twice(
-    far: Far, store: BlobStore, how: str
+    far: Far, store: FolderBlobs, how: str
 ) -> None:
     names = put(store, LARGE)
     far.loses = lambda call: how if call % 5 == 0 else ""
@@ -108,7 +108,7 @@ async def test_a_transfer_that_is_cut_again_and_again_sends_little_twice(
     assert far.bytes <= len(LARGE) * 1.6, "it goes on where it was"
 
 
-async def test_two_jobs_that_need_the_same_file_share_the_way(far: Far, store: BlobStore) -> None:
+async def test_two_jobs_that_need_the_same_file_share_the_way(far: Far, store: FolderBlobs) -> None:
     names = put(store, LARGE)
     await asyncio.gather(send(far, store, names), send(far, store, names))
     assert far.cache.path(names[0]).read_bytes() == LARGE
@@ -184,7 +184,7 @@ async def test_a_large_checkpoint_comes_back_while_another_job_lives_on(
     assert (await plane.get(f"/v1/jobs/{large}"))["state"] == "RUNNING"
     gate.set()
     view = await plane.wait(large, "SUCCEEDED")
-    kept = plane.controller.blobs.path(hashlib.sha256(bytes(9_000_000)).hexdigest())
+    kept = plane.controller.blobs.local(hashlib.sha256(bytes(9_000_000)).hexdigest())
     assert kept.stat().st_size == 9_000_000
     (made,) = view["artifacts"]
     start = {"start": made["digest"]}

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from agents.controller.stores.blobs import BlobStore, hex_of
+from agents.controller.stores.blobs import FolderBlobs, hex_of
 from jobs.base.errors import InvalidInput, NotFound, StorageFull
 from tests.agents.controller.storage import ROOM, small_disk
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> BlobStore:
-    return BlobStore(tmp_path)
+def store(tmp_path: Path) -> FolderBlobs:
+    return FolderBlobs(tmp_path)
 
 
 def digest(data: bytes) -> str:
@@ -27,7 +27,7 @@ def files(root: Path) -> list[str]:
     return sorted(path.name for path in root.rglob("*") if path.is_file())
 
 
-def test_what_is_put_is_there(store: BlobStore, tmp_path: Path) -> None:
+def test_what_is_put_is_there(store: FolderBlobs, tmp_path: Path) -> None:
     name = digest(b"hello")
     assert store.missing([name, f"sha256:{name}"]) == [name, f"sha256:{name}"]
     store.put(f"sha256:{name}", io.BytesIO(b"hello"))
@@ -37,14 +37,14 @@ def test_what_is_put_is_there(store: BlobStore, tmp_path: Path) -> None:
     assert files(tmp_path) == [name]
 
 
-def test_other_content_than_promised_is_not_stored(store: BlobStore, tmp_path: Path) -> None:
+def test_other_content_than_promised_is_not_stored(store: FolderBlobs, tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="does not have that digest"):
         store.put(digest(b"hello"), io.BytesIO(b"hellp"))
     assert files(tmp_path) == []
 
 
 def test_a_crash_before_the_rename_leaves_nothing_visible(
-    store: BlobStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: FolderBlobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = digest(b"hello")
 
@@ -62,12 +62,14 @@ def test_a_crash_before_the_rename_leaves_nothing_visible(
     assert files(tmp_path) == [name]
 
 
-def test_what_a_killed_process_left_unfinished_is_removed(store: BlobStore, tmp_path: Path) -> None:
+def test_what_a_killed_process_left_unfinished_is_removed(
+    store: FolderBlobs, tmp_path: Path
+) -> None:
     store.put(digest(b"whole"), io.BytesIO(b"whole"))
     killed = store.incoming()
     killed.write(b"half")
     assert len(files(tmp_path)) == 2
-    assert BlobStore(tmp_path).read(digest(b"whole")) == b"whole"
+    assert FolderBlobs(tmp_path).read(digest(b"whole")) == b"whole"
     assert files(tmp_path) == [digest(b"whole")]
     with killed:
         pass  # closes its file
@@ -75,7 +77,7 @@ def test_what_a_killed_process_left_unfinished_is_removed(store: BlobStore, tmp_
 
 def test_a_full_disk_stores_nothing_and_says_so(tmp_path: Path) -> None:
     with small_disk(tmp_path / "small") as disk:
-        store = BlobStore(disk)
+        store = FolderBlobs(disk)
         large = bytes(2 * ROOM)
         with pytest.raises(StorageFull, match="No space left"):
             store.put(digest(large), io.BytesIO(large))

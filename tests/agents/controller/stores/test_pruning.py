@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from sqlmodel import Session, select
 
-from agents.controller.stores.blobs import BlobStore
+from agents.controller.stores.blobs import BlobStore, FolderBlobs
 from agents.controller.stores.pruning import GRACE, SHORTEST, marked
 from agents.daemon import prune_after
 from jobs.base.errors import InvalidInput, NotFound, StorageFull
@@ -71,7 +71,7 @@ class Clock:
 
 def test_who_is_told_that_a_blob_is_here_can_count_on_it(tmp_path: Path) -> None:
     clock = Clock()
-    store = BlobStore(tmp_path, clock)
+    store = FolderBlobs(tmp_path, clock)
     asked, stored, left = (put(store, data) for data in (b"asked", b"stored", b"left"))
     assert {item.held_at for item in store.items()} == {1e9}
     clock.at += DAY
@@ -88,7 +88,7 @@ def test_nothing_goes_that_was_just_said_to_be_here(tmp_path: Path) -> None:
     """Who asks and who removes race for the same old blobs: each is either gone, or said to be missing,
     or stays."""
     clock = Clock()
-    store = BlobStore(tmp_path, clock)
+    store = FolderBlobs(tmp_path, clock)
     names = [put(store, b"%d" % number) for number in range(400)]
     clock.at += DAY
     told: list[str] = []
@@ -100,7 +100,7 @@ def test_nothing_goes_that_was_just_said_to_be_here(tmp_path: Path) -> None:
 
 
 def test_what_is_no_blob_is_left_alone(tmp_path: Path) -> None:
-    store = BlobStore(tmp_path)
+    store = FolderBlobs(tmp_path)
     name = put(store, b"a blob")
     (store.path(name).parent / ".nfs0001").write_text("of the file system")
     (tmp_path / "sha256" / "lost+found").mkdir()
@@ -271,7 +271,7 @@ async def test_what_a_run_has_kept_and_another_begins_with_stays(plane: Plane) -
 
 
 def test_a_manifest_of_any_form_keeps_what_it_names(tmp_path: Path) -> None:
-    store = BlobStore(tmp_path)
+    store = FolderBlobs(tmp_path)
     kept = put(store, b"kept")
     odd = put(store, b'{"version": 9, "parts": ["%s"]}' % kept.encode())
     roots = blobrefs.Roots(manifests={f"sha256:{odd}", "sha256:" + "0" * 64})

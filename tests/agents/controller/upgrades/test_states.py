@@ -66,7 +66,7 @@ async def test_what_was_recorded_is_shown(plane: Plane) -> None:
 
     assert {artifact["name"] for artifact in kept["artifacts"]} == {"model", "checkpoint"}
     for artifact in kept["artifacts"]:
-        path = plane.controller.blobs.path(artifact["digest"])
+        path = plane.controller.blobs.local(artifact["digest"])
         assert hashlib.sha256(path.read_bytes()).hexdigest() == artifact["digest"].removeprefix(
             "sha256:"
         )
