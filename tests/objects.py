@@ -146,9 +146,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(404, b"<Error><Code>NoSuchKey</Code></Error>")
             return
         headers = {"ETag": '"1"', "Last_Modified": "Mon, 30 Nov 2026 08:00:00 GMT"}
-        wanted = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+        wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
         if wanted:
-            start, end = int(wanted[1]), min(int(wanted[2]) + 1, len(found))
+            start, end = int(wanted[1]), min(int(wanted[2] or len(found)) + 1, len(found))
             if start >= len(found):
                 self._answer(416, b"<Error><Code>InvalidRange</Code></Error>")
                 return

@@ -28,6 +28,7 @@ METHODS = frozenset(
         "stage",
         "put_blobs",
         "put_chunk",
+        "fetch_blob",
         "launch",
         "stop",
         "sync",

@@ -390,6 +390,9 @@ class RayAgentClient:
     async def put_chunk(self, digest: str, offset: int, size: int, data: bytes) -> int:
         return int(await self._call(120, "put_chunk", digest, offset, size, data, bulk=True))
 
+    async def fetch_blob(self, digest: str, size: int, url: str) -> int:
+        return int(await self._call(120, "fetch_blob", digest, size, url, bulk=True))
+
     async def launch(self, request: LaunchRequest) -> AttemptReport:
         reply: AttemptReport = await self._call(30, "launch", request)
         return reply

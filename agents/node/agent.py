@@ -35,7 +35,7 @@ from agents.node.results import sources, tree
 from agents.node.results.kept import written_from
 from agents.node.shells import shells
 from agents.node.stacks import stacks_of
-from agents.node.staging import environment
+from agents.node.staging import environment, fetching
 from agents.node.staging.arrivals import Arrivals
 from agents.node.staging.blobcache import BlobCache
 from agents.node.staging.caches import Caretaker
@@ -423,6 +423,10 @@ class NodeAgent:
         """Store a chunk of a blob of `size` bytes; how many of them are here (see `Arrivals.put`)."""
         # A caller that goes away does not leave a chunk half written.
         return await asyncio.shield(self._begin(self._arrivals.put(digest, offset, size, data)))
+
+    async def fetch_blob(self, digest: str, size: int, url: str) -> int:
+        """Fetch a blob from object storage, or continue; how many of its bytes are here (see `fetch`)."""
+        return await asyncio.shield(self._begin(fetching.fetch(self._arrivals, digest, size, url)))
 
     async def launch(self, request: LaunchRequest) -> AttemptReport:
         """Start the ranks of a staged attempt, once however often this is called.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
+import logging
 import os
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
@@ -16,10 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from agents.controller.stores.blobs import BlobStore, hex_of
-from jobs.base.errors import NotFound, Unreachable
+from jobs.base.errors import InvalidInput, NotAllowed, NotFound, Unreachable
 from jobs.base.units import format_size
 from jobs.snapshots.pack import write_pack
 from jobs.wire.messages import AgentClient
+
+log = logging.getLogger(__name__)
 
 CHUNK = 4 << 20
 """Bytes of a chunk. Smaller ones cost more calls; larger ones, memory at five places on the way."""
@@ -27,6 +30,8 @@ WINDOW = 2
 """Chunks of one transfer under way at a time: one is on its way while the other is written."""
 SMALL = 1 << 20
 """Smaller blobs travel in packs of up to a chunk: a work folder is thousands of them."""
+SIGNED_FOR = 300.0
+"""Seconds for which a node may read a blob with a URL. It gets a new one every 15."""
 TRIES = 6
 """Tries to get a chunk from a node that does not answer."""
 AGAIN = 1.0
@@ -60,6 +65,8 @@ async def send_blobs(
     batch: list[str] = []
     for digest, size in sizes.items():
         if size >= SMALL:
+            if await _fetched(agent, held[digest][0], digest, size, moved):
+                continue
             path = await asyncio.to_thread(held[digest][0].local, digest)
             await _send(agent, digest, path, size, moved)
             continue
@@ -71,6 +78,28 @@ async def send_blobs(
     if batch:
         await _send_pack(agent, held, batch)
         moved(sum(sizes[other] for other in batch))
+
+
+async def _fetched(
+    agent: AgentClient, store: BlobStore, digest: str, size: int, moved: Callable[[int], None]
+) -> bool:
+    """Let the node read a blob from where it is. False when it cannot, or not any more: what it has by then
+    is where sending continues."""
+    here = 0
+    while here < size:
+        url = await asyncio.to_thread(store.signed, digest, SIGNED_FOR)
+        if not url:
+            return False
+        try:
+            now = await agent.fetch_blob(digest, size, url)
+        except (InvalidInput, NotFound, Unreachable, NotAllowed) as error:
+            log.info("the node does not fetch blob %s itself: %s", digest[:12], error.message)
+            return False
+        if now <= here:
+            return False
+        moved(now - here)
+        here = now
+    return True
 
 
 def _held(stores: Sequence[BlobStore], digests: Sequence[str]) -> dict[str, tuple[BlobStore, int]]:

@@ -141,6 +141,10 @@ class BlobStore(Protocol):
         """
         ...
 
+    def signed(self, digest: str, seconds: float) -> str:
+        """A URL with which a node may read a blob for so long; empty where only this machine can."""
+        ...
+
     def tidy(self, before: float) -> int:
         """Delete what was left there since before `before` (unix time) and is no blob; how much."""
         ...
@@ -269,6 +273,9 @@ class FolderBlobs:
 
     def put(self, digest: str, source: BinaryIO) -> None:
         put(self, digest, source)
+
+    def signed(self, digest: str, seconds: float) -> str:
+        return ""
 
     def tidy(self, before: float) -> int:
         return 0  # what is unfinished goes when the store is opened

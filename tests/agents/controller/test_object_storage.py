@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from agents.controller.stores import objects
 from agents.controller.stores.blobplace import open_blobs
 from agents.controller.stores.blobs import BlobStore
 from agents.controller.stores.objectblobs import ObjectBlobs
+from agents.node.staging import fetching
 from jobs.base.errors import Unreachable
 from jobs.base.places import places
 from tests.agents.controller.commands.test_datasets import add
@@ -118,6 +120,29 @@ async def test_a_cluster_lives_on_object_storage(
     pulled.clear()
     await asyncio.to_thread(plane.client.copy, f"/v1/blobs/{digest}", pulled.extend)
     assert bytes(pulled) == b"weights", "the index was made again"
+
+
+async def test_a_node_reads_large_files_from_the_storage_itself(
+    plane: Plane, storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "x" * 3_000_000
+    code = await asyncio.to_thread(snapshot, plane, base=text, small="y")
+    await asyncio.to_thread(forget, plane)
+    sent = {"spec": {"command": "wc -c < base; env", **SHORT}, "snapshot": code}
+    job = (await plane.post("/v1/jobs", sent))["id"]
+    assert (await plane.wait(job))["state"] == "SUCCEEDED"
+    lines = [line["line"] for line in await plane.lines(f"/v1/jobs/{job}/logs")]
+    assert lines[0] == "3000000"
+    assert not any("test-secret" in line or "X-Amz" in line for line in lines)
+    sizes = [path.stat().st_size for path in plane.root.glob("state/blobs/cache/??/*")]
+    assert 3_000_000 not in sizes, "it did not come by way of the head"
+    assert any(size == 1 for size in sizes), "a small one did"
+
+    await asyncio.to_thread(forget, plane)
+    shutil.rmtree(plane.root / "n1" / "snapshots", ignore_errors=True)
+    monkeypatch.setattr(fetching, "_PATIENCE", 0.001)  # no node gets anything
+    fetched = await plane.post("/v1/jobs", {**sent, "key": "again"})
+    assert (await plane.wait(fetched["id"]))["state"] == "SUCCEEDED"
 
 
 async def test_a_storage_that_is_away_ends_no_job_and_loses_nothing(
