@@ -182,6 +182,9 @@ class Agent:
     async def put_chunk(self, digest: str, offset: int, size: int, data: bytes) -> int:
         return size
 
+    async def fetch_blob(self, digest: str, size: int, url: str) -> int:
+        return size
+
     async def stacks(self, key: str) -> list[wire.RankStack]:
         return []
 

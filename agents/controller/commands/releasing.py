@@ -110,7 +110,7 @@ def _bring(copies: BlobStore, blobs: BlobStore, manifest: Manifest) -> dict[str,
         if entry.path == FACTS and entry.size <= _LARGEST:
             facts = json.loads(copies.read(entry.sha256))
         if not blobs.has(entry.sha256):
-            with copies.path(entry.sha256).open("rb") as file:
+            with copies.local(entry.sha256).open("rb") as file:
                 blobs.put(entry.sha256, file)
     return _known(facts)
 

@@ -174,7 +174,8 @@ class Pushes:
         for sha, size in parts.items():
             if have[sha] == size and size:
                 continue
-            file: tuple[Path, int] = self._blobs.path(f"sha256:{sha}"), have[sha]
+            path = await asyncio.to_thread(self._blobs.local, f"sha256:{sha}")
+            file: tuple[Path, int] = path, have[sha]
             try:
                 await ssh.run(
                     host, remote.append(host.path, sha, have[sha]), file=file, within=A_FILE

@@ -72,7 +72,7 @@ async def test_a_cluster_lives_on_object_storage(
             "command": command,
             "outputs": {"model": "model.safetensors"},
             "data": {"rows": "rows@1"},
-            "checkpoint": {"keep": True},
+            "checkpoint": {"artifact": True},
             **SHORT,
         },
         "snapshot": code,
