@@ -56,7 +56,7 @@ MARKED = (*LISTS, "files", "data")
 """Where rows can be marked."""
 FLOWS = ("pipelines", "pipeline")
 """Where runs of pipelines are steered: their list, and one of them."""
-PICTURES = ("race", "history", "front", "importance", "parallel", "rank")
+PICTURES = ("race", "history", "front", "importance", "parallel", "rank", "edf", "contour")
 """The panes of a sweep's pictures."""
 DRAWN = (*CHARTS, *PICTURES, "board", "heat")
 """Panes that are pictures: each can be written to a file alone."""

@@ -28,6 +28,9 @@ COMPACT_WIDTH = 110
 COMPACT_HEIGHT = 30
 """Below either, panes beside each other would be too small to read: they become tabs."""
 
+SHORT = 3
+"""Letters of a tab's name where all names have no room."""
+
 TITLE_LEFT = 1
 """Cells from the edge of a pane to its title."""
 
@@ -268,9 +271,17 @@ class Frame(Acts, Screen[None]):
         return f" {self.deck.glyphs.bar} "
 
     def _labels(self, name: str) -> list[str]:
-        """What stands for each tab of a group on the open one: its whole title, of the others a word."""
-        words = {tab: tab.title() for tab in self._group(name)}
-        return [*(words | {name: titled(self._titles.get(name, name))}).values()]
+        """What stands for each tab of a group on the open one: its whole title, of the others a word, or the
+        beginning of one where all words have no room."""
+        group, own = self._group(name), titled(self._titles.get(name, name))
+        words = {tab: tab.title() for tab in group} | {name: own}
+        # One that has just been opened has no size yet; all of a group have the same.
+        panes = [widget for tab in group if (widget := self.pane(tab)) is not None]
+        room = max((pane.size.width for pane in panes), default=0) - 2 * TITLE_LEFT
+        needed = sum(map(cell_len, words.values())) + len(self._between) * (len(group) - 1)
+        if 0 < room < needed:
+            words = {tab: tab.title()[:SHORT] for tab in group} | {name: own}
+        return [*words.values()]
 
     def _tab_at(self, x: int, y: int) -> str | None:
         """The tab whose name is drawn at a cell of the screen."""

@@ -164,6 +164,8 @@ def help_lines(scopes: Sequence[str], keymap: Keymap, width: int, *, read_only: 
         "history": "History",
         "parallel": "Parallel coordinates",
         "rank": "Rank",
+        "contour": "Contour",
+        "edf": "EDF",
         "job": "Job",
         "loglines": "Log lines",
         "files": "Files",

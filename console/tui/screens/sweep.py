@@ -17,7 +17,16 @@ from console.tui.core.sweeps import trials as table_of
 from console.tui.core.sweeps.curves import MOST, Curves
 from console.tui.core.sweeps.plots import Curve, Scene
 from console.tui.screens.lists import Head
-from console.tui.screens.sweeppictures import Front, History, Importance, Parallel, Race, Rank
+from console.tui.screens.sweeppictures import (
+    Contour,
+    Edf,
+    Front,
+    History,
+    Importance,
+    Parallel,
+    Race,
+    Rank,
+)
 from console.tui.screens.sweeptable import Board, TrialActions, Trials
 from console.tui.widgets.panel import Panel
 from console.tui.widgets.prompt import Prompt
@@ -36,7 +45,18 @@ WEIGH = 10.0
 LEAST_TABLE = 8
 """Lines that the board leaves for the trials."""
 
-PANES = ("board", "trials", "race", "front", "history", "parallel", "importance", "rank")
+PANES = (
+    "board",
+    "trials",
+    "race",
+    "front",
+    "history",
+    "parallel",
+    "importance",
+    "rank",
+    "contour",
+    "edf",
+)
 
 
 class SweepScreen(TrialActions):
@@ -81,8 +101,10 @@ class SweepScreen(TrialActions):
             Parallel(self.parallel_lines, id="parallel"),
             History(self.history_lines, id="history"),
             Front(self.front_lines, id="front"),
+            Edf(self.edf_lines, id="edf"),  # in a wide terminal it has the place of the history
             Importance(self.importance_lines, id="importance"),
             Rank(self.rank_lines, id="rank"),
+            Contour(self.contour_lines, id="contour"),
             id="pictures",
             classes="column",
         )
@@ -105,8 +127,8 @@ class SweepScreen(TrialActions):
             return (("trials", *rest),)
         front = ("front",) if self.several else ()
         if self.has_class("-wide"):
-            return ((*front, "history"), ("importance", "rank"))
-        return ((*front, "history", "parallel", "importance", "rank"),)
+            return ((*front, "history", "edf"), ("importance", "rank", "contour"))
+        return ((*front, "history", "parallel", "importance", "rank", "contour", "edf"),)
 
     def do_pane_full(self) -> None:
         focused = self.focused

@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from textual import on
 from textual.timer import Timer
 
-from console.tui.actions import bindings
+from console.tui.actions import PICTURES, bindings
 from console.tui.core.draw.format import many, span
 from console.tui.core.draw.lines import BLANK, Line, line
-from console.tui.core.sweeps import board, plots, rank, space
+from console.tui.core.sweeps import board, plots, rank, space, surface
 from console.tui.core.sweeps.plots import Curve, Scene, Strokes
 from console.tui.core.sweeps.space import Brush, Dimension
 from console.tui.screens.base import Frame
@@ -62,6 +62,16 @@ class Parallel(Picture):
 class Rank(Picture):
     PANE = "rank"
     BINDINGS = bindings("rank")
+
+
+class Edf(Picture):
+    PANE = "edf"
+    BINDINGS = bindings("edf")
+
+
+class Contour(Picture):
+    PANE = "contour"
+    BINDINGS = bindings("contour")
 
 
 class PictureActions(Frame):
@@ -195,6 +205,25 @@ class PictureActions(Frame):
             chosen,
         )
 
+    def edf_lines(self, width: int, height: int) -> list[Line]:
+        glyphs = self.deck.glyphs
+        return self._picture(
+            "edf", width, height, lambda scene: surface.edf(scene, width, height, glyphs)
+        )
+
+    def contour_lines(self, width: int, height: int) -> list[Line]:
+        glyphs, chosen = self.deck.glyphs, self._pair()
+        if chosen is None:
+            return [line((" It takes a sweep of two parameters.", "dim"))]
+        across, up = (self.axes[index] for index in chosen)
+        return self._picture(
+            "contour",
+            width,
+            height,
+            lambda scene: surface.contour(scene, across, up, width, height, glyphs),
+            chosen,
+        )
+
     def lane_row(self, key: str, width: int) -> Line:
         lane = self.lanes.get(key)
         if lane is None:
@@ -240,7 +269,7 @@ class PictureActions(Frame):
         if not self.alive:
             return
         began = time.monotonic()
-        for name in ("race", "history", "front", "importance", "parallel", "rank"):
+        for name in PICTURES:
             self.query_one(f"#{name}", Panel).redraw()
         self._drawn = time.monotonic()
         self._took = self._drawn - began
@@ -266,6 +295,8 @@ class PictureActions(Frame):
         self.set_title("front", dot.join(["Front", both]))
         self.set_title("importance", "Importance")
         self.set_title("rank", dot.join(["Rank", *self._rank_words(scene)]))
+        self.set_title("edf", dot.join(["EDF", metric, *log]))
+        self.set_title("contour", dot.join(["Contour", *self._contour_words(scene)]))
         told = self.brush.words({axis.name: axis for axis in self.axes}, metric)
         trials = len(scene.trials)
         some = [f"newest {space.MOST_LINES}"] if trials > space.MOST_LINES else []
@@ -277,6 +308,14 @@ class PictureActions(Frame):
         across, up = (self.axes[index] for index in chosen)
         missing = rank.without(scene, across, up)
         return [f"{up.name} by {across.name}", *([f"{missing} without both"] if missing else [])]
+
+    def _contour_words(self, scene: Scene) -> list[str]:
+        if (chosen := self._pair()) is None:
+            return []
+        across, up = (self.axes[index].name for index in chosen)
+        many_ = len(surface.ended_well(scene.trials))
+        some = [f"newest {surface.MOST_TRIALS}"] if many_ > surface.MOST_TRIALS else []
+        return ["means", f"{up} by {across}", *some]
 
     def title_board(self) -> None:
         dot = f" {self.deck.glyphs.dot} "
@@ -309,12 +348,16 @@ class PictureActions(Frame):
         """Choose the trial before or after in the order of their numbers."""
         raise NotImplementedError
 
+    def choose_number(self, number: int) -> None:
+        """Choose a trial by its number."""
+        raise NotImplementedError
+
     def open_trial(self) -> None:
         raise NotImplementedError
 
     @on(Picture.Stepped)
     def _stepped(self, message: Picture.Stepped) -> None:
-        if isinstance(message.picture, Rank):
+        if isinstance(message.picture, Rank | Contour):
             self._step_rank(message.right, message.down)
         elif message.down:
             if isinstance(message.picture, Importance):
@@ -323,10 +366,24 @@ class PictureActions(Frame):
                 self.step_trial(message.down)
         elif isinstance(message.picture, Parallel | Importance):
             self._step_axis(message.right, by_importance=isinstance(message.picture, Importance))
+        elif isinstance(message.picture, Edf):
+            self._step_value(message.right)
         elif isinstance(message.picture, History):
             self.step_number(message.right)
         else:
             self.step_trial(message.right)
+
+    def _step_value(self, by: int) -> None:
+        """Choose the trial with the next greater value, or the next smaller one."""
+        scene, one = self.scene, self.one()
+        if scene is None:
+            return
+        known = sorted(surface.ended_well(scene.trials), key=lambda pair: pair[1])
+        if not known:
+            return
+        numbers = [trial["number"] for trial, _ in known]
+        at = numbers.index(one["number"]) + by if one and one["number"] in numbers else 0
+        self.choose_number(numbers[max(0, min(len(numbers) - 1, at))])
 
     def _step_axis(self, by: int, *, by_importance: bool) -> None:
         order = list(range(len(self.axes)))

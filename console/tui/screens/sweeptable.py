@@ -117,6 +117,9 @@ class TrialActions(Sifted, SweepActions):
         else:
             rows.do_move_up()
 
+    def choose_number(self, number: int) -> None:
+        self.rows.select(str(number))
+
     def step_number(self, by: int) -> None:
         numbers = sorted(int(key) for key in self.rows.keys)
         chosen = self._chosen_number()

@@ -23,7 +23,16 @@ from console.tui.screens.models import ModelsScreen, ModelTable
 from console.tui.screens.pipeline import PipelineScreen, Steps
 from console.tui.screens.pipelines import PipelinesScreen, PipelineTable, Schedules
 from console.tui.screens.sweep import SweepScreen
-from console.tui.screens.sweeppictures import Front, History, Importance, Parallel, Race, Rank
+from console.tui.screens.sweeppictures import (
+    Contour,
+    Edf,
+    Front,
+    History,
+    Importance,
+    Parallel,
+    Race,
+    Rank,
+)
 from console.tui.screens.sweeps import SweepsScreen, SweepTable
 from console.tui.screens.sweeptable import Board, Trials
 from console.tui.widgets.lines import LineView
@@ -65,6 +74,8 @@ PLACES: dict[str, tuple[type, ...]] = {
     "front": (Front, SweepScreen),
     "importance": (Importance, SweepScreen),
     "rank": (Rank, SweepScreen),
+    "contour": (Contour, SweepScreen),
+    "edf": (Edf, SweepScreen),
     "parallel": (Parallel, SweepScreen),
 }
 

@@ -47,6 +47,8 @@ PLACES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("s3", "importance", ()),
     ("s3", "parallel", ()),
     ("s4", "rank", ()),
+    ("s4", "contour", ()),
+    ("s4", "edf", ()),
     ("s4", "front", ()),
 )
 """Where to open the console, the pane to focus, and keys that lead there."""

@@ -105,7 +105,7 @@ def test_which_two_parameters_are_shown() -> None:
 
 async def test_keys_choose_the_two_parameters() -> None:
     async with running(start="s4") as (pilot, app):
-        await press(pilot, "shift+tab", "shift+tab")
+        await press(pilot, *["shift+tab"] * 4)
         assert "Rank · width by lr" in title(app, "rank")
         await press(pilot, "l")
         assert "width by layers" in title(app, "rank")

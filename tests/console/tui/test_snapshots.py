@@ -178,7 +178,13 @@ def test_brushed_parallel_coordinates(snap_compare: Compare) -> None:
 
 
 def test_rank_plot(snap_compare: Compare) -> None:
-    assert picture(snap_compare, FakeSource(), USUAL, "shift+tab", "shift+tab", start="s4")
+    assert picture(snap_compare, FakeSource(), USUAL, *["shift+tab"] * 4, start="s4")
+
+
+@pytest.mark.parametrize("size", [SMALL, USUAL, WIDE], ids=["80x24", "120x36", "200x50"])
+@pytest.mark.parametrize("back", [1, 2], ids=["edf", "contour"])
+def test_spread_and_surface(snap_compare: Compare, back: int, size: tuple[int, int]) -> None:
+    assert picture(snap_compare, FakeSource(), size, *["shift+tab"] * (back + 1), start="s4")
 
 
 def test_a_point_is_typed(snap_compare: Compare) -> None:

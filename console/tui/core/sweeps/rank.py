@@ -6,6 +6,7 @@ Between trials nothing is drawn: a surface through them would say what nobody ha
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from console.tui.core.draw import dots
 from console.tui.core.draw.dots import Grid, Label
@@ -42,7 +43,7 @@ def pair(
 
 def without(scene: Scene, across: Dimension, up: Dimension) -> int:
     """Trials that lack one of the two parameters, and have no place in the plot."""
-    return sum(_at(trial, across, up) is None for trial in scene.trials)
+    return sum(where(trial, across, up) is None for trial in scene.trials)
 
 
 def rank(
@@ -57,7 +58,7 @@ def rank(
         return said("No trial has begun yet.", width)
 
     def cell(trial: TrialView) -> tuple[int, int] | None:
-        if (at := _at(trial, across, up)) is None:
+        if (at := where(trial, across, up)) is None:
             return None
         return round((1 - at[1]) * (grid.rows - 1)), round(at[0] * (grid.cells - 1))
 
@@ -65,16 +66,13 @@ def rank(
     for _, trial in sorted(((_weight(t, scene), t) for t in scene.trials), key=lambda one: one[0]):
         if (at := cell(trial)) is not None:
             labels[at] = _mark(trial, scene, glyphs)
-    low, high = (_cut(up.text(share), GUTTER - 1, glyphs) for share in (0.0, 1.0))
-    left, right = (_cut(across.text(share), grid.cells // 3, glyphs) for share in (0.0, 1.0))
-    gap = max(1, grid.cells - len(left) - len(right))
-    below = line(" " * GUTTER, (left, "dim"), (across.name.center(gap), "key"), (right, "dim"))
+    ends = edges(across, up, grid.cells, glyphs)
 
     def finish(chosen: TrialView | None) -> list[Line]:
         here = None if chosen is None else cell(chosen)
         top = {} if here is None else {here: ("@" if not grid.braille else glyphs.live, "key")}
         drawn = dots.render(grid, [], labels | top)
-        return [*dots.framed(drawn, low, high, GUTTER, glyphs, middle=""), below]
+        return [*dots.framed(drawn, ends.low, ends.high, GUTTER, glyphs, middle=""), ends.below]
 
     return finish
 
@@ -83,7 +81,24 @@ def _cut(text: str, cells: int, glyphs: Glyphs) -> str:
     return fit(text, cells, ellipsis=glyphs.ellipsis).rstrip()
 
 
-def _at(trial: TrialView, across: Dimension, up: Dimension) -> tuple[float, float] | None:
+@dataclass(frozen=True, slots=True)
+class Edges:
+    """What the axes say: the ends of the one up, and the line below."""
+
+    low: str
+    high: str
+    below: Line
+
+
+def edges(across: Dimension, up: Dimension, cells: int, glyphs: Glyphs) -> Edges:
+    low, high = (_cut(up.text(share), GUTTER - 1, glyphs) for share in (0.0, 1.0))
+    left, right = (_cut(across.text(share), cells // 3, glyphs) for share in (0.0, 1.0))
+    gap = max(1, cells - len(left) - len(right))
+    below = line(" " * GUTTER, (left, "dim"), (across.name.center(gap), "key"), (right, "dim"))
+    return Edges(low, high, below)
+
+
+def where(trial: TrialView, across: Dimension, up: Dimension) -> tuple[float, float] | None:
     """Where a trial is, as shares of the width and the height."""
     sides = [_share(trial, axis, turn) for turn, axis in enumerate((across, up), start=1)]
     return None if sides[0] is None or sides[1] is None else (sides[0], sides[1])
