@@ -85,7 +85,7 @@ async def test_marked_sweeps_are_stopped_with_one_question() -> None:
 async def test_every_pane_is_reached_by_tab(size: tuple[int, int]) -> None:
     async with running(start="s3", size=size) as (pilot, app):
         seen = set()
-        for _ in range(8):
+        for _ in range(10):
             await press(pilot, "tab")
             seen |= {
                 n for n in sweep(app).panes() if (p := sweep(app).pane(n)) and p.has_focus_within
@@ -101,6 +101,8 @@ async def test_every_pane_is_reached_by_tab(size: tuple[int, int]) -> None:
             "parallel",
             "importance",
             "rank",
+            "edf",
+            "contour",
         }
 
 
