@@ -166,7 +166,11 @@ async def test_a_storage_that_is_away_ends_no_job_and_loses_nothing(
     await until(lambda: len([one for one in storage.requests if one[0] == "PUT"]) > 4)
     assert (await plane.get(f"/v1/jobs/{job}"))["state"] == "RUNNING", "its output is on its node"
     await plane.restart()
-    assert (await plane.get("/v1/status"))["cluster"]["nodes"] == 1
+
+    async def joined() -> bool:
+        return bool((await plane.get("/v1/status"))["cluster"]["nodes"] == 1)
+
+    await until(joined)
     storage.away = False
     view = await plane.wait(job)
     assert (view["state"], len(view["attempts"])) == ("SUCCEEDED", 1)
