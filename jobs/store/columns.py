@@ -18,7 +18,7 @@ class WithNumbers(TypeDecorator[Any]):
     cache_ok = True
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
-        return _each(value, told)
+        return _each(value, lambda item: told(item) if isinstance(item, float) else item)
 
     def process_result_value(self, value: Any, dialect: Dialect) -> Any:
         return _each(value, heard)
@@ -29,4 +29,4 @@ def _each(value: Any, change: Any) -> Any:
         return {name: _each(item, change) for name, item in value.items()}
     if isinstance(value, list | tuple):
         return [_each(item, change) for item in value]
-    return change(value) if isinstance(value, float | str) else value
+    return change(value)

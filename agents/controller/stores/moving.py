@@ -46,6 +46,7 @@ from agents.controller.stores.manifest import Say
 from jobs.base.disk import refused, storage_full
 from jobs.base.errors import Conflict, InvalidInput, NotFound
 from jobs.store import audit, migrations
+from jobs.store.columns import WithNumbers
 from jobs.wire.backupviews import MovedView
 
 _AT_ONCE = 2_000
@@ -55,6 +56,7 @@ _DRAFT = ".moving"
 _SQLITE = "sqlite"
 _OPTUNA = "studies"
 """A table that is there when sweeps were; Optuna makes its own."""
+_JSON = JSON | WithNumbers
 _BOUND = "to_"
 
 Foreign = Callable[[], MetaData]
@@ -291,9 +293,9 @@ class _Mover:
             )
 
         self._odd = [
-            (at, isinstance(column.type, JSON))
+            (at, isinstance(column.type, _JSON))
             for at, column in enumerate(table.columns)
-            if isinstance(column.type, JSON | Float)
+            if isinstance(column.type, _JSON | Float)
         ]
         self._bound = [f"{_BOUND}{column.name}" for column in table.columns]
 
@@ -347,7 +349,7 @@ class _Mover:
 
     @staticmethod
     def _selected(connection: Connection, column: Column[Any]) -> Any:
-        if not isinstance(column.type, JSON):
+        if not isinstance(column.type, _JSON):
             return column
         if connection.dialect.name == _SQLITE:
             return type_coerce(column, String).label(column.name)
@@ -357,7 +359,7 @@ class _Mover:
         values: dict[str, Any] = {}
         for column in self._table.columns:
             bound: Any = bindparam(f"{_BOUND}{column.name}", type_=column.type)
-            if isinstance(column.type, JSON):
+            if isinstance(column.type, _JSON):
                 bound = bindparam(f"{_BOUND}{column.name}", type_=Text())
                 if self._target.dialect.name != _SQLITE:
                     bound = cast(bound, column.type)

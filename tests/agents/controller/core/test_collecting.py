@@ -37,7 +37,7 @@ class SlowNode:
 
 def _live() -> Live:
     spec = SimpleNamespace(
-        outputs={"model": Output(path="m.bin")}, checkpoint=SimpleNamespace(kept=False)
+        outputs={"model": Output(path="m.bin")}, checkpoint=SimpleNamespace(artifact=False)
     )
     job = SimpleNamespace(id=1, attempt=SimpleNamespace(epoch=7))
     return cast(Live, SimpleNamespace(job=job, spec=spec))

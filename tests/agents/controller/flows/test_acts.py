@@ -262,7 +262,7 @@ async def test_a_controller_that_dies_between_any_two_writes_does_each_thing_onc
     plane: Plane, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each write of the engine is lost before its commit, or its controller dies after it."""
-    monkeypatch.setattr(flowrun, "RETRY_AFTER", 0.01)
+    monkeypatch.setattr(flowrun, "RETRY", (0.01, 30.0))
     writes: list[str] = []
     kills: list[str] = []
     chance = random.Random(7)

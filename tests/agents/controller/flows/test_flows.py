@@ -263,7 +263,7 @@ async def test_a_controller_that_dies_anywhere_starts_nothing_twice(
     plane: Plane, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A crash before each commit, and one after each: the next controller goes on from the registry."""
-    monkeypatch.setattr(flowrun, "RETRY_AFTER", 0.01)
+    monkeypatch.setattr(flowrun, "RETRY", (0.01, 30.0))
     real = flowrecord.advance
     passes: list[bool] = []
 

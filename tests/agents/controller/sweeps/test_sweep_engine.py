@@ -67,7 +67,7 @@ async def test_a_sweep_starts_from_an_earlier_one(plane: Plane) -> None:
 async def test_an_engine_that_cannot_go_on_says_so_until_it_can(
     plane: Plane, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sweeprun, "RETRY_AFTER", 0.05)
+    monkeypatch.setattr(sweeprun, "RETRY", (0.05, 30.0))
     ask = studies.Study.ask
 
     def broken(self: Any) -> Any:

@@ -155,7 +155,7 @@ async def test_a_crash_between_optuna_and_the_registry_loses_nothing(
         return await record(self, found, changes)
 
     monkeypatch.setattr(sweeprun.SweepRun, "_record", failing)
-    monkeypatch.setattr(sweeprun, "RETRY_AFTER", 0.01)
+    monkeypatch.setattr(sweeprun, "RETRY", (0.01, 30.0))
     name = await sweep(plane, trials=6, parallel=2)
     view = await ended(plane, name)
     assert len(crashes) == 2
@@ -298,6 +298,7 @@ async def test_a_time_budget_ends_in_time_and_more_time_goes_on(plane: Plane) ->
 
     await until(busy)
     plane.now.offset += 3600
+    plane.clock.skip(3600)
     view = await ended(plane, name)
     assert (view["state"], view["reason"]) == ("FINISHED", "its time of 1h is used up")
     assert view["counts"]["cancelled"] == view["counts"]["total"] == 2
