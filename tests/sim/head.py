@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import functools
 import sqlite3
 import tempfile
@@ -35,6 +36,8 @@ from tests.sim.fabric import Network, SimFabric
 from tests.sim.loop import EPOCH, Process
 
 CLUSTER = "sim"
+SUPERVISED = 1.0
+"""Seconds after which a controller that exited by itself is started again."""
 
 
 @functools.cache
@@ -204,23 +207,29 @@ class Head:
             return
         self._starts += 1
         self._network.story.tell("head", f"controller {self._starts} starts")
-        self.process = Process(self._loop, f"controller-{self._starts}")
-        self.process.spawn(self._begin())
+        self._launch()
 
-    async def _begin(self) -> None:
+    def _launch(self) -> None:
+        self.process = Process(self._loop, f"controller-{self._starts}")
+        self.process.spawn(self._begin(self.process))
+
+    async def _begin(self, process: Process) -> None:
         try:
             self.controller = await self._started()
+        except (StorageFull, Unreachable):
+            # It exits, half begun or not, and its supervisor starts another.
+            process.kill()
+            self._loop.call_later(SUPERVISED, self._again, process, context=contextvars.Context())
         except Exception as error:  # nobody else would hear of it
             self._network.story.violated(f"the controller cannot start: {error!r}")
 
+    def _again(self, exited: Process) -> None:
+        if self.process is exited:
+            self._launch()
+
     async def _started(self) -> Controller:
         registry = Registry()
-        while True:
-            try:
-                cluster_id = await registry.write(writing.cluster_id)
-                break
-            except (StorageFull, Unreachable):
-                await asyncio.sleep(1.0)
+        cluster_id = await registry.write(writing.cluster_id)
         with mock.patch.multiple(
             controller_module,
             LogStore=lambda root: self.logs,
@@ -238,12 +247,8 @@ class Head:
                 monotonic=self._loop.time,
             )
         self._graves.append(controller)
-        while True:  # a supervisor would start it again
-            try:
-                await controller.start()
-                return controller
-            except (StorageFull, Unreachable):
-                await asyncio.sleep(1.0)
+        await controller.start()
+        return controller
 
     def crash(self, *, power: bool = False) -> None:
         """SIGKILL; with `power`, what was not synced is lost as well."""
