@@ -18,6 +18,7 @@ from agents.controller.commands.submitting import (
 )
 from agents.controller.controller import Controller
 from agents.controller.flows.flowrecord import Book, Passed, advance
+from agents.controller.flows.inputs import Lacking, Shelf
 from agents.controller.sweeps.samplers import check_packages
 from jobs.base.errors import InvalidInput, NotAllowed, NotFound
 from jobs.data.names import parse_ref as parse_data
@@ -220,7 +221,7 @@ async def _plan(
     who: Caller,
 ) -> list[PlannedTask]:
     """What a run would do: it is recorded and taken as far as it goes, and all that is taken back."""
-    now = controller.now()
+    now, shelf = controller.now(), Shelf(controller.blobs, keep=False)
 
     def write(session: Session) -> NoReturn:
         row, _ = flowwriting.create(session, wanted(session), who, now)
@@ -230,14 +231,16 @@ async def _plan(
         book = Book(
             row.id, spec, row.steered, {name: tuple(group) for name, group in tasks.items()}
         )
-        passed = advance(session, controller.flows.stores, book, {}, now, dry=True)
+        passed = advance(session, controller.flows.stores, shelf, book, {}, now, dry=True)
         raise _Planned(_planned(spec, passed))
 
-    try:
-        await controller.db.write(write)
-    except _Planned as planned:
-        return planned.plan
-    raise AssertionError("a plan is never recorded")
+    while True:
+        try:
+            await controller.db.write(write)
+        except _Planned as planned:
+            return planned.plan
+        except Lacking:
+            await asyncio.to_thread(shelf.bring)
 
 
 def _planned(spec: PipelineSpec, passed: Passed) -> list[PlannedTask]:

@@ -3,12 +3,12 @@
 In the same transaction as a step begins, its job is entered: a controller that is killed before the
 commit has started nothing, and one that is killed after it finds the job in the registry. The job's key
 says which try of which step it is, so none is ever entered twice.
+
+The store of blobs may be far away, and a pass waits for it nowhere: see `inputs.Shelf`.
 """
 
 from __future__ import annotations
 
-import hashlib
-import io
 import json
 import re
 import sys
@@ -19,7 +19,7 @@ from typing import Any
 
 from sqlmodel import Session
 
-from agents.controller.flows import inputs
+from agents.controller.flows.inputs import Lacking, Shelf
 from agents.controller.stores.blobs import BlobStore
 from agents.controller.stores.secretstore import SecretStore
 from jobs.access.roles import Role
@@ -43,7 +43,7 @@ from jobs.flows.course import (
 from jobs.flows.references import Reference, filled, template
 from jobs.flows.spec import CHECK_FILE, PipelineSpec, Step
 from jobs.models.names import parse_ref as parse_model
-from jobs.snapshots.manifest import FileEntry, Manifest
+from jobs.snapshots.manifest import Manifest
 from jobs.spec.command import Scalar, as_text
 from jobs.spec.job import JobSpec
 from jobs.store import datasets, features, flowwriting, models, sweepwriting
@@ -113,6 +113,7 @@ class _Unresolved(Exception):
 def advance(
     session: Session,
     stores: Stores,
+    shelf: Shelf,
     book: Book,
     ends: Mapping[TaskId, End],
     now: float,
@@ -124,11 +125,13 @@ def advance(
     Args:
         ends: how the jobs and sweeps of tasks have ended.
         dry: make no job and no sweep; for a transaction that is taken back.
+
+    Raises Lacking: nothing is to be written, and it is to be done again once the shelf has more.
     """
     row = flowwriting.get(session, book.number)
     if row.steered != book.steered:
         return Passed(stale=True)
-    return _Pass(session, stores, book, row, now, dry).run(ends)
+    return _Pass(session, stores, shelf, book, row, now, dry).run(ends)
 
 
 class _Pass:
@@ -136,20 +139,21 @@ class _Pass:
         self,
         session: Session,
         stores: Stores,
+        shelf: Shelf,
         book: Book,
         row: PipelineRow,
         now: float,
         dry: bool,
     ) -> None:
         self._session, self._stores, self._row, self._now = session, stores, row, now
-        self._dry = dry
+        self._shelf, self._dry = shelf, dry
         self._spec = book.spec
         self._who = Caller(row.user, row.uid, Role(row.role))
         self._tasks = {name: list(group) for name, group in book.tasks.items()}
         self._changes: dict[TaskId, dict[str, Any]] = {}
         self._made: list[Made] = []
         self._entries: list[tuple[Task, JobSpec, Entry]] = []
-        self._manifests: dict[str, Manifest] = {}
+        self._sweeps: list[tuple[Task, SweepSpec, str | None]] = []
         self._instances: dict[str, list[dict[str, Scalar]]] = {}
         self._sources: dict[str, list[tuple[Place, dict[str, Artifact]]]] = {}
         self._demands = checks.demands(book.spec)
@@ -175,9 +179,11 @@ class _Pass:
             if more:
                 left = AT_ONCE - started
                 decision = decide(self._spec, run, self._tasks, self._now, max(left, 0))
+        self._shelf.check()
         if self._dry:
             return Passed(decision, self._tasks, list(self._changes))
         self._enter()
+        self._create_sweeps()
         changes = [
             {"step": step, "number": number, **values}
             for (step, number), values in self._changes.items()
@@ -224,6 +230,8 @@ class _Pass:
                 told = f"{step.when} does not hold"
                 return self._set(task, state="SKIPPED", reason=told, ended_at=self._now).state
             return self._begin(step, task, values)
+        except Lacking:  # on with the others: what they lack is brought with it
+            return "RUNNING"
         except (_Unresolved, ValueError) as error:
             reason = str(error)
         except QuarterdeckError as error:
@@ -333,34 +341,22 @@ class _Pass:
             if item.form == "output":
                 sources[str(path[1])] = self._output(item)
         if step.data_check is not None:
-            return self._expectations(step.data_check)
+            return self._saved(self._expectations(step.data_check))
         if not sources:
             return digest
-        base = Manifest() if digest is None else self._manifest(digest)
-        manifest = inputs.composed(self._stores.blobs, base, sources)
-        if self._dry:
-            return manifest.digest
-        found = inputs.stored(self._stores.blobs, manifest)
-        size = (len(manifest.files), manifest.total_bytes)
-        registry.save_snapshot(self._session, found, *size, self._now)
-        return found
+        return self._saved(self._shelf.laid(digest, sources))
 
-    def _expectations(self, check: DataCheck) -> str:
-        """The digest of a folder with the file of what is expected."""
+    def _expectations(self, check: DataCheck) -> Manifest:
+        """A folder with the file of what is expected."""
         data = json.dumps(check.expect.model_dump(mode="json", exclude_unset=True)).encode()
-        digest = hashlib.sha256(data).hexdigest()
-        manifest = Manifest.of([FileEntry(CHECK_FILE, 0o644, len(data), digest)])
-        if not self._dry:
-            if not self._stores.blobs.has(digest):
-                self._stores.blobs.put(digest, io.BytesIO(data))
-            found = inputs.stored(self._stores.blobs, manifest)
-            registry.save_snapshot(self._session, found, 1, len(data), self._now)
-        return manifest.digest
+        return self._shelf.written(CHECK_FILE, data)
 
-    def _manifest(self, digest: str) -> Manifest:
-        if digest not in self._manifests:
-            self._manifests[digest] = Manifest.from_bytes(self._stores.blobs.read(digest))
-        return self._manifests[digest]
+    def _saved(self, manifest: Manifest) -> str:
+        """The digest of a manifest, which is noted as that of a snapshot."""
+        if not self._dry:
+            size = (len(manifest.files), manifest.total_bytes)
+            registry.save_snapshot(self._session, manifest.digest, *size, self._now)
+        return manifest.digest
 
     # -- results from before ------------------------------------------------------------------------
 
@@ -375,9 +371,7 @@ class _Pass:
             there = flowwriting.artifacts(self._session, [found.job])[found.job]
             logged = flowwriting.metrics(self._session, [found.job])[found.job]
             outputs, metrics = self._demands[task.step]
-            whole = step.outputs.keys() <= there.keys() and inputs.present(
-                self._stores.blobs, there
-            )
+            whole = step.outputs.keys() <= there.keys() and self._shelf.present(there)
             if not (whole and outputs <= there.keys() and metrics <= logged.keys()):
                 return None
         more = {"result": {"left": dict(found.left)}} if found.left else {}
@@ -516,25 +510,26 @@ class _Pass:
             self._made.append(Made(task.id, spec, item))
 
     def _sweep(self, task: Task, spec: SweepSpec, snapshot: str | None, print_: str) -> str:
-        code = self._row.code.get(task.step, {})
-        if self._dry:
-            return self._running(task, None)
-        row, created = sweepwriting.create(
-            self._session,
-            spec,
-            self._who,
-            self._now,
-            key=flowwriting.task_key(self._row, task),
-            snapshot=snapshot,
-            git=code.get("git"),
-        )
-        assert row.id is not None
-        if created and spec.job.secrets:
-            values = {name: self._secrets[name] for name in spec.job.secrets}
-            self._stores.sweep_secrets.save(row.id, values)
-        self._made.append(Made(task.id, sweep=row.id))
-        wanted = print_ if self._spec.steps[task.step].cache else None
-        return self._running(task, wanted, job_id=None, sweep_id=row.id)
+        self._sweeps.append((task, spec, snapshot))
+        return self._running(task, print_ if self._spec.steps[task.step].cache else None)
+
+    def _create_sweeps(self) -> None:
+        for task, spec, snapshot in self._sweeps:
+            row, created = sweepwriting.create(
+                self._session,
+                spec,
+                self._who,
+                self._now,
+                key=flowwriting.task_key(self._row, task),
+                snapshot=snapshot,
+                git=self._row.code.get(task.step, {}).get("git"),
+            )
+            assert row.id is not None
+            if created and spec.job.secrets:
+                values = {name: self._secrets[name] for name in spec.job.secrets}
+                self._stores.sweep_secrets.save(row.id, values)
+            self._changes[task.id] |= {"job_id": None, "sweep_id": row.id}
+            self._made.append(Made(task.id, sweep=row.id))
 
     def _move(self, decision: Decision) -> list[EventView]:
         row = self._row

@@ -18,6 +18,7 @@ from sqlmodel import Session
 from agents.controller.core.reconciler import Reconciler
 from agents.controller.flows.acts import Acts, Order
 from agents.controller.flows.flowrecord import Book, Passed, Stores, advance
+from agents.controller.flows.inputs import Lacking, Shelf
 from agents.controller.stores.database import Database
 from agents.controller.stores.hub import Hub
 from agents.controller.sweeps.sweeps import Sweeps
@@ -130,10 +131,7 @@ class FlowRun:
         places = self._places
         ends = await plant.database.read(lambda session: self._ends(session, places))
         ends |= await self._act(self._book, places)
-        book = self._book
-        now = plant.now()
-        # Shielded: what is recorded must reach the reconciler, whoever is cancelled meanwhile.
-        passed = await asyncio.shield(asyncio.ensure_future(self._record(book, ends, now)))
+        passed = await self._taken(self._book, ends)
         if passed.stale:
             self._book, self._patience = None, 0.0
             return False
@@ -231,11 +229,22 @@ class FlowRun:
         self._book = book
         await self._publish(list(reasons))
 
-    async def _record(self, book: Book, ends: dict[TaskId, End], now: float) -> Passed:
-        """Write a pass down, and let the rest of the controller know."""
-        plant = self._plant
+    async def _taken(self, book: Book, ends: dict[TaskId, End]) -> Passed:
+        """Take the run on, with what that needs of the store of blobs."""
+        shelf = Shelf(self._plant.stores.blobs)
+        while True:
+            # Shielded: what is recorded must reach the reconciler, whoever is cancelled meanwhile.
+            recording = asyncio.ensure_future(self._record(book, ends, shelf))
+            try:
+                return await asyncio.shield(recording)
+            except Lacking:
+                await asyncio.to_thread(shelf.bring)
+
+    async def _record(self, book: Book, ends: dict[TaskId, End], shelf: Shelf) -> Passed:
+        """Write a pass down, and let the rest of the controller know. Raises Lacking."""
+        plant, now = self._plant, self._plant.now()
         passed = await plant.database.write(
-            lambda session: advance(session, plant.stores, book, ends, now)
+            lambda session: advance(session, plant.stores, shelf, book, ends, now)
         )
         if passed.stale:
             return passed

@@ -7,12 +7,15 @@ import functools
 import hashlib
 import io
 import json
+import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from agents.controller.flows import flowrecord, flowrun
-from jobs.base.errors import Conflict, InvalidInput, NotFound
+from agents.controller.stores.blobs import FolderBlobs
+from jobs.base.errors import Conflict, InvalidInput, NotFound, Unreachable
 from jobs.flows.spec import PipelineSpec
 from jobs.snapshots.manifest import FileEntry, Manifest
 from tests.agents.controller.conftest import Plane, until
@@ -257,6 +260,66 @@ async def test_a_sweep_as_a_step(plane: Plane) -> None:
     assert task(view, "search")["sweep"] == "s1"
     view = await ended(plane, await run(plane, steps))
     assert tasks(view) == {"search": "CACHED", "use": "CACHED"}
+
+
+async def test_blobs_that_are_away_hold_up_neither_the_registry_nor_fail_a_step(
+    plane: Plane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a step takes of the store of blobs is brought before its transaction, and waited for."""
+    monkeypatch.setattr(flowrun, "RETRY", (0.01, 0.01))
+    away: list[str] = []
+    asked_by: list[str] = []
+
+    def guarded(name: str) -> Callable[..., Any]:
+        real = getattr(FolderBlobs, name)
+
+        def call(store: FolderBlobs, *args: Any) -> Any:
+            asked_by.append(threading.current_thread().name)
+            if away and name == "put":
+                raise Unreachable(away[0])
+            return real(store, *args)
+
+        return call
+
+    for name in ("has", "missing", "put", "read", "local", "size"):
+        monkeypatch.setattr(FolderBlobs, name, guarded(name))
+    code = {"data": {"snapshot": folder(plane, base="base\n")}}
+    more: dict[str, Any] = {"params": PARAMS, "code": code, "values": {"word": "z"}}
+    await ended(plane, await run(plane, {"data": CHAIN["data"]}, **more, only="data"))
+    search: dict[str, Any] = {
+        "sweep": {
+            "job": {"command": metric("loss", "{x}")},
+            "space": {"x": {"choices": [1, 2]}},
+            "objective": {"metric": "loss", "goal": "minimize"},
+            "sampler": "grid",
+        },
+        "inputs": {"in.txt": "${steps.data.outputs.text}"},
+    }
+    steps = {**CHAIN, "search": search}
+    away.append("the storage is away")
+    name = await run(plane, steps, **more)
+
+    async def stuck() -> bool:
+        problems = (await plane.get("/v1/status"))["problems"]
+        return any("the storage is away" in one["what"] for one in problems)
+
+    await until(stuck)
+    view = await plane.get(f"/v1/pipelines/{name}")
+    assert tasks(view)["data"] == "WAITING", "the pass was taken back"
+    away.clear()
+    view = await ended(plane, name)
+    assert view["state"] == "SUCCEEDED", view
+    assert task(view, "data")["state"] == "CACHED"
+    assert task(view, "search")["sweep"] == "s1"
+    assert (await plane.get("/v1/status"))["problems"] == []
+
+    wanted = {"search": {**search, "params": {"x": 1}}, **steps}
+    spec = PipelineSpec.from_json({"name": "probe", "steps": wanted, "params": PARAMS}).to_json()
+    answer = {"spec": spec, "params": {"word": "y"}, "code": code, "dry_run": True}
+    planned = (await plane.post("/v1/pipelines", answer))["plan"]
+    assert {item["plan"] for item in planned if item["step"] == "train"} == {"cached"}
+    assert asked_by
+    assert not [thread for thread in asked_by if thread.startswith("db-write")]
 
 
 async def test_a_controller_that_dies_anywhere_starts_nothing_twice(
