@@ -87,10 +87,10 @@ async def _fetched(
     is where sending continues."""
     here = 0
     while here < size:
-        url = await asyncio.to_thread(store.signed, digest, SIGNED_FOR)
-        if not url:
-            return False
         try:
+            url = await asyncio.to_thread(store.signed, digest, SIGNED_FOR)
+            if not url:
+                return False
             now = await agent.fetch_blob(digest, size, url)
         except (InvalidInput, NotFound, Unreachable, NotAllowed) as error:
             log.info("the node does not fetch blob %s itself: %s", digest[:12], error.message)

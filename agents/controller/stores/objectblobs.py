@@ -64,7 +64,7 @@ class ObjectBlobs:
         for unfinished in self._drafts.iterdir():
             unfinished.unlink(missing_ok=True)
         self._locks = [threading.Lock() for _ in range(_STRIPES)]
-        self._room = threading.Lock()
+        self._room, self._going = threading.Lock(), threading.Lock()
         self._used: int | None = None  # bytes in the cache, at most; None: not counted yet
         self._index = BlobIndex(root / "index.db")
         if self._index.of not in ("", self.place):
@@ -99,10 +99,10 @@ class ObjectBlobs:
     def local(self, digest: str) -> Path:
         text = hex_of(digest)
         path, size = self._cached(text), self.size(digest)
-        if self._touched(path):
+        if self._touched(path, size):
             return path
         with self._lock(text):
-            if self._touched(path):  # another thread has brought it meanwhile
+            if self._touched(path, size):  # another thread has brought it meanwhile
                 return path
             draft = self._draft()
             try:
@@ -135,6 +135,8 @@ class ObjectBlobs:
             return self._fetched(text, size, draft)
         except NotFound:
             return "is gone"
+        except OSError as error:
+            raise storage_full("a blob cannot be brought here to be checked", error) from error
         finally:
             draft.unlink(missing_ok=True)
 
@@ -191,7 +193,7 @@ class ObjectBlobs:
             with contextlib.suppress(OSError):  # it is stored; that it is here too is a gift
                 path.parent.mkdir(exist_ok=True)
                 draft.replace(path)
-                self._touched(path)
+                self._touched(path, size)
         self._shrink(size)
 
     def _fetched(self, text: str, size: int, draft: Path) -> str:
@@ -216,13 +218,29 @@ class ObjectBlobs:
     def _cached(self, text: str) -> Path:
         return self._cache / text[:2] / text
 
-    def _touched(self, path: Path) -> bool:
-        """Whether a file is in the cache. If so, it stays for a while."""
+    def _touched(self, path: Path, size: int) -> bool:
+        """Whether a file is in the cache, whole. If so, it stays for a while.
+
+        Files of the cache are not synced: a machine that lost its power may have kept the name of one, and
+        not its content.
+        """
         now = self._now()
-        try:
-            os.utime(path, (now, now))
-        except OSError:
-            return False
+        with self._going:
+            try:
+                os.utime(path, (now, now))
+                return path.stat().st_size == size
+            except OSError:
+                return False
+
+    def _dropped(self, path: Path, until: float) -> bool:
+        """Remove a file of the cache, unless somebody was given its path since."""
+        with self._going:
+            try:
+                if path.stat().st_mtime > until:
+                    return False
+                path.unlink()
+            except OSError:
+                return False
         return True
 
     def _draft(self) -> Path:
@@ -252,8 +270,8 @@ class ObjectBlobs:
             for at, size, file in sorted(found):
                 if total <= self._most or at > until:
                     break
-                file.unlink(missing_ok=True)
-                total -= size
+                if self._dropped(file, until):
+                    total -= size
             # What could not go yet is looked for again only when there is a tenth more.
             self._used = min(total, self._most - self._most // 10)
 

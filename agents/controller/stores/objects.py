@@ -33,6 +33,8 @@ _AT_ONCE = 6
 """Parts of one object under way: they are in memory."""
 _READ_TIMEOUT = timedelta(seconds=60)
 _CONNECT_TIMEOUT = timedelta(seconds=5)
+_PROBE_TIMEOUT = timedelta(seconds=5)
+"""For a question whose answer says whether trying on is of use."""
 _RETRY_FOR = timedelta(seconds=40)
 """A request is tried again for as long as that; a person waits for its answer."""
 _RETRIES = 5
@@ -140,10 +142,10 @@ class Objects:
             config["virtual_hosted_style_request"] = False
         options: dict[str, Any] = {
             "connect_timeout": _CONNECT_TIMEOUT,
-            "read_timeout": _READ_TIMEOUT,
-            "timeout": timedelta(minutes=10),
             "allow_http": place.endpoint.startswith("http://"),
         }
+        patient = {"read_timeout": _READ_TIMEOUT, "timeout": timedelta(minutes=10)}
+        brief = {"read_timeout": _PROBE_TIMEOUT, "timeout": _PROBE_TIMEOUT}
         retries = {
             "max_retries": _RETRIES,
             "retry_timeout": _RETRY_FOR,
@@ -156,14 +158,19 @@ class Objects:
         more: dict[str, Any] = {}
         if self._credentials is not None:
             more["credential_provider"] = self._credentials
-        self._store = stores.S3Store(
-            place.bucket,
-            prefix=place.prefix or None,
-            config=config,
-            client_options=options,
-            retry_config=retries,
-            **more,
-        )
+
+        def opened(times: dict[str, Any], again: dict[str, Any]) -> Any:
+            return stores.S3Store(
+                place.bucket,
+                prefix=place.prefix or None,
+                config=config,
+                client_options={**options, **times},
+                retry_config=again,
+                **more,
+            )
+
+        self._store = opened(patient, retries)
+        self._probe = opened(brief, {**retries, "max_retries": 1})
         self._down: tuple[float, str] = (0.0, "")  # until when nothing is tried, and why
         self._threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="objects")
 
@@ -180,16 +187,24 @@ class Objects:
                 )
                 return
             except (NotFound, Unreachable) as error:
+                why = error.message if isinstance(error, Unreachable) else "an upload was ended"
                 # Putting the parts together takes long, and its answer may be lost. Asked again, the server
                 # knows of no such upload, since it is the object now.
-                with contextlib.suppress(NotFound, Unreachable):
-                    found = self._call(lambda: self._library.head(self._store, key))
-                    if found["size"] == size:
+                try:
+                    if self._probed(key) == size:
                         return
+                except Unreachable:  # it does not answer: another upload would end as this one
+                    wait = None
                 if wait is None:
-                    why = error.message if isinstance(error, Unreachable) else "an upload was ended"
                     raise self._note(Unreachable(why, _HINT)) from error
             time.sleep(wait)
+
+    def _probed(self, key: str) -> int | None:
+        """Bytes of an object, None when it is not there: one question, without patience."""
+        try:
+            return int(self._call(lambda: self._library.head(self._probe, key))["size"])
+        except NotFound:
+            return None
 
     def get(self, key: str, size: int, target: Path) -> str:
         """Download an object into a new file; the hex sha256 of what came. Raises NotFound."""

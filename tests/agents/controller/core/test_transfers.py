@@ -192,3 +192,19 @@ async def test_a_large_checkpoint_comes_back_while_another_job_lives_on(
     await plane.wait(again, "SUCCEEDED")
     data, _ = await asyncio.to_thread(plane.client.raw, f"/v1/jobs/{again}/logs/0/raw")
     assert data.strip() == b"9000000"
+
+
+async def test_what_the_head_has_in_its_cache_is_sent_while_the_storage_is_away(
+    tmp_path: Path,
+) -> None:
+    class Away(FolderBlobs):
+        def signed(self, digest: str, seconds: float) -> str:
+            raise Unreachable("the storage is away")
+
+    data = random.Random(2).randbytes(transfers.SMALL)
+    store, far = Away(tmp_path / "head"), Far(tmp_path / "node")
+    with store.incoming() as incoming:
+        incoming.write(data)
+        digest = incoming.commit()
+    await send_blobs(cast("AgentClient", far), [store], [digest], lambda _: None)
+    assert far.cache.path(digest).read_bytes() == data

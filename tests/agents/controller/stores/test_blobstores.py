@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import os
@@ -20,7 +21,14 @@ from agents.controller.stores.blobplace import open_blobs
 from agents.controller.stores.blobs import BlobStore, FolderBlobs
 from agents.controller.stores.objectblobs import IN_USE, ObjectBlobs
 from agents.controller.stores.objects import Objects, Place
-from jobs.base.errors import Conflict, Damaged, InvalidInput, NotFound, Unreachable
+from jobs.base.errors import (
+    Conflict,
+    Damaged,
+    InvalidInput,
+    NotFound,
+    StorageFull,
+    Unreachable,
+)
 from tests.objects import BUCKET, Storage, credentials, moto_program, moto_server, own_server
 
 pytest.importorskip("obstore")
@@ -227,6 +235,83 @@ def test_a_storage_that_is_away_is_said_and_nothing_is_acknowledged(
         Objects(replace(away._objects.place, bucket="other"), credentials(away._cache)).range(
             "k", 0, 1
         )
+
+
+def test_an_upload_is_not_begun_again_at_a_storage_that_is_away(
+    storage: Storage, away: ObjectBlobs
+) -> None:
+    """Each upload is patient in itself: three of them keep people waiting for minutes."""
+    storage.away = True
+    with pytest.raises(Unreachable):
+        put(away, b"content")
+    puts = [word for word, _ in storage.requests].count("PUT")
+    assert 1 <= puts <= objects._RETRIES + 1
+    heads = len(storage.requests) - puts
+    assert 1 <= heads <= 4, "and it is asked once whether it is there"
+
+
+def test_an_upload_whose_answer_was_lost_is_there(
+    storage: Storage, away: ObjectBlobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = away._objects._library
+    uploads = []
+
+    class Losing:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(real, name)
+
+        def put(self, *args: Any, **options: Any) -> None:
+            uploads.append(real.put(*args, **options))
+            raise OSError("the answer was lost")
+
+    monkeypatch.setattr(away._objects, "_library", Losing())
+    name = put(away, b"content")
+    assert len(uploads) == 1
+    forget(away)
+    assert away.read(name) == b"content"
+
+
+def test_a_file_of_the_cache_that_is_not_whole_is_brought_again(
+    storage: Storage, away: ObjectBlobs
+) -> None:
+    """After a loss of power a name may be there without its content."""
+    name = put(away, b"content")
+    for left in (b"", b"cont"):
+        away._cached(name).write_bytes(left)
+        assert away.read(name) == b"content"
+
+
+def test_what_is_handed_out_while_the_cache_shrinks_stays(
+    storage: Storage, tmp_path: Path, clock: Clock
+) -> None:
+    store = s3(storage.url, tmp_path / "s", clock, cache=1_500)
+    one = put(store, b"1" * 1_000)
+    clock.now += IN_USE + 1
+    shrinking = False
+
+    def now() -> float:
+        nonlocal shrinking
+        if shrinking and store._room.locked():  # its files were looked at, and none is removed yet
+            shrinking = False
+            assert store.local(one)
+        return clock.now
+
+    store._now, shrinking = now, True
+    put(store, b"2" * 1_000)
+    assert not shrinking
+    assert store._cached(one).exists()
+    store.close()
+
+
+def test_a_check_on_a_full_disk_says_so(away: ObjectBlobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = put(away, b"content")
+
+    def full(*_: object) -> str:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(away._objects, "get", full)
+    with pytest.raises(StorageFull, match="No space left"):
+        away.check(name)
 
 
 def test_an_upload_that_was_killed_is_in_no_index_and_is_tidied(
