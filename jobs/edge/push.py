@@ -32,13 +32,18 @@ OVER: tuple[PushPhase, ...] = ("done", "failed", "returned")
 @dataclass(frozen=True, slots=True)
 class At:
     """How far a host is. `sent`: bytes that are there. `reason`: why it failed, or what it waits for.
-    `broken`: it failed, and returns."""
+    `broken`: it failed, and returns or never switched; one that failed to return is not."""
 
     wave: int
     phase: HostPhase = "waiting"
     sent: int = 0
     reason: str = ""
     broken: bool = False
+
+    @property
+    def lost(self) -> bool:
+        """It could not be made to return: nobody knows what it has."""
+        return self.phase == "failed" and not self.broken
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +186,10 @@ def _advanced(push: Push, *notes: Note) -> Result:
 def _failed(push: Push, event: Failed, at: At) -> Result:
     switching = at.phase == "switching"  # it may have switched
     new = replace(
-        at, phase="returning" if switching else "failed", reason=event.reason, broken=True
+        at,
+        phase="returning" if switching else "failed",
+        reason=event.reason,
+        broken=at.phase != "returning",
     )
     push = push.having(event.host, new)
     note = _note(push, "failed", event.host, f"failed: {event.reason}", severity="warning")
@@ -194,8 +202,12 @@ def _failed(push: Push, event: Failed, at: At) -> Result:
 
 
 def _rolled_back(push: Push, event: Rollback) -> Result:
-    back = [url for url, at in push.hosts.items() if at.phase in ("done", "switching", "returning")]
-    if push.phase == "returned" or (push.over and not back):
+    back = [
+        url
+        for url, at in push.hosts.items()
+        if at.phase in ("done", "switching", "returning") or at.lost
+    ]
+    if push.over and not back:
         raise Conflict(
             f"no host of {push.fleet} has {push.version} by its last push: nothing to roll back",
             f"`qd edge {push.fleet}` shows what the hosts have.",
@@ -224,6 +236,8 @@ def _settled(push: Push, *notes: Note) -> Result:
         text += f"; with what they had before: {_names(back)}"
     if done:
         text += f"; with the new version: {_names(done)}"
+    if lost := [url for url, at in push.hosts.items() if at.lost]:
+        text += f"; not known what they have, try the rollback again: {_names(lost)}"
     return Result(replace(push, phase=over), (*notes, Note(f"edge.{over}", text, "warning")))
 
 

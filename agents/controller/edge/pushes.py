@@ -12,6 +12,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from sqlmodel import Session
 
@@ -21,7 +22,7 @@ from agents.controller.services.front import ourselves
 from agents.controller.stores.blobs import BlobStore
 from agents.controller.stores.database import Database
 from agents.controller.stores.hub import Hub
-from jobs.base.errors import InvalidInput, NotFound, QuarterdeckError, Unreachable
+from jobs.base.errors import InvalidInput, NotFound, QuarterdeckError, StorageFull, Unreachable
 from jobs.base.times import rfc3339
 from jobs.edge import push as machine
 from jobs.edge import remote
@@ -36,6 +37,8 @@ from jobs.wire.edgeviews import EdgeView, HasView
 from jobs.wire.views import EventView
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 WITHIN = 60.0
 """Seconds that a small script may take."""
@@ -53,6 +56,10 @@ LOOK_AGAIN = 1.0
 
 class Again(Unreachable):
     """What failed is worth another try."""
+
+
+class Ours(Again):
+    """The registry or the store of blobs cannot go on at the moment: no host is to blame."""
 
 
 @dataclass(slots=True)
@@ -134,33 +141,42 @@ class Pushes:
         do = {"send": self._send, "switch": self._switch, "return": self._return}[what]
         since, tries = self._monotonic(), 0
         while True:
-            before = kept.push.hosts[url].sent
+            before, event = kept.push.hosts[url].sent, None
             try:
                 await do(kept, url, kept.hosts[url])
                 return
             except Unreachable as error:
-                if kept.push.hosts[url].sent > before:
+                if kept.push.hosts[url].sent > before or isinstance(error, Ours):
                     since, tries = self._monotonic(), 0
                 reason = (
                     f"not reached: {error.message}" if type(error) is Unreachable else error.message
                 )
-                if self._monotonic() - since > kept.fleet.patience:
-                    await self._apply(kept, machine.Failed(url, reason))
-                    return
-                await self._apply(kept, machine.Stuck(url, reason))
+                late = self._monotonic() - since > kept.fleet.patience
+                event = machine.Failed(url, reason) if late else machine.Stuck(url, reason)
             except QuarterdeckError as error:
-                await self._apply(kept, machine.Failed(url, error.message))
-                return
+                event = machine.Failed(url, error.message)
             except Exception as error:
                 log.exception("edge")
-                await self._apply(kept, machine.Failed(url, f"internal error: {error!r}"))
-                return
+                event = machine.Failed(url, f"internal error: {error!r}")
+            try:
+                await self._apply(kept, event)
+                if isinstance(event, machine.Failed):
+                    return
+            except Ours as error:
+                log.warning("edge %s: %s", url, error.message)
             await asyncio.sleep(DELAYS[min(tries, len(DELAYS) - 1)])
             tries += 1
 
+    async def _stored(self, call: Callable[..., T], *args: object) -> T:
+        """Ask the store of blobs, on a thread. Raises Ours."""
+        try:
+            return await asyncio.to_thread(call, *args)
+        except (StorageFull, Unreachable) as error:
+            raise Ours(error.message, error.hint) from None
+
     async def _send(self, kept: Kept, url: str, host: Host) -> None:
         row = kept.row
-        release = await asyncio.to_thread(
+        release = await self._stored(
             self._release, row.model, row.version, row.digest, kept.push.number
         )
         parts = release.parts()
@@ -168,13 +184,15 @@ class Pushes:
         lines = await ssh.run(host, remote.sizes(host.path), text=asked, within=WITHIN)
         if len(lines) != len(parts):
             raise Again("it does not say which files it has")
+        if not all(line.strip().isdecimal() for line in lines):
+            raise Again(f"it says what is no size: {min(lines)[:100]}")
         have = {sha: int(line) for sha, line in zip(parts, lines, strict=True)}
         have = {sha: size if size <= parts[sha] else 0 for sha, size in have.items()}
         await self._apply(kept, machine.Sent(url, sum(have.values())))
         for sha, size in parts.items():
             if have[sha] == size and size:
                 continue
-            path = await asyncio.to_thread(self._blobs.local, f"sha256:{sha}")
+            path = await self._stored(self._blobs.local, f"sha256:{sha}")
             file: tuple[Path, int] = path, have[sha]
             try:
                 await ssh.run(
@@ -250,9 +268,12 @@ class Pushes:
             result = machine.handle(kept.push, event, now)
             if result.push == kept.push and not result.notes:
                 return
-            events = await self._database.write(
-                lambda session: store.save(session, result.push, result.notes, who, now)
-            )
+            try:
+                events = await self._database.write(
+                    lambda session: store.save(session, result.push, result.notes, who, now)
+                )
+            except (StorageFull, Unreachable) as error:
+                raise Ours(error.message, error.hint) from None
             kept.push, kept.row.changed_at = result.push, now
             self._publish(events)
             self._complain(kept.push)

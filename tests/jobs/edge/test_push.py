@@ -91,6 +91,21 @@ def test_a_person_takes_it_back_at_any_time() -> None:
     assert story(fresh(), Rollback("ann")).phase == "returned"
 
 
+def test_a_host_that_cannot_return_is_named_and_may_be_tried_again() -> None:
+    a, b, *_ = HOSTS
+    push = story(fresh(), *done(a), *done(b), Rollback("ann"), Returned(a))
+    result = handle(push, Failed(b, "not reached"), 0)
+    assert result.push.phase == "returned"
+    text = result.notes[-1].message
+    assert "with what they had before: a/m; not known what they have" in text
+    assert text.endswith(": b/m")
+    again = story(result.push, Rollback("ann"))
+    assert todo(again) == {b: "return"}
+    assert phases(story(again, Returned(b)))[:2] == ["returned", "returned"]
+    with pytest.raises(Conflict, match="nothing to roll back"):
+        story(again, Returned(b), Rollback("ann"))
+
+
 urls = st.sampled_from(HOSTS)
 events = st.one_of(
     st.builds(Sent, urls, st.integers(0, 100), st.booleans()),
