@@ -14,12 +14,12 @@ import secrets
 import socket
 import struct
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from . import beside
 from .oip import Array
 
 FOLDER = "inference-log"
@@ -137,30 +137,17 @@ class Recorder:
 
     def _start(self) -> None:
         self._started = time.monotonic()
-        ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
-        ours.setblocking(False)
         options = self._options
-        asked = {
+        task = {
             "folder": str(self._folder),
             "version": self._version,
             "max": options.max,
             "redact": list(options.redact),
-            "descriptor": its.fileno(),
         }
-        program = str(Path(__file__).with_name("logwriter.py"))
         try:
-            self._writer = subprocess.Popen(
-                [sys.executable, "-I", "-S", program, json.dumps(asked)],
-                pass_fds=[its.fileno()],
-                stdin=subprocess.DEVNULL,
-            )
-            self._socket = ours
+            self._writer, self._socket = beside.start("logwriter.py", task, BUFFER)
         except OSError as error:
-            ours.close()
             print(f"there is no inference log: {error}", flush=True)  # noqa: T201 - the replica's log
-        finally:
-            its.close()
 
     def _start_again(self) -> None:
         writer = self._writer

@@ -17,12 +17,13 @@ import random
 import secrets
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from . import beside
 
 HEADER, TOOK = b"x-quarterdeck-shadow", b"x-quarterdeck-took"
 """By which a copy is known, and the microseconds that its answer took. The front lets no caller set it."""
@@ -100,29 +101,17 @@ class Mirror:
 
     def _start(self, asked: dict[str, Any]) -> None:
         self._started, self._waiting, self.dropped = time.monotonic(), 0, 0
-        ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        ours.setblocking(False)
         task = {
             "id": asked["id"],
             "boot": secrets.token_hex(6),
             "path": self._path,
             "inbox": str(self._inbox),
             "outbox": str(self._outbox),
-            "descriptor": its.fileno(),
         }
-        program = str(Path(__file__).with_name("shadow.py"))
         try:
-            self._program = subprocess.Popen(
-                [sys.executable, "-I", "-S", program, json.dumps(task)],
-                pass_fds=[its.fileno()],
-                stdin=subprocess.DEVNULL,
-            )
-            self._socket = ours
+            self._program, self._socket = beside.start("shadow.py", task)
         except OSError as error:
-            ours.close()
             print(f"there are no copies of requests: {error}", flush=True)  # noqa: T201 - the replica's log
-        finally:
-            its.close()
 
     def chosen(self) -> Copy | None:
         """Whether a request is to be copied."""

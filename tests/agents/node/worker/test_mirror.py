@@ -6,6 +6,7 @@ import asyncio
 import http.server
 import json
 import math
+import socket
 import struct
 import threading
 import time
@@ -199,6 +200,26 @@ async def test_no_answer_waits_for_a_shadow_that_hangs(
     copying.until(lambda tally: tally.new.seen > 10)
     await call(copying.app, INFER, asked(tensor()))
     copying.until(lambda tally: tally.dropped > 200)
+
+
+def test_a_process_without_descriptors_has_no_copies_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def none_left(*_: object) -> None:
+        raise OSError(24, "Too many open files")
+
+    inbox = tmp_path / "in"
+    inbox.write_text(json.dumps({"shadow": {"id": "d1r2", "percent": 100, "servers": []}}))
+    made = Mirror(inbox, tmp_path / "out", "/")
+    monkeypatch.setattr(mirrors, "AGAIN", 0.0)
+    with monkeypatch.context() as full:
+        full.setattr(socket, "socketpair", none_left)
+        made.look()
+        made.look()
+    assert "no copies of requests: [Errno 24]" in capsys.readouterr().out
+    made.look()
+    assert made._program is not None
+    made.close()
 
 
 async def test_one_that_is_killed_is_started_again_and_counts_anew(
