@@ -8,6 +8,7 @@ whatever was killed, makes none.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 from dataclasses import replace
@@ -39,11 +40,11 @@ _LARGEST = 64 << 10
 
 
 class Releases:
-    """Those that this process has seen are not looked at again."""
+    """Those that this process has seen are not looked at again, as long as copies have them."""
 
     def __init__(self, controller: Controller) -> None:
         self._controller = controller
-        self._seen: set[tuple[int, str]] = set()  # job, release
+        self._seen: dict[int, set[str]] = {}  # by job
 
     async def publish(self, live: Live, copy: Copy) -> None:
         """Make versions of the releases that a copy has, in their order.
@@ -54,8 +55,12 @@ class Releases:
         stream = live.spec.stream
         model = stream.release.model if stream is not None else None
         numbers = sorted(int(name[len(_START) :]) for name in copy.names if _is_release(name))
-        new = [n for n in numbers if (live.job.id, f"{_START}{n}") not in self._seen]
-        if model is None or not new:
+        if model is None:
+            return
+        seen = self._seen.get(live.job.id, set()) & set(copy.names)
+        self._seen[live.job.id] = seen
+        new = [n for n in numbers if f"{_START}{n}" not in seen]
+        if not new:
             return
         copies = self._controller.copies.blobs
         whole = Manifest.from_bytes(await asyncio.to_thread(copies.read, copy.digest))
@@ -65,7 +70,7 @@ class Releases:
                 await self._one(live, copy, model, name, whole)
             except (NotAllowed, Conflict, InvalidInput) as error:
                 log.warning("%s of j%d is no version: %s", name, live.job.id, error.message)
-            self._seen.add((live.job.id, name))
+            seen.add(name)
 
     async def _one(self, live: Live, copy: Copy, model: str, name: str, whole: Manifest) -> None:
         controller, job = self._controller, live.job.id
@@ -108,7 +113,8 @@ def _bring(copies: BlobStore, blobs: BlobStore, manifest: Manifest) -> dict[str,
     facts: Any = {}
     for entry in manifest.files:
         if entry.path == FACTS and entry.size <= _LARGEST:
-            facts = json.loads(copies.read(entry.sha256))
+            with contextlib.suppress(ValueError, RecursionError):  # the script's, then
+                facts = json.loads(copies.read(entry.sha256))
         if not blobs.has(entry.sha256):
             with copies.local(entry.sha256).open("rb") as file:
                 blobs.put(entry.sha256, file)

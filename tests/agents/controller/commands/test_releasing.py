@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
+from agents.controller.commands.releasing import Releases, _bring, _known
+from agents.controller.controller import Controller
 from agents.controller.core import copying
+from agents.controller.stores.blobs import FolderBlobs
 from agents.node.checkpoints import holding
+from jobs.snapshots.manifest import FileEntry, Manifest
 from tests.agents.controller.conftest import Plane, until
 
 LEARN = """
@@ -127,8 +134,6 @@ async def test_a_release_that_a_rule_refuses_is_refused_once(quick: Plane) -> No
 
 
 def test_only_what_a_release_may_say_is_taken(tmp_path: Path) -> None:
-    from agents.controller.commands.releasing import _known
-
     told = {
         "number": 1,
         "why": "x" * 500,
@@ -138,3 +143,39 @@ def test_only_what_a_release_may_say_is_taken(tmp_path: Path) -> None:
     found = _known(json.loads(json.dumps(told)))
     assert found == {"number": 1, "why": "x" * 100, "scores": {"accuracy": 0.5}}
     assert _known([1]) == {}
+
+
+@pytest.mark.parametrize(
+    "told", [b"no JSON", b"\xff", b"[" * 60_000, b"[1]"], ids=["words", "bytes", "deep", "list"]
+)
+def test_what_a_release_cannot_say_is_left_out(tmp_path: Path, told: bytes) -> None:
+    copies, blobs = FolderBlobs(tmp_path / "copies"), FolderBlobs(tmp_path / "blobs")
+    digest = hashlib.sha256(told).hexdigest()
+    copies.put(digest, io.BytesIO(told))
+    manifest = Manifest.of([FileEntry("release.json", 0o644, len(told), digest)])
+    assert not any(_bring(copies, blobs, manifest).values())
+    assert blobs.read(digest) == told
+
+
+async def test_only_releases_that_copies_have_are_remembered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stream without end releases without end."""
+    blobs = FolderBlobs(tmp_path)
+    empty = Manifest()
+    blobs.put(empty.digest, io.BytesIO(empty.to_bytes()))
+    made = Releases(cast("Controller", SimpleNamespace(copies=SimpleNamespace(blobs=blobs))))
+    published: list[str] = []
+
+    async def one(live: object, copy: object, model: str, name: str, whole: object) -> None:
+        published.append(name)
+
+    monkeypatch.setattr(made, "_one", one)
+    stream = SimpleNamespace(release=SimpleNamespace(model="learner"))
+    live: Any = SimpleNamespace(job=SimpleNamespace(id=1), spec=SimpleNamespace(stream=stream))
+    for newest in (2, 2, 3, 4):
+        names = [f"release-{newest - 1}", f"release-{newest}"]
+        copy: Any = SimpleNamespace(names=names, digest=empty.digest)
+        await made.publish(live, copy)
+    assert published == ["release-1", "release-2", "release-3", "release-4"]
+    assert made._seen == {1: {"release-3", "release-4"}}
