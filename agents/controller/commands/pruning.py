@@ -105,5 +105,4 @@ async def _record(controller: Controller, who: Caller, left: list[LeftFoldersVie
         )
         return writing.add_events(session, None, [note], now)
 
-    for event in await controller.db.write(write):
-        controller.hub.publish("events", str(event["id"]), event)
+    controller.hub.announce(await controller.db.write(write))

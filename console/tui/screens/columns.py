@@ -79,11 +79,7 @@ class Columns(Typed[None]):
         self._refill()
 
     def action_move(self, by: int) -> None:
-        rows = self.query_one(Rows)
-        if by > 0:
-            rows.do_move_down()
-        else:
-            rows.do_move_up()
+        self.query_one(Rows).step(by)
 
     def action_pick(self) -> None:
         key = self.query_one(Rows).cursor_key

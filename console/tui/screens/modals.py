@@ -245,11 +245,7 @@ class Goto(Typed[Place]):
             self.dismiss(self._places[key])
 
     def action_move(self, by: int) -> None:
-        rows = self.query_one(Rows)
-        if by > 0:
-            rows.do_move_down()
-        else:
-            rows.do_move_up()
+        self.query_one(Rows).step(by)
 
     def action_complete(self) -> None:
         key = self.query_one(Rows).cursor_key

@@ -111,11 +111,7 @@ class TrialActions(Sifted, SweepActions):
         return [self._by_number[key] for key in keys if key in self._by_number]
 
     def step_trial(self, by: int) -> None:
-        rows = self.rows
-        if by > 0:
-            rows.do_move_down()
-        else:
-            rows.do_move_up()
+        self.rows.step(by)
 
     def choose_number(self, number: int) -> None:
         self.rows.select(str(number))

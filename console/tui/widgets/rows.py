@@ -55,6 +55,10 @@ class Rows(Marked):
     def do_move_up(self) -> None:
         self._move_to(self._cursor - 1)
 
+    def step(self, by: int) -> None:
+        """Down by one row, or up."""
+        self._move_to(self._cursor + (1 if by > 0 else -1))
+
     def _jump(self, by: int) -> None:
         self._move_to(self._cursor + by)
 
