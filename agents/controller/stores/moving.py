@@ -36,11 +36,12 @@ from sqlalchemy import (
     text,
     type_coerce,
 )
-from sqlalchemy.exc import DatabaseError
+from sqlalchemy.exc import DatabaseError, OperationalError
 from sqlmodel import Session, SQLModel
 
 from agents.controller.stores import auditheads, manifest
 from agents.controller.stores.backup import copy_sqlite, reading, sync_folder
+from agents.controller.stores.database import translated
 from agents.controller.stores.dumps import refuse_unless_empty, unreachable
 from agents.controller.stores.manifest import Say
 from jobs.base.disk import refused, storage_full
@@ -170,7 +171,8 @@ def _draft(target: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _connected(url: str) -> Iterator[Connection]:
-    """One transaction on PostgreSQL; what is not committed is taken back. Raises Unreachable."""
+    """One transaction on PostgreSQL; what is not committed is taken back. Raises Unreachable, also when the
+    connection is lost on the way, and StorageFull."""
     engine = create_engine(url)
     try:
         try:
@@ -179,6 +181,8 @@ def _connected(url: str) -> Iterator[Connection]:
             raise unreachable(error) from error
         with connection:
             yield connection
+    except OperationalError as error:
+        raise translated(error) from error
     finally:
         engine.dispose()
 
@@ -186,7 +190,7 @@ def _connected(url: str) -> Iterator[Connection]:
 @contextlib.contextmanager
 def _filling(file: Path) -> Iterator[Connection]:
     """An SQLite file that is filled in one transaction. What it has in the end is all or nothing by its
-    name, so it is synced once."""
+    name, so it is synced once. Raises StorageFull."""
     engine = create_engine(f"sqlite:///{file}")
     try:
         with engine.connect() as connection:
@@ -194,6 +198,8 @@ def _filling(file: Path) -> Iterator[Connection]:
             connection.commit()
             yield connection
             connection.commit()
+    except OperationalError as error:
+        raise translated(error) from error
     finally:
         engine.dispose()
 
@@ -309,6 +315,8 @@ class _Mover:
                 self._target.execute(
                     place, [dict(zip(self._bound, row, strict=True)) for row in page]
                 )
+            except OperationalError:  # the disk or the server, and no fault of a row
+                raise
             except (DatabaseError, OverflowError, ValueError) as error:
                 raise self._refused(page, error) from error
             if came.rows % _SAY_EVERY < len(page) and came.rows >= _SAY_EVERY:
