@@ -316,14 +316,21 @@ class Copier:
         if job.task is not None:
             await asyncio.gather(job.task, return_exceptions=True)
         job.copied = {}
-        await self._last_copy(live, job)
+        self._say(live, job, await self._last_copy(live, job))
         self.copies.done(live.job.id)
-        self._say(live, job, "")
 
-    async def _last_copy(self, live: Live, job: _Job) -> None:
-        with contextlib.suppress(TimeoutError, QuarterdeckError, _NotYet):
+    async def _last_copy(self, live: Live, job: _Job) -> str:
+        """Copy once, within a while; why nothing came of it, in words."""
+        try:
             async with asyncio.timeout(LAST):
                 await self._copy(live, job)
+        except _NotYet:
+            pass
+        except TimeoutError:
+            return f"the last copy was not done within {LAST:g} s"
+        except QuarterdeckError as error:
+            return error.message
+        return ""
 
     def standing(self, job: int) -> tuple[str, str]:
         """How far a copy under way is, and why none is made; both in words, or empty."""
